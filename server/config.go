@@ -1,0 +1,304 @@
+package server
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/signetd/signet/api/jcs"
+)
+
+// Environments. Every record names the one it was made in, so whoever reads a demo signature sees that it is one.
+const (
+	Production = "production"
+	Validation = "validation"
+	Demo       = "demo"
+)
+
+// Config is the whole configuration of signetd. Zero values of optional fields mean the defaults of [DefaultConfig].
+// The `doc` tags are the reference: `signetd config print` writes them beside the effective values.
+type Config struct {
+	Environment  string         `json:"environment" doc:"production, validation or demo; stands in every record. In production a PIN in the data folder is refused"`
+	DataDir      string         `json:"dataDir" doc:"folder of the ledger, the blobs and (in a demo) the token; relative paths below are relative to it"`
+	Issuer       string         `json:"issuer" doc:"URL of this service; certificates name signers below it"`
+	Organisation string         `json:"organisation" doc:"organisation in certificates and statements"`
+	Listen       ListenConfig   `json:"listen" doc:"the gRPC listener (TLS 1.3)"`
+	Ledger       LedgerConfig   `json:"ledger" doc:"the ledger"`
+	HSM          HSMConfig      `json:"hsm" doc:"the PKCS#11 token that holds every key"`
+	Identity     IdentityConfig `json:"identity" doc:"sessions, passwords, lockout"`
+	Signing      SigningConfig  `json:"signing" doc:"the ceremony"`
+	Timestamp    TSAConfig      `json:"timestamp" doc:"the built-in time-stamping authority (RFC 3161)"`
+	Limits       LimitsConfig   `json:"limits" doc:"bounds on what callers send"`
+	Log          LogConfig      `json:"log" doc:"the log on standard error"`
+}
+
+// ListenConfig is where the server listens.
+type ListenConfig struct {
+	Address     string `json:"address" doc:"host:port"`
+	Certificate string `json:"certificate" doc:"server certificate chain, PEM"`
+	Key         string `json:"key" doc:"its private key, PEM, mode 0600"`
+}
+
+// LedgerConfig names the ledger.
+type LedgerConfig struct {
+	Origin string `json:"origin" doc:"origin line of the checkpoints and name of the ledger's key (C2SP tlog-checkpoint); never changes"`
+}
+
+// HSMConfig is where the keys are.
+type HSMConfig struct {
+	Module      string `json:"module" doc:"path of the PKCS#11 module; empty: SoftHSM2 where the distribution puts it"`
+	Token       string `json:"token" doc:"label of the token"`
+	PINFile     string `json:"pinFile" doc:"file with the user PIN, mode 0600; outside of the data folder, or credential:NAME for a systemd credential"`
+	SoftHSMConf string `json:"softhsmConf" doc:"SOFTHSM2_CONF for SoftHSM2; empty: as the environment says"`
+	Workers     int    `json:"workers" doc:"sessions that sign at the same time; 0: near the number of cores"`
+}
+
+// IdentityConfig bounds sessions and guesses.
+type IdentityConfig struct {
+	SessionIdle     Duration `json:"sessionIdle" doc:"a session ends after this long without a call"`
+	SessionLifetime Duration `json:"sessionLifetime" doc:"a session ends after this long whatever happens"`
+	CodeLifetime    Duration `json:"codeLifetime" doc:"a one-time enrolment code lapses after this long"`
+	LockAfter       int      `json:"lockAfter" doc:"wrong passwords in a row until a name is locked"`
+	LockFor         Duration `json:"lockFor" doc:"how long it is locked"`
+	PasswordChecks  int      `json:"passwordChecks" doc:"password checks at the same time (64 MiB each); the rest queues"`
+	MinPassword     int      `json:"minPassword" doc:"least length of a password, in characters"`
+}
+
+// SigningConfig bounds the ceremony.
+type SigningConfig struct {
+	PreparationLifetime Duration `json:"preparationLifetime" doc:"a prepared statement lapses after this long"`
+}
+
+// TSAConfig is what the time-stamp tokens say.
+type TSAConfig struct {
+	Policy   string   `json:"policy" doc:"policy OID of the tokens"`
+	Accuracy Duration `json:"accuracy" doc:"stated accuracy of the clock, at most 1s"`
+}
+
+// LimitsConfig bounds what callers send.
+type LimitsConfig struct {
+	MessageBytes  int   `json:"messageBytes" doc:"largest gRPC message"`
+	DocumentBytes int64 `json:"documentBytes" doc:"largest bundle document or manifest in a stream"`
+	Calls         int   `json:"calls" doc:"calls in progress at the same time on one connection"`
+}
+
+// LogConfig is how the log looks.
+type LogConfig struct {
+	Level  string `json:"level" doc:"debug, info, warn or error"`
+	Format string `json:"format" doc:"text or json"`
+}
+
+// Duration is a time.Duration that reads and writes as `5m0s`.
+type Duration time.Duration
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	if err != nil {
+		return fmt.Errorf("%q is not a duration such as 5m or 1h30m", b)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// DefaultConfig returns the configuration that a file starts from.
+func DefaultConfig() Config {
+	return Config{
+		Environment:  Production,
+		DataDir:      "var",
+		Issuer:       "https://localhost:8443",
+		Organisation: "Example Medical",
+		Listen:       ListenConfig{Address: "127.0.0.1:8443", Certificate: "tls/server.pem", Key: "tls/server-key.pem"},
+		Ledger:       LedgerConfig{Origin: "localhost/ledger"},
+		HSM:          HSMConfig{Token: "signet", PINFile: "token/user.pin", SoftHSMConf: "token/softhsm2.conf"},
+		Identity: IdentityConfig{
+			SessionIdle: Duration(15 * time.Minute), SessionLifetime: Duration(12 * time.Hour), CodeLifetime: Duration(10 * time.Minute),
+			LockAfter: 5, LockFor: Duration(15 * time.Minute), PasswordChecks: 2, MinPassword: 15,
+		},
+		Signing:   SigningConfig{PreparationLifetime: Duration(5 * time.Minute)},
+		Timestamp: TSAConfig{Policy: "1.3.6.1.4.1.57264.2", Accuracy: Duration(time.Second)},
+		Limits:    LimitsConfig{MessageBytes: 4 << 20, DocumentBytes: 64 << 20, Calls: 256},
+		Log:       LogConfig{Level: "info", Format: "text"},
+	}
+}
+
+// ErrConfig is wrapped by every error about the configuration.
+var ErrConfig = errors.New("configuration")
+
+// LoadConfig reads a YAML file over the defaults. Unknown and duplicate keys are refused.
+func LoadConfig(path string) (Config, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("%w: %w; `signetd init` makes one", ErrConfig, err)
+	}
+	c := DefaultConfig()
+	if err := yaml.UnmarshalStrict(b, &c); err != nil {
+		return Config{}, fmt.Errorf("%w: %s: %w; `signetd config print` shows every key", ErrConfig, path, err)
+	}
+	if !filepath.IsAbs(c.DataDir) {
+		c.DataDir = filepath.Join(filepath.Dir(path), c.DataDir)
+	}
+	if err := c.Validate(); err != nil {
+		return Config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Validate checks the values.
+func (c Config) Validate() error {
+	bad := func(key, format string, args ...any) error {
+		return fmt.Errorf("%w: %s: "+format, append([]any{ErrConfig, key}, args...)...)
+	}
+	switch c.Environment {
+	case Production, Validation, Demo:
+	default:
+		return bad("environment", "%q; use production, validation or demo", c.Environment)
+	}
+	if c.DataDir == "" {
+		return bad("dataDir", "is empty; name a folder")
+	}
+	if u, err := url.Parse(c.Issuer); err != nil || u.Scheme != "https" || u.Host == "" || strings.HasSuffix(c.Issuer, "/") || u.RawQuery != "" || u.Fragment != "" {
+		return bad("issuer", "%q; use an https URL without a slash at the end", c.Issuer)
+	}
+	if c.Organisation == "" {
+		return bad("organisation", "is empty; certificates name it")
+	}
+	if _, _, err := net.SplitHostPort(c.Listen.Address); err != nil {
+		return bad("listen.address", "%q; use host:port", c.Listen.Address)
+	}
+	if c.Ledger.Origin == "" || strings.ContainsAny(c.Ledger.Origin, " \t\n+") {
+		return bad("ledger.origin", "%q; use a name such as sign.example/ledger, without spaces and plus signs", c.Ledger.Origin)
+	}
+	if c.HSM.Token == "" {
+		return bad("hsm.token", "is empty; name the token")
+	}
+	if c.Environment == Production && !strings.HasPrefix(c.HSM.PINFile, "credential:") {
+		inside, err := within(c.DataDir, c.Path(c.HSM.PINFile))
+		if err != nil {
+			return bad("hsm.pinFile", "%v", err)
+		}
+		if inside {
+			return bad("hsm.pinFile", "lies in the data folder, which production refuses: who has the folder would have the keys; use credential:NAME (systemd LoadCredential) or a file elsewhere")
+		}
+	}
+	for key, d := range map[string]Duration{
+		"identity.sessionIdle": c.Identity.SessionIdle, "identity.sessionLifetime": c.Identity.SessionLifetime, "identity.codeLifetime": c.Identity.CodeLifetime,
+		"identity.lockFor": c.Identity.LockFor, "signing.preparationLifetime": c.Signing.PreparationLifetime, "timestamp.accuracy": c.Timestamp.Accuracy,
+	} {
+		if d <= 0 {
+			return bad(key, "%v; use a duration above zero", time.Duration(d))
+		}
+	}
+	if time.Duration(c.Timestamp.Accuracy) > time.Second {
+		return bad("timestamp.accuracy", "%v; verifiers accept at most 1s", time.Duration(c.Timestamp.Accuracy))
+	}
+	for key, n := range map[string]int64{
+		"identity.lockAfter": int64(c.Identity.LockAfter), "identity.passwordChecks": int64(c.Identity.PasswordChecks),
+		"limits.messageBytes": int64(c.Limits.MessageBytes), "limits.documentBytes": c.Limits.DocumentBytes, "limits.calls": int64(c.Limits.Calls),
+	} {
+		if n <= 0 {
+			return bad(key, "%d; use a number above zero", n)
+		}
+	}
+	if c.Identity.MinPassword < 15 && c.Environment == Production {
+		return bad("identity.minPassword", "%d; a password that stands alone has at least 15 characters (NIST SP 800-63B)", c.Identity.MinPassword)
+	}
+	if c.Identity.MinPassword < 8 {
+		return bad("identity.minPassword", "%d; at least 8", c.Identity.MinPassword)
+	}
+	if c.HSM.Workers < 0 {
+		return bad("hsm.workers", "%d; use 0 or more", c.HSM.Workers)
+	}
+	switch c.Log.Level {
+	case "debug", "info", "warn", "error":
+	default:
+		return bad("log.level", "%q; use debug, info, warn or error", c.Log.Level)
+	}
+	switch c.Log.Format {
+	case "text", "json":
+	default:
+		return bad("log.format", "%q; use text or json", c.Log.Format)
+	}
+	return nil
+}
+
+// Path resolves a path of the configuration: relative ones lie in the data folder.
+func (c Config) Path(p string) string {
+	if p == "" || filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(c.DataDir, p)
+}
+
+// Digest is the SHA-256, in hex, of the configuration in canonical JSON. Each record names it (21 CFR 11.10(k)). The data
+// folder is left out: moving it changes nothing that is signed.
+func (c Config) Digest() (string, error) {
+	c.DataDir = ""
+	b, err := jcs.Marshal(c)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+func within(dir, path string) (bool, error) {
+	real := func(p string) (string, error) {
+		p, err := filepath.Abs(p)
+		if err != nil {
+			return "", err
+		}
+		if r, err := filepath.EvalSymlinks(p); err == nil {
+			return r, nil
+		}
+		return p, nil
+	}
+	d, err := real(dir)
+	if err != nil {
+		return false, err
+	}
+	p, err := real(path)
+	if err != nil {
+		return false, err
+	}
+	rel, err := filepath.Rel(d, p)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator)), nil
+}
+
+// YAML writes the configuration with a comment on each key.
+func (c Config) YAML() []byte {
+	var b bytes.Buffer
+	writeYAML(&b, reflect.ValueOf(c), "")
+	return b.Bytes()
+}
+
+func writeYAML(b *bytes.Buffer, v reflect.Value, indent string) {
+	for i := range v.NumField() {
+		f, key := v.Field(i), v.Type().Field(i)
+		fmt.Fprintf(b, "%s# %s.\n%s%s:", indent, key.Tag.Get("doc"), indent, key.Tag.Get("json"))
+		if f.Kind() == reflect.Struct {
+			b.WriteByte('\n')
+			writeYAML(b, f, indent+"  ")
+			continue
+		}
+		value, err := yaml.Marshal(f.Interface())
+		if err != nil { // all fields are strings, numbers and durations
+			value = []byte("\"\"\n")
+		}
+		fmt.Fprintf(b, " %s", value)
+	}
+}

@@ -1,0 +1,132 @@
+package keystore
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
+	"errors"
+	"fmt"
+)
+
+// An Algorithm is one way to sign, named as in a manifest.
+type Algorithm string
+
+// The algorithms. The list is append-only.
+const (
+	ECDSAP256 Algorithm = "ecdsa-p256-sha256" // FIPS 186-5; ASN.1 DER signature
+	ECDSAP384 Algorithm = "ecdsa-p384-sha384"
+	ECDSAP521 Algorithm = "ecdsa-p521-sha512"
+	Ed25519   Algorithm = "ed25519"        // RFC 8032, pure: signs the message itself
+	RSAPSS    Algorithm = "rsa-pss-sha256" // RFC 8017, MGF1 with SHA-256, salt of 32 bytes
+)
+
+// MaxMessage is the longest message that Ed25519 signs here, in bytes: the device gets it whole. The other algorithms
+// get a digest and have no such bound.
+const MaxMessage = 1 << 20
+
+const minRSABits = 3072
+
+// Algorithms returns all algorithms.
+func Algorithms() []Algorithm { return []Algorithm{ECDSAP256, ECDSAP384, ECDSAP521, Ed25519, RSAPSS} }
+
+// Validate reports whether the algorithm is one of [Algorithms].
+func (a Algorithm) Validate() error {
+	for _, known := range Algorithms() {
+		if a == known {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: unknown algorithm %q", ErrInvalid, string(a))
+}
+
+// Hash returns the hash function of the algorithm, or 0 for Ed25519, which signs the message itself.
+func (a Algorithm) Hash() crypto.Hash {
+	switch a {
+	case ECDSAP256, RSAPSS:
+		return crypto.SHA256
+	case ECDSAP384:
+		return crypto.SHA384
+	case ECDSAP521:
+		return crypto.SHA512
+	default:
+		return 0
+	}
+}
+
+// Input returns what a token signs for a message: its digest, or for Ed25519 the message.
+func (a Algorithm) Input(message []byte) ([]byte, error) {
+	switch a.Hash() {
+	case crypto.SHA256:
+		sum := sha256.Sum256(message)
+		return sum[:], nil
+	case crypto.SHA384:
+		sum := sha512.Sum384(message)
+		return sum[:], nil
+	case crypto.SHA512:
+		sum := sha512.Sum512(message)
+		return sum[:], nil
+	}
+	if err := a.Validate(); err != nil {
+		return nil, err
+	}
+	return message, a.CheckInput(message)
+}
+
+// CheckInput reports whether a token may sign input with this algorithm: a digest has exactly the length of the hash
+// (CKM_ECDSA cuts a longer one off without a word), a message is no longer than [MaxMessage].
+func (a Algorithm) CheckInput(input []byte) error {
+	if h := a.Hash(); h != 0 {
+		if len(input) != h.Size() {
+			return fmt.Errorf("%w: %s signs a digest of %d bytes, got %d", ErrInvalid, a, h.Size(), len(input))
+		}
+		return nil
+	}
+	if err := a.Validate(); err != nil {
+		return err
+	}
+	if len(input) > MaxMessage {
+		return fmt.Errorf("%w: %s signs messages of at most %d bytes, got %d; sign a digest of it",
+			ErrInvalid, a, MaxMessage, len(input))
+	}
+	return nil
+}
+
+var errVerify = errors.New("the signature does not verify")
+
+// Verify reports whether signature is one of the public key's over message. The key must be of the kind that the
+// algorithm names.
+func Verify(a Algorithm, public crypto.PublicKey, message, signature []byte) error {
+	input, err := a.Input(message)
+	if err != nil {
+		return err
+	}
+	return verifyInput(a, public, input, signature)
+}
+
+func verifyInput(a Algorithm, public crypto.PublicKey, input, signature []byte) error {
+	if of, err := AlgorithmOf(public); err != nil {
+		return err
+	} else if of != a {
+		return fmt.Errorf("%w: a public key for %s cannot verify %s", ErrInvalid, of, a)
+	}
+	ok := false
+	switch k := public.(type) {
+	case *ecdsa.PublicKey:
+		ok = ecdsa.VerifyASN1(k, input, signature)
+	case ed25519.PublicKey:
+		ok = ed25519.Verify(k, input, signature)
+	case *rsa.PublicKey:
+		ok = rsa.VerifyPSS(k, crypto.SHA256, input, signature, pssOptions()) == nil
+	}
+	if !ok {
+		return errVerify
+	}
+	return nil
+}
+
+func pssOptions() *rsa.PSSOptions {
+	return &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
+}

@@ -1,0 +1,29 @@
+// Package keystore names the keys of Signet and signs with them. The keys live in a hardware security module (HSM)
+// or in SoftHSM; this package holds the rules that are the same for each of them, [Token] is the seam to the device.
+//
+// # The problem
+//
+// A signature that left the service must have been made by the key that was enrolled, inside the device, and by no
+// other. Devices do not make that easy: after a restart an old object handle can mean another person's key, an
+// attribute that was asked for can silently be missing, and a digest that is too long can be cut off. So nothing a
+// device says is believed:
+//
+//   - a key is refused unless the attributes, as read back from the device, say that it was made there, cannot leave it
+//     and can do nothing but sign ([CheckPolicy]);
+//   - a signature is returned only after it verified against the public key that the caller enrolled ([Store.Sign]);
+//   - a digest has the length that its algorithm wants, or it is not signed;
+//   - health is a real signature made with a key of its own ([Store.Health]), not the answer to a status call.
+//
+// # Names
+//
+// An [ID] is the label of a key, unique in its token and never used again. A [Key.KeyID] is the hex SHA-256 of the public
+// key's SubjectPublicKeyInfo: it is what certificates, manifests and ledger entries carry, and it leads back to the
+// entry that enrolled the key.
+//
+// # Use
+//
+//	token, err := pkcs11.Open(ctx, pkcs11.Config{Module: path, TokenLabel: "signet", PIN: keystore.PINFile(pinPath)})
+//	store := keystore.New(token, keystore.Options{})
+//	key, err := store.Generate(ctx, keystore.Spec{ID: "tsa-1", Algorithm: keystore.ECDSAP256})
+//	signature, err := store.Sign(ctx, key.ID, key.Public, message)
+package keystore

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package keystore
+
+const nonblock = 0

@@ -1,0 +1,43 @@
+package keystore
+
+import "context"
+
+// A Token is one device, or one partition of it, that is open and logged in. It is implemented by keystore/pkcs11.
+//
+// All methods may be called from several goroutines. Each returns when its context ends, although the device may still
+// be at work; what it then answers is thrown away. A device that cannot be used gives an error that wraps
+// [ErrUnavailable].
+//
+// A Token does not judge: [Store] enforces the policy and verifies signatures. It never returns a key whose id is not
+// unique in the device.
+type Token interface {
+	// Generate makes a key pair in the device, asks for every attribute of the policy, makes the key durable as far as
+	// the host can (the folder of a software token is synced), and returns the key as read back. It fails with
+	// ErrExists if the id is taken. It is not retried: after another error a key may or may not exist, Find tells.
+	Generate(ctx context.Context, spec Spec) (Key, error)
+
+	// Find reads a key and its attributes from the device, never from a cache. It fails with ErrNotFound if the
+	// device works and has none.
+	Find(ctx context.Context, id ID) (Key, error)
+
+	// Sign signs a digest, or for Ed25519 a message, with the private key of that id and returns the signature in the
+	// form of the algorithm (ECDSA as ASN.1 DER). It refuses an input that the algorithm's CheckInput refuses. It
+	// may retry on its own where the device made no signature. The signature is not verified.
+	Sign(ctx context.Context, id ID, algorithm Algorithm, input []byte) ([]byte, error)
+
+	// Destroy removes both halves of a key from the device for good. ErrNotFound if there is none.
+	Destroy(ctx context.Context, id ID) error
+
+	// Epoch changes whenever the device was initialised anew. What was read from it in another epoch must be read again.
+	Epoch() uint64
+
+	// Close ends what is queued with ErrUnavailable, waits for what is running, and logs out.
+	Close() error
+}
+
+// A KnownAnswerTester is a [Token] that can check the device's arithmetic against published test vectors.
+type KnownAnswerTester interface {
+	// KnownAnswers makes the device compute answers that are known beforehand and compares. It returns the names of
+	// the tests that ran; a test that the device does not support is left out.
+	KnownAnswers(ctx context.Context) ([]string, error)
+}

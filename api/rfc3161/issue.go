@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
 	"fmt"
@@ -62,6 +63,16 @@ type template struct {
 func (i *Issuer) Check() error {
 	_, err := i.prepare()
 	return err
+}
+
+// ExtendedKeyUsage returns the extension that a time-stamping certificate needs: the one usage timeStamping, critical. Put it into
+// the ExtraExtensions of a template: x509.CreateCertificate itself never marks extended key usage as critical.
+func ExtendedKeyUsage() pkix.Extension {
+	return pkix.Extension{
+		Id:       asn1.ObjectIdentifier{2, 5, 29, 37},
+		Critical: true,
+		Value:    []byte("\x30\x0a\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x08"), // SEQUENCE { 1.3.6.1.5.5.7.3.8 }
+	}
 }
 
 func (i *Issuer) prepare() (*template, error) {

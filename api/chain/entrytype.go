@@ -1,0 +1,62 @@
+package chain
+
+// Type says what an entry records. The list is closed and append-only: a type is never removed, renamed or given another
+// meaning, and a reader refuses a type that it does not know.
+type Type string
+
+// The entry types. The packages that append them document their bodies.
+const (
+	LedgerCreated        Type = "ledger.created"        // the first entry: origin and format
+	KeyCreated           Type = "key.created"           // a key made in the HSM, with its attributes as read back
+	CertificateIssued    Type = "certificate.issued"    // a certificate of the CA, for a key of the service
+	SignerInvited        Type = "signer.invited"        // a person, with the identity-proofing record, may enrol
+	SignerEnrolled       Type = "signer.enrolled"       // a person's key, certificate and printed identity
+	SignerCredential     Type = "signer.credential"     // a credential set, changed or removed (a commitment to it)
+	SignerSuspended      Type = "signer.suspended"      // may not sign until reinstated
+	SignerReinstated     Type = "signer.reinstated"     // may sign again
+	SignerRevoked        Type = "signer.revoked"        // never signs again
+	SignerRenewed        Type = "signer.renewed"        // a new certificate or changed rights
+	ServiceEnrolled      Type = "service.enrolled"      // a service's client certificate or sealing key
+	ServiceRevoked       Type = "service.revoked"       // the service is no longer admitted
+	SessionOpened        Type = "session.opened"        // somebody logged in
+	SessionClosed        Type = "session.closed"        // logged out, or ended
+	AuthenticationFailed Type = "authentication.failed" // a credential did not fit
+	SignerLocked         Type = "signer.locked"         // too many failures
+	SignerUnlocked       Type = "signer.unlocked"       // an administrator or time unlocked
+	AccessDenied         Type = "access.denied"         // a call without the right to it
+	RecordCreated        Type = "record.created"        // a record that can be signed
+	RecordDecided        Type = "record.decided"        // its policy is satisfied or failed; the record is frozen
+	SignaturePrepared    Type = "signature.prepared"    // a statement waits for its signer
+	SignatureAttempted   Type = "signature.attempted"   // a key is about to be used
+	SignatureCreated     Type = "signature.created"     // the signature, by digests
+	SignatureAbandoned   Type = "signature.abandoned"   // an attempt that came to nothing
+	RecordSuperseded     Type = "record.superseded"     // a newer version takes its place
+	SourceErased         Type = "source.erased"         // an address or device was erased; its commitment stays
+	TimestampRefused     Type = "timestamp.refused"     // no time-stamp could be had
+	LedgerRestored       Type = "ledger.restored"       // a sanctioned restore from a backup
+)
+
+// Known reports whether t is in the list.
+func (t Type) Known() bool {
+	switch t {
+	case LedgerCreated, KeyCreated, CertificateIssued, SignerInvited, SignerEnrolled, SignerCredential, SignerSuspended,
+		SignerReinstated, SignerRevoked, SignerRenewed, ServiceEnrolled, ServiceRevoked, SessionOpened, SessionClosed,
+		AuthenticationFailed, SignerLocked, SignerUnlocked, AccessDenied, RecordCreated, RecordDecided, SignaturePrepared,
+		SignatureAttempted, SignatureCreated, SignatureAbandoned, RecordSuperseded, SourceErased, TimestampRefused, LedgerRestored:
+		return true
+	}
+	return false
+}
+
+// Kind says what sort of actor caused an entry.
+type Kind string
+
+// The kinds of actors.
+const (
+	Person  Kind = "person"  // a human being, identified
+	Service Kind = "service" // a machine with credentials of its own
+	System  Kind = "system"  // the ledger's own program
+)
+
+// Known reports whether k is one of the kinds.
+func (k Kind) Known() bool { return k == Person || k == Service || k == System }

@@ -1,0 +1,438 @@
+package rfc3161
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTokenVerifiesOffline(t *testing.T) {
+	requirement(t, "A-19", "B-41")
+	for _, kind := range []string{"P-256", "P-384", "P-521", "Ed25519", "RSA"} {
+		t.Run(kind, func(t *testing.T) {
+			a := newAuthority(t, kind)
+			for _, hash := range []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} {
+				imprint := digest(hash, signature)
+				// Nothing but the token, the stamped bytes and a pinned root: no clock, no network, no server.
+				der, err := a.issuer().Issue(t.Context(), Request{Hash: hash, Imprint: imprint, CertReq: true, Nonce: big.NewInt(-5)}, genTime)
+				if err != nil {
+					t.Fatal(err)
+				}
+				token, err := Parse(der)
+				if err != nil {
+					t.Fatal(err)
+				}
+				leaf, err := token.Verify(VerifyOptions{Hash: hash, Imprint: imprint, Roots: a.roots(), Strict: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !leaf.Equal(a.tsa.Certificate) {
+					t.Errorf("signer %q, expected %q", leaf.Subject, a.tsa.Subject)
+				}
+				if !token.GenTime.Equal(genTime) || token.GenTime.Location() != time.UTC || token.Accuracy != time.Second {
+					t.Errorf("time %v ± %v, expected %v ± 1s", token.GenTime, token.Accuracy, genTime)
+				}
+				if !token.Policy.Equal(testPolicy) || token.Nonce.Int64() != -5 || !bytes.Equal(token.Imprint, imprint) || token.Hash != hash {
+					t.Errorf("policy %v, nonce %v, imprint %v %x", token.Policy, token.Nonce, token.Hash, token.Imprint)
+				}
+				if !bytes.Equal(token.Raw, der) || len(token.Certificates) != 1 {
+					t.Errorf("%d certificates", len(token.Certificates))
+				}
+			}
+		})
+	}
+	t.Run("long after the certificate has lapsed", func(t *testing.T) {
+		requirement(t, "A-19")
+		template := certificateTemplate("Root")
+		template.IsCA, template.KeyUsage, template.ExtraExtensions = true, x509.KeyUsageCertSign, nil
+		template.NotBefore, template.NotAfter = genTime.AddDate(-20, 0, 0), genTime.AddDate(-19, 0, 0)
+		a := &authority{root: certify(t, template, newKey(t, "P-384"), nil)}
+		a.tsa = a.leaf(t, "P-256", func(c *x509.Certificate) { c.NotBefore, c.NotAfter = template.NotBefore, template.NotAfter })
+		der, err := a.issuer().Issue(t.Context(), request(), genTime.AddDate(-20, 6, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := judge(der, a.options()); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("through an intermediate certificate", func(t *testing.T) {
+		a := newDeepAuthority(t, "P-256")
+		options := a.options()
+		options.Strict = true
+		token, err := judge(a.token(t), options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(token.Certificates) != 2 {
+			t.Errorf("%d certificates, expected the signer's and the intermediate one", len(token.Certificates))
+		}
+	})
+	t.Run("without certificates, the caller knowing it", func(t *testing.T) {
+		a := newAuthority(t, "P-256")
+		r := request()
+		r.CertReq = false
+		der, err := a.issuer().Issue(t.Context(), r, genTime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := judge(der, a.options()); !errors.Is(err, ErrCertificate) {
+			t.Errorf("without any: error %v, expected %v", err, ErrCertificate)
+		}
+		options := a.options()
+		options.Certificates = []*x509.Certificate{newAuthority(t, "P-256").tsa.Certificate, a.tsa.Certificate}
+		if _, err := judge(der, options); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("nothing to compare with", func(t *testing.T) {
+		a := newAuthority(t, "P-256")
+		if _, err := judge(a.token(t), VerifyOptions{Roots: a.roots()}); !errors.Is(err, ErrImprint) {
+			t.Errorf("error %v, expected %v", err, ErrImprint)
+		}
+	})
+}
+
+// Every single bit of a token counts: with any one flipped, it does not verify.
+func TestEveryBitCounts(t *testing.T) {
+	requirement(t, "11.10(a)", "B-41")
+	withRoot := func(a *authority) []byte {
+		f := newForge(t, a)
+		f.certificates = append(f.certificates, a.root.Raw)
+		return f.token()
+	}
+	tests := []struct {
+		name  string
+		token func() (der []byte, a *authority)
+	}{
+		{"our own", func() ([]byte, *authority) { a := newAuthority(t, "P-256"); return a.token(t), a }},
+		{"with an intermediate certificate", func() ([]byte, *authority) { a := newDeepAuthority(t, "P-256"); return a.token(t), a }},
+		{"with the root", func() ([]byte, *authority) { a := newAuthority(t, "P-256"); return withRoot(a), a }},
+		{"RSA PSS", func() ([]byte, *authority) { a := newAuthority(t, "RSA"); return a.token(t), a }},
+		{"Ed25519", func() ([]byte, *authority) { a := newAuthority(t, "Ed25519"); return a.token(t), a }},
+		{"another authority's", func() ([]byte, *authority) {
+			a := newAuthority(t, "P-256")
+			f := newForge(t, a)
+			f.info[infoAccuracy] = nil
+			f.digests = element(tagSequence, []byte(oidSHA256), []byte(derNull))
+			f.signerDigest = f.digests
+			f.attributes["\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x09\x05"] = element(0x17, []byte("261121093000Z"))
+			return f.token(), a
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			der, a := test.token()
+			if _, err := judge(der, a.options()); err != nil {
+				t.Fatal(err)
+			}
+			flipped := bytes.Clone(der)
+			for i := range 8 * len(der) {
+				flipped[i/8] ^= 0x80 >> (i % 8)
+				if _, err := judge(flipped, a.options()); err == nil {
+					t.Errorf("verifies with bit %d of byte %d flipped (%#02x)", i%8, i/8, der[i/8])
+				}
+				flipped[i/8] = der[i/8]
+			}
+		})
+	}
+}
+
+// A token that is cut, or that has something between its members, is refused.
+func TestCutAndStretched(t *testing.T) {
+	a := newAuthority(t, "P-256")
+	der := a.token(t)
+	for n := range der {
+		if _, err := Parse(der[:n]); !errors.Is(err, ErrMalformed) {
+			t.Fatalf("the first %d bytes: error %v, expected %v", n, err, ErrMalformed)
+		}
+		for _, b := range []byte{0, 5, 0x30, 0xff} {
+			longer := append(append(bytes.Clone(der[:n]), b), der[n:]...)
+			if _, err := judge(longer, a.options()); err == nil {
+				t.Fatalf("verifies with %#02x put in at %d", b, n)
+			}
+		}
+	}
+}
+
+// A hostile token costs no more than its size allows, whatever is in it.
+func TestBoundedTime(t *testing.T) {
+	nested := func(n int, open []byte) []byte { return bytes.Repeat(open, n/len(open)) }
+	tests := []struct {
+		name string
+		der  []byte
+	}{
+		{"40 MB of nested BER", nested(40<<20, []byte{0x30, 0x80})},
+		{"40 MB of nested OCTET STRINGs", nested(40<<20, []byte{0x24, 0x80})},
+		{"64 KiB of nested BER", nested(MaxToken, []byte{0x30, 0x80})},
+		{"64 KiB of nested DER", nestedDER(MaxToken)},
+		{"64 KiB of empty elements", append([]byte{0x30, 0x83, 0, 0xff, 0xfb}, bytes.Repeat([]byte{5, 0}, 32765)...)},
+		{"64 KiB of empty elements, minimally", append([]byte{0x30, 0x82, 0xff, 0xfc}, bytes.Repeat([]byte{5, 0}, 32766)...)},
+		{"length of 4 GiB", []byte{0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 0}},
+		{"length of more than 64 bits", append([]byte{0x30, 0x89}, make([]byte, 9)...)},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			start := time.Now()
+			allocated := testing.AllocsPerRun(1, func() {
+				if _, err := Parse(test.der); !errors.Is(err, ErrMalformed) {
+					t.Errorf("error %v, expected %v", err, ErrMalformed)
+				}
+				if _, err := ParseResponse(test.der); !errors.Is(err, ErrMalformed) {
+					t.Errorf("as a response: error %v, expected %v", err, ErrMalformed)
+				}
+				if _, err := ParseRequest(test.der); !errors.Is(err, ErrMalformed) {
+					t.Errorf("as a request: error %v, expected %v", err, ErrMalformed)
+				}
+			})
+			if allocated > 100 {
+				t.Errorf("%v allocations", allocated)
+			}
+			if took := time.Since(start); took > time.Second {
+				t.Errorf("took %v", took)
+			}
+		})
+	}
+	t.Run("an RSA key of 300,000 bits", func(t *testing.T) {
+		// Nobody multiplies such numbers: the key is refused for its size first.
+		key := &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 300_000), E: 65537}
+		a := newAuthority(t, "P-256")
+		c := *a.tsa.Certificate
+		c.PublicKey = key
+		if err := checkProfile(&c, false); !errors.Is(err, ErrCertificate) {
+			t.Errorf("error %v, expected %v", err, ErrCertificate)
+		}
+		if (algorithm{schemePKCS1, crypto.SHA256}).verify(key, signature, make([]byte, key.Size())) {
+			t.Error("verifies")
+		}
+	})
+}
+
+// nestedDER returns SEQUENCEs in each other, as deep as n bytes allow.
+func nestedDER(n int) []byte {
+	lengths := []int{0}
+	for total := 2; total < n-4; {
+		lengths = append(lengths, total)
+		total += len(appendHeader(nil, tagSequence, total))
+	}
+	var b []byte
+	for i := len(lengths) - 1; i >= 0; i-- {
+		b = appendHeader(b, tagSequence, lengths[i])
+	}
+	return b
+}
+
+func TestTimeEncoding(t *testing.T) {
+	for _, test := range []struct {
+		at   time.Time
+		text string
+	}{
+		{genTime, "20261121093000.123Z"},
+		{genTime.Truncate(time.Second), "20261121093000Z"},
+		{genTime.Truncate(time.Second).Add(100 * time.Millisecond), "20261121093000.1Z"},
+		{genTime.Truncate(time.Second).Add(10 * time.Millisecond), "20261121093000.01Z"},
+		{genTime.In(time.FixedZone("", 3600)), "20261121093000.123Z"},
+		{time.Date(2028, 2, 29, 23, 59, 59, 999_000_000, time.UTC), "20280229235959.999Z"},
+	} {
+		if got := string(encodeTime(test.at)[2:]); got != test.text {
+			t.Errorf("%v is written %s, expected %s", test.at, got, test.text)
+		}
+		if got, _, ok := parseTime(test.text); !ok || !got.Equal(test.at) {
+			t.Errorf("%s is read %v, expected %v", test.text, got, test.at)
+		}
+	}
+	if got, digits, ok := parseTime("20261121093000.000000001Z"); !ok || got.Nanosecond() != 1 || digits != 9 {
+		t.Errorf("nanoseconds: %v %d %v", got, digits, ok)
+	}
+	for _, text := range []string{
+		"", "Z", "20261121093000.Z", "20261121093000.0Z", "20261121093000.0000000001Z", "20261121093060Z", "20261121240000Z",
+		"20260229093000Z", "2026112109300Z", "20261121093000z", "20261121093000.12 Z", "20261121093000.+1Z", "-0261121093000Z", "19691231235959Z",
+	} {
+		if at, _, ok := parseTime(text); ok {
+			t.Errorf("%q is read as %v", text, at)
+		}
+	}
+}
+
+func TestAccuracyEncoding(t *testing.T) {
+	a := newAuthority(t, "P-256")
+	for _, d := range []time.Duration{
+		time.Microsecond, 127 * time.Microsecond, 128 * time.Microsecond, 999 * time.Microsecond, time.Millisecond,
+		500 * time.Millisecond, 999_999 * time.Microsecond, time.Second,
+	} {
+		i := a.issuer()
+		i.Accuracy = d
+		der, err := i.Issue(t.Context(), request(), genTime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := judge(der, a.options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token.Accuracy != d {
+			t.Errorf("accuracy %v, expected %v", token.Accuracy, d)
+		}
+	}
+	for _, d := range []time.Duration{0, -time.Second, 1001 * time.Millisecond, 1500 * time.Nanosecond} {
+		i := a.issuer()
+		i.Accuracy = d
+		if err := i.Check(); !errors.Is(err, ErrConfig) {
+			t.Errorf("accuracy %v: error %v, expected %v", d, err, ErrConfig)
+		}
+	}
+}
+
+func TestIssuerRefuses(t *testing.T) {
+	a := newAuthority(t, "P-256")
+	refusals := []struct {
+		name string
+		edit func(*Request)
+		want FailInfo
+	}{
+		{"SHA-1", func(r *Request) { r.Hash = crypto.SHA1 }, BadAlg},
+		{"imprint of the wrong length", func(r *Request) { r.Imprint = r.Imprint[:31] }, BadDataFormat},
+		{"unknown policy", func(r *Request) { r.Policy = asn1.ObjectIdentifier{1, 2, 3} }, UnacceptedPolicy},
+		{"nonce too long", func(r *Request) { r.Nonce = new(big.Int).Lsh(big.NewInt(1), 513) }, BadRequest},
+	}
+	for _, test := range refusals {
+		t.Run(test.name, func(t *testing.T) {
+			r := request()
+			test.edit(&r)
+			_, err := a.issuer().Issue(t.Context(), r, genTime)
+			var refusal *Refusal
+			if !errors.As(err, &refusal) || refusal.FailInfo != test.want {
+				t.Errorf("error %v, expected %v", err, test.want)
+			}
+		})
+	}
+	faults := []struct {
+		name string
+		edit func(*Issuer)
+		at   time.Time
+		want error
+	}{
+		{"certificate lapsed", func(*Issuer) {}, genTime.Add(48 * time.Hour), ErrCertificate},
+		{"certificate not yet valid", func(*Issuer) {}, genTime.Add(-48 * time.Hour), ErrCertificate},
+		{"no certificate", func(i *Issuer) { i.Certificate = nil }, genTime, ErrConfig},
+		{"nothing to sign with", func(i *Issuer) { i.Sign = nil }, genTime, ErrConfig},
+		{"no policy", func(i *Issuer) { i.Policy = nil }, genTime, ErrConfig},
+		{"serial number zero", func(i *Issuer) { i.Serial = func() *big.Int { return new(big.Int) } }, genTime, ErrConfig},
+		{"serial number of 161 bits", func(i *Issuer) {
+			i.Serial = func() *big.Int { return new(big.Int).Lsh(big.NewInt(1), 160) }
+		}, genTime, ErrConfig},
+		{"signing fails", func(i *Issuer) {
+			i.Sign = func(context.Context, []byte) ([]byte, error) { return nil, context.DeadlineExceeded }
+		}, genTime, context.DeadlineExceeded},
+		{"a signature of another shape", func(i *Issuer) {
+			i.Sign = func(context.Context, []byte) ([]byte, error) { return make([]byte, 64), nil }
+		}, genTime, ErrSignature},
+		{"a signature out of range", func(i *Issuer) {
+			i.Sign = func(context.Context, []byte) ([]byte, error) {
+				return element(tagSequence, []byte{tagInteger, 1, 0}, []byte{tagInteger, 1, 1}), nil
+			}
+		}, genTime, ErrSignature},
+	}
+	for _, test := range faults {
+		t.Run(test.name, func(t *testing.T) {
+			i := a.issuer()
+			test.edit(i)
+			if _, err := i.Issue(t.Context(), request(), test.at); !errors.Is(err, test.want) {
+				t.Errorf("error %v, expected %v", err, test.want)
+			}
+		})
+	}
+	t.Run("serial number of 160 bits", func(t *testing.T) {
+		i := a.issuer()
+		i.Serial = func() *big.Int { return new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 160), big.NewInt(1)) }
+		der, err := i.Issue(t.Context(), request(), genTime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token, err := judge(der, a.options()); err != nil || token.Serial.BitLen() != 160 {
+			t.Errorf("read back: %v", err)
+		}
+	})
+}
+
+func TestAnswers(t *testing.T) {
+	a := newAuthority(t, "P-256")
+	issue := func(r Request) *Token {
+		der, err := a.issuer().Issue(t.Context(), r, genTime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := Parse(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	asked := request()
+	asked.Nonce, asked.Policy = big.NewInt(42), testPolicy
+	if err := issue(asked).Answers(asked); err != nil {
+		t.Errorf("the token that was asked for: %v", err)
+	}
+	for _, test := range []struct {
+		name string
+		edit func(r *Request)
+		want error
+	}{
+		{"nonce missing", func(r *Request) { r.Nonce = nil }, ErrAnswer},
+		{"another nonce", func(r *Request) { r.Nonce = big.NewInt(43) }, ErrAnswer},
+		{"another imprint", func(r *Request) { r.Imprint = imprintOf([]byte("another")) }, ErrImprint},
+		{"certificates missing", func(r *Request) { r.CertReq = false }, ErrAnswer},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			given := asked
+			test.edit(&given)
+			if err := issue(given).Answers(asked); !errors.Is(err, test.want) {
+				t.Errorf("error %v, expected %v", err, test.want)
+			}
+		})
+	}
+	t.Run("a nonce that nobody sent", func(t *testing.T) {
+		if err := issue(asked).Answers(request()); !errors.Is(err, ErrAnswer) {
+			t.Errorf("error %v, expected %v", err, ErrAnswer)
+		}
+	})
+	t.Run("another policy", func(t *testing.T) {
+		given := issue(asked)
+		wanted := asked
+		wanted.Policy = asn1.ObjectIdentifier{1, 2, 3}
+		if err := given.Answers(wanted); !errors.Is(err, ErrAnswer) {
+			t.Errorf("error %v, expected %v", err, ErrAnswer)
+		}
+	})
+}
+
+// Parse keeps a copy: who changes the bytes afterwards changes nothing.
+func TestParseCopies(t *testing.T) {
+	a := newAuthority(t, "P-256")
+	der := a.token(t)
+	token, err := Parse(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(der)
+	if _, err := token.Verify(a.options()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestErrorsSayWhatIsWrong(t *testing.T) {
+	a := newAuthority(t, "P-256")
+	_, err := judge(a.token(t), VerifyOptions{Imprint: imprintOf([]byte("another")), Roots: a.roots()})
+	if err == nil || !strings.Contains(err.Error(), "imprint is SHA-256") {
+		t.Errorf("error %q", err)
+	}
+}

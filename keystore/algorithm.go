@@ -76,7 +76,7 @@ func (a Algorithm) Input(message []byte) ([]byte, error) {
 }
 
 // CheckInput reports whether a token may sign input with this algorithm: a digest has exactly the length of the hash
-// (CKM_ECDSA cuts a longer one off without a word), a message is no longer than [MaxMessage].
+// (CKM_ECDSA cuts a longer one off without a word), a message is not empty and no longer than [MaxMessage].
 func (a Algorithm) CheckInput(input []byte) error {
 	if h := a.Hash(); h != 0 {
 		if len(input) != h.Size() {
@@ -86,6 +86,9 @@ func (a Algorithm) CheckInput(input []byte) error {
 	}
 	if err := a.Validate(); err != nil {
 		return err
+	}
+	if len(input) == 0 {
+		return fmt.Errorf("%w: an empty message is not signed", ErrInvalid)
 	}
 	if len(input) > MaxMessage {
 		return fmt.Errorf("%w: %s signs messages of at most %d bytes, got %d; sign a digest of it",

@@ -1,0 +1,339 @@
+package pkcs11
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/big"
+	"strconv"
+	"time"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/signetd/signet/keystore"
+)
+
+// A handle says where a private key is in this epoch.
+type handle struct {
+	epoch   uint64
+	kind    kind
+	private pkcs11.ObjectHandle // the token's object
+	public  pkcs11.ObjectHandle
+	use     pkcs11.ObjectHandle // what signs: the token's object or a copy of it
+}
+
+// Generate implements [keystore.Token].
+func (t *Token) Generate(ctx context.Context, spec keystore.Spec) (key keystore.Key, err error) {
+	if err := spec.Validate(); err != nil {
+		return key, err
+	}
+	k, err := kindOf(spec.Algorithm)
+	if err != nil {
+		return key, err
+	}
+	var made keystore.Key // not key: the caller may have left
+	err = t.do(ctx, func(ctx context.Context) error {
+		if ctx.Err() != nil {
+			return expired(ctx)
+		}
+		var err error
+		made, err = t.control.generate(spec.ID, k)
+		return err
+	})
+	if err != nil {
+		return keystore.Key{}, err
+	}
+	return made, nil
+}
+
+func (c *control) generate(id keystore.ID, k kind) (keystore.Key, error) {
+	ctx := c.token.module.ctx
+	found, err := c.search(id)
+	if err != nil {
+		return keystore.Key{}, err
+	}
+	if len(found) > 0 || c.seen[id] {
+		return keystore.Key{}, keystore.ErrExists
+	}
+	began := time.Now()
+	public, private, err := c.generatePair(id, k)
+	if err != nil {
+		return keystore.Key{}, failed("C_GenerateKeyPair", err)
+	}
+	// Crash point: the pair may be in the token and nobody knows of it. Its id is taken then.
+	key, err := c.readBack(id, public, private, began)
+	if err != nil {
+		return keystore.Key{}, errors.Join(err,
+			failed("C_DestroyObject", ctx.DestroyObject(c.session, private)),
+			failed("C_DestroyObject", ctx.DestroyObject(c.session, public)))
+	}
+	if c.index != nil {
+		c.index[id] = []object{{public, pkcs11.CKO_PUBLIC_KEY}, {private, pkcs11.CKO_PRIVATE_KEY}}
+	}
+	return key, nil
+}
+
+// readBack makes a new pair durable and reads it as anybody else would find it.
+func (c *control) readBack(id keystore.ID, public, private pkcs11.ObjectHandle, began time.Time) (keystore.Key, error) {
+	if err := syncFolder(c.token.folder, began); err != nil {
+		return keystore.Key{}, fmt.Errorf("%w: the new key could not be made durable: %w", keystore.ErrUnavailable, err)
+	}
+	found, err := c.search(id)
+	if err != nil {
+		return keystore.Key{}, err
+	}
+	h, err := c.pair(id, found)
+	if err != nil {
+		return keystore.Key{}, err
+	}
+	if h.public != public || h.private != private {
+		return keystore.Key{}, fmt.Errorf("%w: the token finds another key than it made", keystore.ErrUnavailable)
+	}
+	return c.read(id, h)
+}
+
+func (c *control) generatePair(id keystore.ID, k kind) (public, private pkcs11.ObjectHandle, err error) {
+	sum := sha256.Sum256([]byte(id))
+	label, number := string(id), sum[:16]
+	attr := pkcs11.NewAttribute
+	publicTemplate := []*pkcs11.Attribute{
+		attr(pkcs11.CKA_LABEL, label),
+		attr(pkcs11.CKA_ID, number),
+		attr(pkcs11.CKA_TOKEN, true),
+		attr(pkcs11.CKA_PRIVATE, false),
+		attr(pkcs11.CKA_VERIFY, true),
+		attr(pkcs11.CKA_ENCRYPT, false),
+		attr(pkcs11.CKA_WRAP, false),
+	}
+	privateTemplate := []*pkcs11.Attribute{
+		attr(pkcs11.CKA_LABEL, label),
+		attr(pkcs11.CKA_ID, number),
+		attr(pkcs11.CKA_TOKEN, true),
+		attr(pkcs11.CKA_PRIVATE, true),
+		attr(pkcs11.CKA_SENSITIVE, true),
+		attr(pkcs11.CKA_EXTRACTABLE, false),
+		attr(pkcs11.CKA_SIGN, true),
+		attr(pkcs11.CKA_SIGN_RECOVER, false),
+		attr(pkcs11.CKA_DECRYPT, false),
+		attr(pkcs11.CKA_UNWRAP, false),
+		attr(pkcs11.CKA_DERIVE, false),
+	}
+	mechanism := []*pkcs11.Mechanism{pkcs11.NewMechanism(k.generate, nil)}
+	make := func(more ...*pkcs11.Attribute) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error) {
+		return c.token.module.ctx.GenerateKeyPair(c.session, mechanism, append(publicTemplate, more...), privateTemplate)
+	}
+	if k.keyType == pkcs11.CKK_RSA {
+		return make(attr(pkcs11.CKA_MODULUS_BITS, rsaBits), attr(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}))
+	}
+	public, private, err = make(attr(pkcs11.CKA_EC_PARAMS, k.params))
+	if err != nil && k.named != nil && !sessionLost(code(err)) {
+		return make(attr(pkcs11.CKA_EC_PARAMS, k.named))
+	}
+	return public, private, err
+}
+
+// Find implements [keystore.Token]. The handles may come from memory, the attributes never do.
+func (t *Token) Find(ctx context.Context, id keystore.ID) (keystore.Key, error) {
+	if err := id.Validate(); err != nil {
+		return keystore.Key{}, err
+	}
+	var found keystore.Key
+	err := t.do(ctx, func(context.Context) error {
+		for attempt := 0; ; attempt++ {
+			h, err := t.control.locate(id)
+			if err != nil {
+				return err
+			}
+			found, err = t.control.read(id, h)
+			if handleLost(code(err)) && attempt == 0 {
+				t.control.forget(id)
+				continue
+			}
+			return err
+		}
+	})
+	if err != nil {
+		return keystore.Key{}, err
+	}
+	return found, nil
+}
+
+// Destroy implements [keystore.Token]. A half that is left over from a crash is removed, too.
+func (t *Token) Destroy(ctx context.Context, id keystore.ID) error {
+	if err := id.Validate(); err != nil {
+		return err
+	}
+	return t.do(ctx, func(context.Context) error { return t.control.destroy(id) })
+}
+
+func (c *control) destroy(id keystore.ID) error {
+	ctx := c.token.module.ctx
+	found, err := c.search(id)
+	if err != nil {
+		return err
+	}
+	if len(found) == 0 {
+		return c.missing(id)
+	}
+	private, public := split(found)
+	if len(private) > 1 || len(public) > 1 {
+		return ambiguous(id, private, public)
+	}
+	began := time.Now()
+	c.token.handles.Delete(id)
+	if copied, ok := c.copyOf[id]; ok {
+		if err := ctx.DestroyObject(c.session, copied.use); err != nil {
+			return failed("C_DestroyObject of the copy", err)
+		}
+		delete(c.copyOf, id)
+	}
+	for _, o := range append(private, public...) { // the private half first
+		if err := ctx.DestroyObject(c.session, o); err != nil {
+			return failed("C_DestroyObject", err)
+		}
+	}
+	c.forget(id)
+	delete(c.seen, id)
+	if err := syncFolder(c.token.folder, began); err != nil {
+		return fmt.Errorf("%w: the key is destroyed, but that could not be made durable: %w", keystore.ErrUnavailable, err)
+	}
+	return nil
+}
+
+// handle returns where a key is, from memory or from the device.
+func (t *Token) handle(ctx context.Context, id keystore.ID) (*handle, error) {
+	if h, ok := t.handles.Load(id); ok && h.(*handle).epoch == t.epoch.Load() {
+		return h.(*handle), nil
+	}
+	if err := id.Validate(); err != nil {
+		return nil, err
+	}
+	err := t.do(ctx, func(context.Context) error {
+		_, err := t.control.locate(id)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	h, ok := t.handles.Load(id)
+	if !ok {
+		return nil, errOldHandle
+	}
+	return h.(*handle), nil
+}
+
+// read reads a key and its attributes from the device.
+func (c *control) read(id keystore.ID, h *handle) (keystore.Key, error) {
+	public, err := c.readPublic(h)
+	if err != nil {
+		return keystore.Key{}, err
+	}
+	attributes, err := c.readAttributes(h.private)
+	if err != nil {
+		return keystore.Key{}, err
+	}
+	return keystore.Key{
+		ID: id, Algorithm: h.kind.algorithm, Public: public, KeyID: keystore.KeyID(public), Attributes: attributes,
+	}, nil
+}
+
+func (c *control) readPublic(h *handle) (crypto.PublicKey, error) {
+	if h.kind.keyType != pkcs11.CKK_RSA {
+		point, err := c.value(h.public, pkcs11.CKA_EC_POINT)
+		if err != nil {
+			return nil, failed("C_GetAttributeValue of CKA_EC_POINT", err)
+		}
+		public, err := parsePoint(h.kind.algorithm, point)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", keystore.ErrUnavailable, err)
+		}
+		return public, nil
+	}
+	modulus, err := c.value(h.public, pkcs11.CKA_MODULUS)
+	if err != nil {
+		return nil, failed("C_GetAttributeValue of CKA_MODULUS", err)
+	}
+	exponent, err := c.value(h.public, pkcs11.CKA_PUBLIC_EXPONENT)
+	if err != nil {
+		return nil, failed("C_GetAttributeValue of CKA_PUBLIC_EXPONENT", err)
+	}
+	e := new(big.Int).SetBytes(exponent)
+	if !e.IsInt64() || e.Int64() != 65537 {
+		return nil, fmt.Errorf("%w: an RSA key with another public exponent than 65537", keystore.ErrUnavailable)
+	}
+	return &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: int(e.Int64())}, nil
+}
+
+// readAttributes reads each attribute on its own: a module may refuse one and with it all that were asked for together.
+func (c *control) readAttributes(object pkcs11.ObjectHandle) (map[string]string, error) {
+	attributes := make(map[string]string, len(attributeTypes))
+	for name, number := range attributeTypes {
+		value, err := c.value(object, number)
+		switch rv := code(err); {
+		case rv == pkcs11.CKR_ATTRIBUTE_TYPE_INVALID || rv == pkcs11.CKR_ATTRIBUTE_SENSITIVE:
+			continue
+		case err != nil:
+			return nil, failed("C_GetAttributeValue of "+name, err)
+		case number == pkcs11.CKA_ID:
+			attributes[name] = hex.EncodeToString(value)
+		case number == pkcs11.CKA_KEY_TYPE || number == pkcs11.CKA_KEY_GEN_MECHANISM:
+			if v, ok := number64(value); ok {
+				attributes[name] = "0x" + strconv.FormatUint(v, 16)
+			}
+		case len(value) == 1 && value[0] <= 1:
+			attributes[name] = strconv.FormatBool(value[0] == 1)
+		}
+	}
+	return attributes, nil
+}
+
+func (c *control) value(object pkcs11.ObjectHandle, attribute uint) ([]byte, error) {
+	got, err := c.token.module.ctx.GetAttributeValue(c.session, object,
+		[]*pkcs11.Attribute{pkcs11.NewAttribute(attribute, nil)})
+	if err != nil {
+		return nil, err
+	}
+	return got[0].Value, nil
+}
+
+// number64 reads a CK_ULONG.
+func number64(value []byte) (uint64, bool) {
+	switch len(value) {
+	case 8:
+		return binary.NativeEndian.Uint64(value), true
+	case 4:
+		return uint64(binary.NativeEndian.Uint32(value)), true
+	}
+	return 0, false
+}
+
+// kindOfPair reads what kind of key a pair is.
+func (c *control) kindOfPair(private, public pkcs11.ObjectHandle) (kind, error) {
+	value, err := c.value(private, pkcs11.CKA_KEY_TYPE)
+	if err != nil {
+		return kind{}, failed("C_GetAttributeValue of CKA_KEY_TYPE", err)
+	}
+	keyType, ok := number64(value)
+	if !ok {
+		return kind{}, fmt.Errorf("%w: CKA_KEY_TYPE has %d bytes", keystore.ErrUnavailable, len(value))
+	}
+	var params []byte
+	if keyType != pkcs11.CKK_RSA {
+		if params, err = c.value(public, pkcs11.CKA_EC_PARAMS); err != nil {
+			return kind{}, failed("C_GetAttributeValue of CKA_EC_PARAMS", err)
+		}
+	}
+	for _, k := range kinds {
+		if uint64(k.keyType) == keyType && (bytes.Equal(k.params, params) || k.named != nil && bytes.Equal(k.named, params)) {
+			return k, nil
+		}
+	}
+	return kind{}, fmt.Errorf("%w: a key of type 0x%x with parameters %x is none that Signet uses",
+		keystore.ErrInvalid, keyType, params)
+}

@@ -111,6 +111,8 @@ const (
 	RecordState_RECORD_STATE_REJECTED RecordState = 3
 	// A decision that was counted has been withdrawn after the record was closed.
 	RecordState_RECORD_STATE_WITHDRAWN RecordState = 4
+	// A newer version supersedes it before it was decided.
+	RecordState_RECORD_STATE_SUPERSEDED RecordState = 5
 )
 
 // Enum value maps for RecordState.
@@ -121,6 +123,7 @@ var (
 		2: "RECORD_STATE_APPROVED",
 		3: "RECORD_STATE_REJECTED",
 		4: "RECORD_STATE_WITHDRAWN",
+		5: "RECORD_STATE_SUPERSEDED",
 	}
 	RecordState_value = map[string]int32{
 		"RECORD_STATE_UNSPECIFIED": 0,
@@ -128,6 +131,7 @@ var (
 		"RECORD_STATE_APPROVED":    2,
 		"RECORD_STATE_REJECTED":    3,
 		"RECORD_STATE_WITHDRAWN":   4,
+		"RECORD_STATE_SUPERSEDED":  5,
 	}
 )
 
@@ -441,13 +445,14 @@ const file_signet_v1_signature_proto_rawDesc = "" +
 	"\x0fDECISION_REVIEW\x10\x04\x12\x13\n" +
 	"\x0fDECISION_AUTHOR\x10\x05\x12\x15\n" +
 	"\x11DECISION_WITHDRAW\x10\x06\x12\x11\n" +
-	"\rDECISION_SEAL\x10\a*\x94\x01\n" +
+	"\rDECISION_SEAL\x10\a*\xb1\x01\n" +
 	"\vRecordState\x12\x1c\n" +
 	"\x18RECORD_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11RECORD_STATE_OPEN\x10\x01\x12\x19\n" +
 	"\x15RECORD_STATE_APPROVED\x10\x02\x12\x19\n" +
 	"\x15RECORD_STATE_REJECTED\x10\x03\x12\x1a\n" +
-	"\x16RECORD_STATE_WITHDRAWN\x10\x04B2Z0github.com/signetd/signet/api/signet/v1;signetv1b\x06proto3"
+	"\x16RECORD_STATE_WITHDRAWN\x10\x04\x12\x1b\n" +
+	"\x17RECORD_STATE_SUPERSEDED\x10\x05B2Z0github.com/signetd/signet/api/signet/v1;signetv1b\x06proto3"
 
 var (
 	file_signet_v1_signature_proto_rawDescOnce sync.Once

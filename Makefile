@@ -1,0 +1,78 @@
+# Signet. The commands that matter: make quickstart, make test. The rest: make help.
+
+# Go 1.27.4 is fetched as a toolchain module where the installed Go is older, even when that is set to stay local.
+export GOTOOLCHAIN := go1.27.4+auto
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+VERSION ?= v0.1.0
+LDFLAGS := -X main.version=$(VERSION)
+
+STREAMS := dist/test/signet.jsonl dist/test/tools.jsonl
+TESTFLAGS ?=
+FUZZTIME ?= 30s
+BENCH ?= .
+BENCHFLAGS ?=
+REVISION = $(shell git describe --tags --always --dirty 2>/dev/null)
+
+.PHONY: help
+help: ## say what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r target what; do printf '  make %-16s %s\n' "$$target" "$$what"; done
+
+.PHONY: quickstart
+quickstart: deps ## set up a demo, sign a real release with it, verify that offline
+	@deploy/quickstart/quickstart.sh
+
+.PHONY: deps
+deps: # installs SoftHSM2 and a C compiler where they are missing
+	@tools/deps.sh
+
+.PHONY: build
+build: deps ## build bin/signet and bin/signetd
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/signet ./cmd/signet
+	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/signetd ./cmd/signetd
+
+# Both modules are tested, also when the first fails. The stream is kept: `make trace` reads it.
+.PHONY: test
+test: deps ## run every test with the race detector
+	@mkdir -p dist/test
+	@trace=$$(tools/tool.sh trace) || exit 1; status=0; \
+	"$$trace" test -stream dist/test/signet.jsonl -- go test -race -timeout 15m -json $(TESTFLAGS) ./... || status=1; \
+	echo "tools:"; \
+	(cd tools && "$$trace" test -stream ../dist/test/tools.jsonl -- go test -race -json $(TESTFLAGS) ./...) || status=1; \
+	"$$trace" junit -o dist/test/junit.xml $(STREAMS) || status=1; \
+	exit $$status
+
+.PHONY: trace
+trace: $(STREAMS) ## write dist/trace: which requirement is shown by which test, and its result
+	@mkdir -p dist/trace
+	@"$$(tools/tool.sh trace)" index -revision '$(REVISION)' -json dist/trace/index.json -html dist/trace/index.html $(STREAMS)
+	@echo "written: dist/trace/index.json, dist/trace/index.html"
+
+$(STREAMS):
+	$(MAKE) test
+
+.PHONY: bench
+bench: deps ## run the benchmarks, one package at a time
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m -p 1 $(BENCHFLAGS) ./...
+
+.PHONY: fuzz
+fuzz: deps ## fuzz every parser for FUZZTIME (30s) each
+	@tools/fuzz.sh $(FUZZTIME)
+
+.PHONY: generate
+generate: ## write api/signet/v1 from proto/
+	@tools/proto.sh generate
+
+.PHONY: generate-check
+generate-check: ## fail when api/signet/v1 is stale
+	@tools/proto.sh check
+
+.PHONY: lint
+lint: deps ## lint Go and the contract, import rules included; fail on what breaks main's contract
+	@tools/lint.sh
+
+.PHONY: clean
+clean: ## stop the demo and remove what was built and made
+	@if [ -x deploy/quickstart/quickstart.sh ]; then deploy/quickstart/quickstart.sh clean; fi
+	rm -rf bin dist .buf

@@ -1,0 +1,38 @@
+#!/bin/sh
+# Installs what building and testing need beside Go and git: SoftHSM2 (the PKCS#11 token of tests and demos) and a C
+# compiler (for the one package that uses cgo). Does nothing where they are there; asks for sudo only where it must.
+set -eu
+
+missing=
+found=
+for module in /usr/lib/softhsm/libsofthsm2.so /usr/lib/*/softhsm/libsofthsm2.so /usr/local/lib/softhsm/libsofthsm2.so \
+	/usr/lib64/pkcs11/libsofthsm2.so /usr/lib64/softhsm/libsofthsm.so; do
+	[ ! -e "$module" ] || found=$module
+done
+[ -n "$found" ] || missing="$missing softhsm2"
+if ! { command -v "${CC:-gcc}" && [ -e /usr/include/stdio.h ]; } >/dev/null 2>&1; then
+	missing="$missing gcc libc6-dev"
+fi
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get >/dev/null 2>&1; then
+	echo "missing:$missing. This is not Debian or Ubuntu: install SoftHSM2 and a C compiler by your system's own means." >&2
+	exit 1
+fi
+as_root=
+if [ "$(id -u)" -ne 0 ]; then
+	if ! command -v sudo >/dev/null 2>&1; then
+		echo "missing:$missing. Run as root: apt-get install$missing" >&2
+		exit 1
+	fi
+	as_root=sudo
+	echo "installing$missing with apt-get; sudo may ask for your password" >&2
+else
+	echo "installing$missing with apt-get" >&2
+fi
+export DEBIAN_FRONTEND=noninteractive
+# shellcheck disable=SC2086 # lists of words
+{
+	$as_root apt-get update -qq
+	$as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null
+} >&2

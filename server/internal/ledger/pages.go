@@ -1,0 +1,3 @@
+package ledger
+
+func checkFile(path string) error { return nil }

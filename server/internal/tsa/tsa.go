@@ -65,8 +65,8 @@ type Config struct {
 
 	// Clock is the server's one clock. Its readings may carry a monotonic reading, as those of time.Now do.
 	Clock func() time.Time
-	// Monotonic tells how long the process has been running, whatever is done to the clock. Without it the monotonic readings of Clock count, and if there are
-	// none, setting the clock ahead is not noticed.
+	// Monotonic tells how long the process has been running, whatever is done to the clock. Leave it nil in a server: the monotonic part of
+	// Clock's readings then counts, which is read at the same instant. Without either, setting the clock ahead is not noticed.
 	Monotonic func() time.Duration
 	// MaxStep is how far Clock may move against the monotonic clock. Zero means Accuracy.
 	MaxStep time.Duration

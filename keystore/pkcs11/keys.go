@@ -43,7 +43,9 @@ func (t *Token) Generate(ctx context.Context, spec keystore.Spec) (key keystore.
 			return expired(ctx)
 		}
 		var err error
-		made, err = t.control.generate(spec.ID, k)
+		if made, err = t.control.generate(spec.ID, k); err == nil && ctx.Err() != nil {
+			return errors.Join(expired(ctx), t.control.destroy(spec.ID)) // nobody waits for it any more
+		}
 		return err
 	})
 	if err != nil {

@@ -88,6 +88,9 @@ func SamePublic(a, b crypto.PublicKey) bool {
 func AlgorithmOf(public crypto.PublicKey) (Algorithm, error) {
 	switch k := public.(type) {
 	case *ecdsa.PublicKey:
+		if k == nil || k.X == nil || k.Y == nil {
+			break
+		}
 		switch k.Curve {
 		case elliptic.P256():
 			return ECDSAP256, nil
@@ -101,7 +104,7 @@ func AlgorithmOf(public crypto.PublicKey) (Algorithm, error) {
 			return Ed25519, nil
 		}
 	case *rsa.PublicKey:
-		if k.N != nil && k.N.BitLen() >= minRSABits {
+		if k != nil && k.N != nil && k.N.BitLen() >= minRSABits {
 			return RSAPSS, nil
 		}
 	}

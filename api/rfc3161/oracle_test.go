@@ -136,6 +136,37 @@ func TestOpenSSLVerifiesOurs(t *testing.T) {
 	})
 }
 
+// `openssl cms` reads RSA PSS, too, and checks the signature, ESSCertIDv2 and the chain. (OpenSSL 3.0 reads no Ed25519 in CMS.)
+func TestOpenSSLReadsOurCMS(t *testing.T) {
+	for _, kind := range []string{"P-256", "P-384", "P-521", "RSA"} {
+		t.Run(kind, func(t *testing.T) {
+			a := newDeepAuthority(t, kind)
+			dir := t.TempDir()
+			token := a.token(t)
+			write(t, dir, "roots.pem", pemOf(a.root))
+			verify := func(token []byte) (string, error) {
+				write(t, dir, "token", token)
+				return openssl(t, dir, "cms", "-verify", "-inform", "DER", "-in", "token", "-CAfile", "roots.pem", "-out", "content",
+					"-cades", "-purpose", "timestampsign", "-attime", strconv.FormatInt(genTime.Unix(), 10))
+			}
+			if out, err := verify(token); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			parsed, err := Parse(token)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(read(t, dir, "content"), parsed.signed.content) {
+				t.Error("OpenSSL reads another content")
+			}
+			token[len(token)-1] ^= 1
+			if out, err := verify(token); err == nil {
+				t.Errorf("verifies with its signature changed: %s", out)
+			}
+		})
+	}
+}
+
 const opensslConfig = `
 [tsa]
 default_tsa = ours

@@ -10,10 +10,13 @@ tool (
 )
 
 require (
-	github.com/bufbuild/protovalidate v1.2.2 // indirect
+	github.com/bufbuild/protovalidate v1.2.2 // not imported: proto.sh takes its definitions; `go mod tidy` would lose it
+	golang.org/x/mod v0.42.0
+	sigs.k8s.io/yaml v1.6.0
+)
+
+require (
 	go.yaml.in/yaml/v2 v2.4.2 // indirect
-	golang.org/x/mod v0.42.0 // indirect
 	google.golang.org/grpc/cmd/protoc-gen-go-grpc v1.6.1 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
-	sigs.k8s.io/yaml v1.6.0 // indirect
 )

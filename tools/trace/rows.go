@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -43,6 +44,9 @@ func parseRows(b []byte) ([]Row, error) {
 	var f rowsFile
 	if err := yaml.UnmarshalStrict(b, &f); err != nil {
 		return nil, fmt.Errorf("%w: %w", errRows, err)
+	}
+	if bytes.Contains(b, []byte("\n---")) { // the library reads the first document alone
+		return nil, fmt.Errorf("%w: several documents in one file", errRows)
 	}
 	if f.Format != rowsFormat {
 		return nil, fmt.Errorf("%w: format is %q; this program reads %q", errRows, f.Format, rowsFormat)

@@ -46,6 +46,8 @@ import (
 var (
 	// ErrMalformed is wrapped by every error about bytes that are not what they should be. The input must be refused.
 	ErrMalformed = errors.New("malformed")
+	// ErrTooLarge says that an entry has more than MaxEntry bytes; the error wraps ErrMalformed too. Name large things by digest.
+	ErrTooLarge = errors.New("too large")
 	// ErrSignature says that a checkpoint carries no valid signature of the expected key: it is forged, or the key is another.
 	ErrSignature = errors.New("checkpoint signature does not verify")
 	// ErrProof says that a proof does not lead to the root: the entry, its place or the ledger is not what is claimed.
@@ -54,4 +56,8 @@ var (
 
 func malformed(format string, args ...any) error {
 	return fmt.Errorf("%w "+format, append([]any{ErrMalformed}, args...)...)
+}
+
+func tooLarge(what string, size int) error {
+	return fmt.Errorf("%w and %w: %s of %d bytes; the limit is %d: name large things by their digest", ErrMalformed, ErrTooLarge, what, size, MaxEntry)
 }

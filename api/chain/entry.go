@@ -55,7 +55,7 @@ func checkBody(canonical []byte) error {
 		return malformed("entry: the body is not a JSON object")
 	}
 	if len(canonical) > MaxEntry {
-		return malformed("entry: a body of %d bytes; the limit of an entry is %d", len(canonical), MaxEntry)
+		return tooLarge("an entry's body", len(canonical))
 	}
 	if depth(canonical) > jcs.MaxDepth-1 {
 		return malformed("entry: the body is nested deeper than %d", jcs.MaxDepth-1)
@@ -159,7 +159,7 @@ func (e *Entry) Append(dst []byte) ([]byte, error) {
 	b = strconv.AppendInt(b, int64(e.V), 10)
 	b = append(b, '}')
 	if n := len(b) - start; n > MaxEntry {
-		return dst, malformed("entry: %d bytes; the limit is %d: name large things by their digest", n, MaxEntry)
+		return dst, tooLarge("an entry", n)
 	}
 	return b, nil
 }
@@ -174,7 +174,7 @@ func appendString(b []byte, s string) []byte {
 func ParseEntry(b []byte) (Entry, error) {
 	var e Entry
 	if len(b) > MaxEntry {
-		return e, malformed("entry: %d bytes; the limit is %d", len(b), MaxEntry)
+		return e, tooLarge("an entry", len(b))
 	}
 	if err := json.Unmarshal(b, &e, json.RejectUnknownMembers(true)); err != nil {
 		return Entry{}, malformed("entry: %v", err)

@@ -134,8 +134,10 @@ func (l *Ledger) dropStale() error {
 				return nil
 			})
 		})
-		if err != nil || len(stale) == 0 {
-			return errors.Join(err, errUnchanged)
+		if err != nil {
+			return err
+		} else if len(stale) == 0 {
+			return errUnchanged
 		}
 		for name, versions := range stale {
 			for _, v := range versions {

@@ -315,15 +315,9 @@ func (b *batch) encode(t *Tx) ([]encoded, error) {
 	for i, ev := range t.emitted {
 		e := chain.Entry{Actor: ev.Actor, Body: ev.body, Index: t.size + uint64(i), Prev: prev, Request: ev.Request, Time: t.now, Type: ev.Type,
 			V: chain.Version}
-		if len(ev.body) > chain.MaxEntry {
-			return nil, fmt.Errorf("%w: the body of %s has %d bytes", ErrTooLarge, ev.Type, len(ev.body))
-		}
 		bytes, err := e.Append(make([]byte, 0, len(ev.body)+640))
 		if err != nil {
-			if len(ev.body)+1024+6*3*chain.MaxName > chain.MaxEntry && e.Validate() == nil {
-				return nil, fmt.Errorf("%w: %s: %w", ErrTooLarge, ev.Type, err)
-			}
-			return nil, invalid("%s: %v", ev.Type, err)
+			return nil, wrongEvent(ev.Type, err)
 		}
 		prev = chain.LeafHash(bytes)
 		out[i] = encoded{e, bytes, prev}
@@ -347,7 +341,7 @@ func (b *batch) append(e encoded, attachments [][]byte) error {
 		return err
 	}
 	if e.Request != "" {
-		if err := b.requests.Put(requestKey(e.Request, e.Index), nil); err != nil {
+		if err := b.requests.Put(requestKey(e.Request, e.Index), []byte{}); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json/jsontext"
+	"errors"
 	"fmt"
 
 	"github.com/signetd/signet/api/chain"
@@ -71,13 +72,21 @@ func (t *Tx) Emit(ev Event) uint64 {
 	index := t.Size()
 	body, err := encodeBody(ev.Body)
 	if err != nil {
-		t.fail(invalid("the body of %s: %v", ev.Type, err))
+		t.fail(wrongEvent(ev.Type, err))
 	}
 	if err := checkAttachments(body, ev.Attachments); err != nil {
 		t.fail(fmt.Errorf("%s: %w", ev.Type, err))
 	}
 	t.emitted = append(t.emitted, emitted{ev, body})
 	return index
+}
+
+// wrongEvent says what is wrong with an event.
+func wrongEvent(t chain.Type, err error) error {
+	if errors.Is(err, chain.ErrTooLarge) {
+		return fmt.Errorf("%w: %s: %w", ErrTooLarge, t, err)
+	}
+	return invalid("%s: %v", t, err)
 }
 
 func encodeBody(v any) (jsontext.Value, error) {

@@ -1,0 +1,576 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/signetd/signet/api/chain"
+)
+
+// Fault is one thing that is not as it should be.
+type Fault struct {
+	Where string // such as "entry 41" or "projection records, bucket byID, key 00ff"
+	What  string
+}
+
+func (f Fault) String() string { return f.Where + ": " + f.What }
+
+// CheckReport is what [Check] has found.
+type CheckReport struct {
+	Size        uint64     // entries
+	Root        chain.Hash // of the tree, computed anew
+	Checkpoints uint64     // signed checkpoints, each verified
+	Attachments uint64
+	Rows        uint64  // rows of projections, each compared
+	Faults      []Fault // none: the file is what this program wrote; at most maxFaults
+}
+
+// maxFaults bounds a report: who has changed everything need not have everything listed.
+const maxFaults = 100
+
+// Err returns nil if there are no faults, else an ErrCorrupt that names the first ones.
+func (r CheckReport) Err() error {
+	if len(r.Faults) == 0 {
+		return nil
+	}
+	more := ""
+	if n := len(r.Faults); n > 1 {
+		more = fmt.Sprintf(" (and %d more)", n-1)
+	}
+	return fmt.Errorf("%w: %v%s", ErrCorrupt, r.Faults[0], more)
+}
+
+// Progress is called by [Check] now and then with the number of entries that were checked, out of all.
+type Progress func(done, total uint64)
+
+// Check verifies a whole ledger file that no server has open. It walks the pages of the file; reads every entry strictly and
+// recomputes chain, tree, requests and attachment digests; verifies every checkpoint's signature and that it is a head of this
+// tree; replays all entries into a fresh store and compares every row of every projection byte for byte; and calls CheckPrivate. It
+// changes nothing. Faults are in the report and, as ErrCorrupt, in the error; another error says that it could not be carried out.
+//
+// What it cannot see by itself is a file that was cut back to an earlier state together with its checkpoints: give it
+// the checkpoints seen elsewhere (Options.Seen).
+func Check(ctx context.Context, path string, o Options, progress Progress) (CheckReport, error) {
+	o.Path, o.ReadOnly = path, true
+	if progress == nil {
+		progress = func(uint64, uint64) {}
+	}
+	l, err := newLedger(o)
+	if err != nil {
+		return CheckReport{}, err
+	}
+	defer l.cancel()
+	if l.verifier == nil {
+		return CheckReport{}, invalid("checking a ledger needs the public key of its checkpoints")
+	}
+	if err := checkFile(path); errors.Is(err, fs.ErrNotExist) {
+		return CheckReport{}, fmt.Errorf("ledger: %w", err)
+	} else if errors.Is(err, ErrLocked) {
+		return CheckReport{}, err
+	}
+	if err := checkPages(ctx, path); err != nil {
+		if errors.Is(err, ErrCorrupt) {
+			report := CheckReport{Faults: []Fault{{"the file", err.Error()}}}
+			return report, report.Err()
+		}
+		return CheckReport{}, err
+	}
+	if l.db, err = openStore(l.o); err != nil {
+		return CheckReport{}, err
+	}
+	defer l.db.Close()
+	dir, err := os.MkdirTemp(filepath.Dir(path), ".check-*")
+	if err != nil {
+		if dir, err = os.MkdirTemp("", "signet-check-*"); err != nil {
+			return CheckReport{}, storeError(err)
+		}
+	}
+	defer os.RemoveAll(dir)
+	fresh, err := bolt.Open(filepath.Join(dir, "replay.db"), 0o600, &bolt.Options{NoSync: true, NoGrowSync: true, NoFreelistSync: true,
+		InitialMmapSize: l.o.InitialMmap, FreelistType: bolt.FreelistMapType, NoStatistics: true})
+	if err != nil {
+		return CheckReport{}, storeError(err)
+	}
+	defer fresh.Close()
+	c := &checker{l: l, fresh: fresh, progress: progress}
+	if err := guard(func() error { return l.db.View(func(tx *bolt.Tx) error { return c.check(ctx, tx) }) }); err != nil {
+		if !errors.Is(err, ErrCorrupt) {
+			return c.report, err
+		}
+		c.fault("the file", "%v", err)
+	}
+	return c.report, c.report.Err()
+}
+
+type checker struct {
+	l        *Ledger
+	fresh    *bolt.DB
+	progress Progress
+	report   CheckReport
+}
+
+var errTooManyFaults = errors.New("too many faults")
+
+func (c *checker) fault(where, format string, args ...any) error {
+	if len(c.report.Faults) >= maxFaults {
+		return errTooManyFaults
+	}
+	c.report.Faults = append(c.report.Faults, Fault{where, fmt.Sprintf(format, args...)})
+	return nil
+}
+
+func (c *checker) check(ctx context.Context, tx *bolt.Tx) error {
+	if err := checkMeta(tx, c.l.o.Origin); err != nil {
+		return err
+	}
+	steps := []func(context.Context, *bolt.Tx) error{c.topLevel, c.entries, c.projections, c.private}
+	for _, step := range steps {
+		if err := step(ctx, tx); err == errTooManyFaults {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// topLevel finds buckets and rows that do not belong there.
+func (c *checker) topLevel(_ context.Context, tx *bolt.Tx) error {
+	err := tx.ForEach(func(name []byte, b *bolt.Bucket) error {
+		for _, known := range topBuckets {
+			if bytes.Equal(known, name) {
+				return nil
+			}
+		}
+		return c.fault(fmt.Sprintf("bucket %q", name), "this program has no such bucket")
+	})
+	if err != nil {
+		return err
+	}
+	return tx.Bucket(metaBucket).ForEach(func(k, v []byte) error {
+		if !bytes.Equal(k, formatKey) && !bytes.Equal(k, originKey) {
+			return c.fault(fmt.Sprintf("meta row %q", k), "this program has no such row")
+		}
+		return nil
+	})
+}
+
+// rows walks a bucket beside the entries: each step takes the rows that belong to one entry.
+type rows struct {
+	c    *bolt.Cursor
+	k, v []byte
+}
+
+func newRows(b *bolt.Bucket) *rows {
+	r := &rows{c: b.Cursor()}
+	r.k, r.v = r.c.First()
+	return r
+}
+
+func (r *rows) next() { r.k, r.v = r.c.Next() }
+
+// entries checks every entry and what belongs to it, and replays it.
+func (c *checker) entries(ctx context.Context, tx *bolt.Tx) error {
+	total, err := readSize(tx)
+	if err != nil {
+		return err
+	}
+	w := &entryWalk{checker: c, tx: tx, tree: new(chain.Frontier), entries: newRows(tx.Bucket(entriesBucket)), hashes: newRows(tx.Bucket(hashesBucket)),
+		attachments: newRows(tx.Bucket(attachmentsBucket)), checkpoints: newRows(tx.Bucket(checkpointsBucket)), seen: map[uint64]chain.Checkpoint{}}
+	for _, note := range c.l.o.Seen {
+		s, err := chain.OpenCheckpoint(note, c.l.verifier)
+		if err != nil {
+			return fmt.Errorf("a checkpoint seen elsewhere: %w", err)
+		}
+		w.seen[s.Size] = s
+	}
+	for w.entries.k != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := w.chunk(); err != nil {
+			return err
+		}
+		c.progress(w.tree.Size(), total)
+	}
+	return w.end()
+}
+
+// entryWalk is the state of the walk over all entries.
+type entryWalk struct {
+	*checker
+	tx                                        *bolt.Tx
+	tree                                      *chain.Frontier
+	prev                                      chain.Hash
+	time                                      chain.Time
+	stopReplay                                bool
+	requests                                  uint64
+	entries, hashes, attachments, checkpoints *rows
+	seen                                      map[uint64]chain.Checkpoint
+}
+
+// chunk checks a number of entries and replays them in one transaction of the fresh store.
+func (w *entryWalk) chunk() error {
+	fresh, err := w.fresh.Begin(true)
+	if err != nil {
+		return storeError(err)
+	}
+	defer rollback(fresh)
+	if _, err := fresh.CreateBucketIfNotExists(projectionsBucket); err != nil {
+		return storeError(err)
+	}
+	a, err := newApplier(fresh, w.l.o.Projections)
+	if err != nil {
+		return storeError(err)
+	}
+	for range rebuildChunk {
+		if w.entries.k == nil {
+			break
+		}
+		if err := w.entry(a); err != nil {
+			return err
+		}
+	}
+	return storeError(fresh.Commit())
+}
+
+// entry checks the next entry.
+func (w *entryWalk) entry(a *applier) error {
+	index := w.tree.Size()
+	where := fmt.Sprintf("entry %d", index)
+	if !bytes.Equal(w.entries.k, indexKey(index)) {
+		if err := w.fault(where, "missing: the next entry in the file is %x", w.entries.k); err != nil {
+			return err
+		}
+		return corrupt("%s is missing; nothing after it can be checked", where)
+	}
+	raw := clone(w.entries.v)
+	e, err := chain.ParseEntry(raw)
+	switch {
+	case err != nil:
+		err = w.fault(where, "%v", err)
+		w.stopReplay = true
+	case e.Index != index:
+		err = w.fault(where, "it says that it is entry %d", e.Index)
+	case e.Prev != w.prev:
+		err = w.fault(where, "prev is %s, but the leaf hash of the entry before is %s: one of the two was changed", e.Prev, w.prev)
+	case e.Time.Before(w.time):
+		err = w.fault(where, "its time %v lies before that of the entry before, %v", e.Time, w.time)
+	}
+	if err != nil {
+		return err
+	}
+	if err := w.storedHashes(where, index, raw); err != nil {
+		return err
+	}
+	attachments, err := w.ownAttachments(where, index, e)
+	if err != nil {
+		return err
+	}
+	if e.Request != "" {
+		w.requests++
+		if w.tx.Bucket(requestsBucket).Get(requestKey(e.Request, index)) == nil {
+			if err := w.fault(where, "its request is not in the index of requests"); err != nil {
+				return err
+			}
+		}
+	}
+	w.time = e.Time
+	if !w.stopReplay {
+		if err := replayOne(a, e, raw, attachments); err != nil {
+			w.stopReplay = true
+			if err := w.fault(where, "replaying it failed: %v", err); err != nil {
+				return err
+			}
+		}
+	}
+	w.entries.next()
+	return w.ownCheckpoint()
+}
+
+// replayOne applies an entry. A projection may panic on what it never wrote.
+func replayOne(a *applier, e chain.Entry, raw []byte, attachments [][]byte) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v", r)
+		}
+	}()
+	return a.apply(e, raw, attachments)
+}
+
+// storedHashes appends the entry to the tree and compares the hashes that it completes.
+func (w *entryWalk) storedHashes(where string, index uint64, raw []byte) error {
+	w.prev = chain.LeafHash(raw)
+	var want []byte
+	w.tree.Append(w.prev, func(_ int64, h chain.Hash) { want = append(want, h[:]...) })
+	w.report.Size, w.report.Root = w.tree.Size(), chain.Hash{}
+	key := indexKey(index)
+	for w.hashes.k != nil && bytes.Compare(w.hashes.k, key) < 0 {
+		if err := w.fault(fmt.Sprintf("tree hashes, key %x", w.hashes.k), "they belong to no entry"); err != nil {
+			return err
+		}
+		w.hashes.next()
+	}
+	if !bytes.Equal(w.hashes.k, key) {
+		return w.fault(where, "its tree hashes are missing")
+	}
+	got := w.hashes.v
+	w.hashes.next()
+	if !bytes.Equal(got, want) {
+		return w.fault(where, "its tree hashes are %x, but the entries give %x", got, want)
+	}
+	return nil
+}
+
+// ownAttachments takes the attachments of an entry.
+func (w *entryWalk) ownAttachments(where string, index uint64, e chain.Entry) ([][]byte, error) {
+	key := indexKey(index)
+	var out [][]byte
+	for w.attachments.k != nil && bytes.Compare(w.attachments.k[:min(8, len(w.attachments.k))], key) <= 0 {
+		ordinal := len(out)
+		a := clone(w.attachments.v)
+		digest := sha256.Sum256(a)
+		var err error
+		switch k := w.attachments.k; {
+		case !bytes.Equal(k, attachmentKey(index, ordinal)):
+			err = w.fault(fmt.Sprintf("attachment, key %x", k), "it belongs to no entry, or one before it is missing")
+		case !hasString(e.Body, hex.EncodeToString(digest[:])):
+			err = w.fault(where, "attachment %d has the SHA-256 %x, which does not stand in the body", ordinal, digest)
+			out = append(out, a)
+		default:
+			w.report.Attachments++
+			out = append(out, a)
+		}
+		if err != nil {
+			return nil, err
+		}
+		w.attachments.next()
+	}
+	return out, nil
+}
+
+// ownCheckpoint checks the checkpoint of the size that the tree now has, if there is one.
+func (w *entryWalk) ownCheckpoint() error {
+	size := w.tree.Size()
+	if s, ok := w.seen[size]; ok {
+		delete(w.seen, size)
+		if root := w.tree.Root(); s.Root != root {
+			if err := w.fault(fmt.Sprintf("tree of %d entries", size), "its root is %s, but a checkpoint seen elsewhere says %s", root, s.Root); err != nil {
+				return err
+			}
+		}
+	}
+	key := indexKey(size)
+	for w.checkpoints.k != nil && bytes.Compare(w.checkpoints.k, key) <= 0 {
+		k, signed := w.checkpoints.k, w.checkpoints.v
+		where := fmt.Sprintf("checkpoint of %d entries", size)
+		s, err := chain.OpenCheckpoint(signed, w.l.verifier)
+		switch {
+		case err != nil:
+			err = w.fault(fmt.Sprintf("checkpoint, key %x", k), "%v", err)
+		case !bytes.Equal(k, indexKey(s.Size)):
+			err = w.fault(fmt.Sprintf("checkpoint, key %x", k), "it has %d entries and stands in another place", s.Size)
+		case s.Root != w.tree.Root():
+			err = w.fault(where, "its root is %s, but the entries give %s: an entry was changed", s.Root, w.tree.Root())
+		default:
+			w.report.Checkpoints++
+		}
+		if err != nil {
+			return err
+		}
+		w.checkpoints.next()
+	}
+	return nil
+}
+
+// end finds what is left over when all entries were walked.
+func (w *entryWalk) end() error {
+	size := w.tree.Size()
+	w.report.Size, w.report.Root = size, w.tree.Root()
+	var err error
+	left := func(r *rows, what string) {
+		if err == nil && r.k != nil {
+			err = w.fault(fmt.Sprintf("%s, key %x", what, r.k), "it lies beyond the last of %d entries: entries are missing", size)
+		}
+	}
+	left(w.hashes, "tree hashes")
+	left(w.attachments, "attachment")
+	left(w.checkpoints, "checkpoint")
+	for n, s := range w.seen {
+		if err == nil && (n != 0 || s.Root != chain.EmptyRoot) {
+			err = w.fault(fmt.Sprintf("checkpoint of %d entries", n), "it was seen elsewhere, but the file has only %d entries: it is an older copy", size)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if n := countRows(w.tx.Bucket(requestsBucket)); n != w.requests {
+		return w.fault("index of requests", "it has %d rows, but the entries give %d", n, w.requests)
+	}
+	return nil
+}
+
+func countRows(b *bolt.Bucket) (n uint64) {
+	c := b.Cursor()
+	for k, _ := c.First(); k != nil; k, _ = c.Next() {
+		n++
+	}
+	return n
+}
+
+// projections compares every row of every projection with the replayed one.
+func (c *checker) projections(ctx context.Context, tx *bolt.Tx) error {
+	stored, active := tx.Bucket(projectionsBucket), tx.Bucket(activeBucket)
+	if err := c.unknownProjections(stored, active); err != nil {
+		return err
+	}
+	fresh, err := c.fresh.Begin(false)
+	if err != nil {
+		return storeError(err)
+	}
+	defer rollback(fresh)
+	for _, p := range c.l.o.Projections {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		version, err := readVersion(tx, p.Name())
+		if err != nil {
+			return err
+		}
+		if version != p.Version() {
+			if err := c.fault("projection "+p.Name(), "the file has version %d, this program %d: start the server once, it rebuilds it", version, p.Version()); err != nil {
+				return err
+			}
+			continue
+		}
+		got := nested(stored, []byte(p.Name()), versionName(version))
+		want := nested(fresh.Bucket(projectionsBucket), []byte(p.Name()), versionName(version))
+		if err := c.compare("projection "+p.Name(), got, want); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func nested(b *bolt.Bucket, names ...[]byte) *bolt.Bucket {
+	for _, n := range names {
+		if b == nil {
+			return nil
+		}
+		b = b.Bucket(n)
+	}
+	return b
+}
+
+// unknownProjections finds projections in the file that were not replayed.
+func (c *checker) unknownProjections(stored, active *bolt.Bucket) error {
+	unknown := func(k, v []byte) error {
+		if c.l.known[string(k)] == nil {
+			return c.fault(fmt.Sprintf("projection %q", k), "this program does not know it")
+		}
+		return nil
+	}
+	if err := stored.ForEach(unknown); err != nil {
+		return err
+	}
+	return active.ForEach(unknown)
+}
+
+// compare compares two buckets row by row, nested buckets included.
+func (c *checker) compare(where string, got, want *bolt.Bucket) error {
+	g, w := newRowsOrNone(got), newRowsOrNone(want)
+	for g.k != nil || w.k != nil {
+		order := bytes.Compare(g.k, w.k)
+		if g.k == nil {
+			order = 1
+		} else if w.k == nil {
+			order = -1
+		}
+		row := fmt.Sprintf("%s, %s", where, printable(g.k, w.k, order))
+		var err error
+		switch {
+		case order == 0 && g.v == nil && w.v == nil:
+			err = c.compare(row, got.Bucket(g.k), want.Bucket(w.k))
+		case order == 0 && !bytes.Equal(g.v, w.v) || order == 0 && (g.v == nil) != (w.v == nil):
+			err = c.fault(row, "it was changed: the file has %s, the entries give %s", excerpt(g.v), excerpt(w.v))
+		case order < 0 && g.v == nil: // a bucket: what counts are its rows
+			err = c.compare(row, got.Bucket(g.k), nil)
+		case order > 0 && w.v == nil:
+			err = c.compare(row, nil, want.Bucket(w.k))
+		case order < 0:
+			err = c.fault(row, "no entry gives this row: the file has %s", excerpt(g.v))
+		case order > 0:
+			err = c.fault(row, "it is missing: the entries give %s", excerpt(w.v))
+		default:
+			c.report.Rows++
+		}
+		if err != nil {
+			return err
+		}
+		if order <= 0 {
+			g.next()
+		}
+		if order >= 0 {
+			w.next()
+		}
+	}
+	return nil
+}
+
+func newRowsOrNone(b *bolt.Bucket) *rows {
+	if b == nil {
+		return &rows{}
+	}
+	return newRows(b)
+}
+
+// printable names a row by its key.
+func printable(g, w []byte, order int) string {
+	key := g
+	if order > 0 {
+		key = w
+	}
+	for _, r := range string(key) {
+		if r < 0x20 || r > 0x7e {
+			return fmt.Sprintf("key %x", key)
+		}
+	}
+	return fmt.Sprintf("key %q", key)
+}
+
+// excerpt shows the beginning of a value.
+func excerpt(v []byte) string {
+	if v == nil {
+		return "a bucket"
+	}
+	return fmt.Sprintf("%.120q", v)
+}
+
+// private calls the caller's check of private rows.
+func (c *checker) private(_ context.Context, tx *bolt.Tx) error {
+	if c.l.o.CheckPrivate == nil || len(c.report.Faults) > 0 {
+		return nil // the caller's check leans on projections that are as they should be
+	}
+	size, err := readSize(tx)
+	if err != nil {
+		return err
+	}
+	head, err := c.l.readHead(tx, size)
+	if err != nil {
+		return err
+	}
+	r := &Read{l: c.l, tx: tx, size: size, head: head, states: map[string]*State{}}
+	if err := errors.Join(c.l.o.CheckPrivate(r), r.failed()); err != nil {
+		return c.fault("private rows", "%v", err)
+	}
+	return nil
+}

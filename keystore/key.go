@@ -88,7 +88,7 @@ func SamePublic(a, b crypto.PublicKey) bool {
 func AlgorithmOf(public crypto.PublicKey) (Algorithm, error) {
 	switch k := public.(type) {
 	case *ecdsa.PublicKey:
-		if k == nil || k.X == nil || k.Y == nil {
+		if k == nil || k.X == nil || k.Y == nil { //nolint:staticcheck // only whether they are there
 			break
 		}
 		switch k.Curve {

@@ -11,6 +11,7 @@ import (
 
 // A TokenInfo says what is in a slot.
 type TokenInfo struct {
+	Module       string // path
 	Slot         uint
 	Label        string
 	Serial       string
@@ -57,7 +58,7 @@ func (m *module) tokensLocked() ([]TokenInfo, error) {
 			return nil, failed("C_GetTokenInfo", err)
 		}
 		t := TokenInfo{
-			Slot: slot, Label: clean(info.Label), Serial: clean(info.SerialNumber), Manufacturer: clean(info.ManufacturerID),
+			Module: m.path, Slot: slot, Label: clean(info.Label), Serial: clean(info.SerialNumber), Manufacturer: clean(info.ManufacturerID),
 			Model: clean(info.Model), Firmware: fmt.Sprintf("%d.%d", info.FirmwareVersion.Major, info.FirmwareVersion.Minor),
 			Initialized: info.Flags&pkcs11.CKF_TOKEN_INITIALIZED != 0,
 		}

@@ -26,6 +26,10 @@ tools/proto.sh lint || status=1
 
 echo "== scripts"
 for script in .ci/run tools/*.sh deploy/*/*.sh; do
-	[ ! -e "$script" ] || sh -n "$script" || status=1
+	[ -e "$script" ] || continue
+	case $(head -n 1 "$script") in
+	*bash) bash -n "$script" || status=1 ;;
+	*) sh -n "$script" || status=1 ;;
+	esac
 done
 exit "$status"

@@ -4,7 +4,7 @@ set -eu
 
 cd "$(dirname "$0")/.."
 root=$(pwd)
-export GOTOOLCHAIN="${GOTOOLCHAIN:-go1.27.4+auto}"
+export GOTOOLCHAIN=go1.27.4+auto
 lint=$(tools/tool.sh golangci-lint)
 status=0
 

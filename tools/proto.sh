@@ -11,7 +11,7 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/.."
-export GOTOOLCHAIN="${GOTOOLCHAIN:-go1.27.4+auto}" GOFLAGS= GOWORK=off
+export GOTOOLCHAIN=go1.27.4+auto GOFLAGS= GOWORK=off
 
 buf=$("$here/tool.sh" buf)
 scratch=$(mktemp -d)

@@ -9,7 +9,7 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-export GOTOOLCHAIN="${GOTOOLCHAIN:-go1.27.4+auto}" GOFLAGS= GOWORK=off
+export GOTOOLCHAIN=go1.27.4+auto GOFLAGS= GOWORK=off
 
 case "${1:-}" in
 buf) module=$here/buf package=github.com/bufbuild/buf/cmd/buf ;;

@@ -8,7 +8,7 @@
 # signatures/ (the signature). ./var is a demo: its PINs and passwords lie beside it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-export GOTOOLCHAIN="${GOTOOLCHAIN:-go1.27.4+auto}"
+export GOTOOLCHAIN=go1.27.4+auto
 
 readonly version=v0.1.0
 readonly data=var bundle=dist/release-$version manifest=signatures/release-$version.json

@@ -1,0 +1,443 @@
+package pkcs11_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	wrapper "github.com/miekg/pkcs11"
+
+	"github.com/signetd/signet/keystore"
+	"github.com/signetd/signet/keystore/keystoretest"
+	"github.com/signetd/signet/keystore/pkcs11"
+)
+
+// newFault gives a store on a token behind the module that fails on demand, with one key "k".
+func newFault(t *testing.T, change func(*pkcs11.Config)) (*keystoretest.Fault, *pkcs11.Token, *keystore.Store, keystore.Key) {
+	t.Helper()
+	c := keystoretest.Config(t)
+	fault := keystoretest.NewFault(t)
+	c.Module = fault.Module
+	c.Sessions = 1
+	if change != nil {
+		change(&c)
+	}
+	token := keystoretest.Open(t, c)
+	t.Cleanup(fault.Heal) // before closing
+	store := keystore.New(token, keystore.Options{})
+	return fault, token, store, keystoretest.Generate(t, store, "k", keystore.ECDSAP256)
+}
+
+var message = []byte("the statement")
+
+func sign(t *testing.T, store *keystore.Store, key keystore.Key) error {
+	t.Helper()
+	signature, err := store.Sign(t.Context(), key.ID, key.Public, message)
+	if err == nil && keystore.Verify(key.Algorithm, key.Public, message, signature) != nil {
+		t.Error("a wrong signature came out")
+	}
+	return err
+}
+
+// Where the device made no signature and another session, login or handle may help, one more try is made.
+func TestSignRetries(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		function keystoretest.Function
+		code     uint
+		tries    int // of C_SignInit, for two faults in a row
+		logins   int
+	}{
+		{"session gone at C_SignInit", keystoretest.SignInit, wrapper.CKR_SESSION_HANDLE_INVALID, 2, 0},
+		{"session closed at C_SignInit", keystoretest.SignInit, wrapper.CKR_SESSION_CLOSED, 2, 0},
+		{"operation active", keystoretest.SignInit, wrapper.CKR_OPERATION_ACTIVE, 2, 0},
+		{"session gone at C_Sign", keystoretest.Sign, wrapper.CKR_SESSION_HANDLE_INVALID, 2, 0},
+		{"login gone", keystoretest.SignInit, wrapper.CKR_USER_NOT_LOGGED_IN, 2, 1},
+		{"login gone at C_Sign", keystoretest.Sign, wrapper.CKR_USER_NOT_LOGGED_IN, 2, 1},
+		{"key handle gone", keystoretest.SignInit, wrapper.CKR_KEY_HANDLE_INVALID, 2, 0},
+		{"object handle gone", keystoretest.SignInit, wrapper.CKR_OBJECT_HANDLE_INVALID, 2, 0},
+	} {
+		for _, copies := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/copies=%t", test.name, copies), func(t *testing.T) {
+				fault, token, store, key := newFault(t, func(c *pkcs11.Config) { c.SessionCopies = copies })
+				if err := sign(t, store, key); err != nil {
+					t.Fatal(err)
+				}
+				epoch, logins := token.Epoch(), fault.Calls(keystoretest.Login)
+
+				fault.Fail(test.function, 1, test.code)
+				if err := sign(t, store, key); err != nil {
+					t.Errorf("one fault: %v", err)
+				}
+				if got := fault.Calls(keystoretest.Login) - logins; got != test.logins {
+					t.Errorf("%d logins, want %d", got, test.logins)
+				}
+				if changed := token.Epoch() != epoch; changed != (test.logins > 0) {
+					t.Errorf("the epoch changed: %t", changed)
+				}
+
+				before := fault.Calls(keystoretest.SignInit)
+				fault.Fail(test.function, 2, test.code)
+				if err := sign(t, store, key); !errors.Is(err, keystore.ErrUnavailable) {
+					t.Errorf("two faults: got %v", err)
+				}
+				if got := fault.Calls(keystoretest.SignInit) - before; got != test.tries {
+					t.Errorf("tried %d times, want %d", got, test.tries)
+				}
+				fault.Heal()
+				if err := sign(t, store, key); err != nil {
+					t.Errorf("afterwards: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// Any other failure is the caller's to know, at once, and the session is not used again.
+func TestSignFails(t *testing.T) {
+	for _, code := range []uint{
+		wrapper.CKR_DEVICE_ERROR, wrapper.CKR_DEVICE_REMOVED, wrapper.CKR_TOKEN_NOT_PRESENT, wrapper.CKR_GENERAL_ERROR,
+		wrapper.CKR_FUNCTION_FAILED, wrapper.CKR_HOST_MEMORY, wrapper.CKR_CRYPTOKI_NOT_INITIALIZED, 0x80000001,
+	} {
+		for _, function := range []keystoretest.Function{keystoretest.SignInit, keystoretest.Sign} {
+			for _, after := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%#x at %d, after the work %t", code, function, after), func(t *testing.T) {
+					fault, _, store, key := newFault(t, nil)
+					if after {
+						fault.FailAfter(function, 1, code)
+					} else {
+						fault.Fail(function, 1, code)
+					}
+					tries, opened := fault.Calls(keystoretest.SignInit), fault.Calls(keystoretest.OpenSession)
+					if err := sign(t, store, key); !errors.Is(err, keystore.ErrUnavailable) {
+						t.Errorf("got %v", err)
+					}
+					if got := fault.Calls(keystoretest.SignInit) - tries; got != 1 {
+						t.Errorf("tried %d times", got)
+					}
+					if err := sign(t, store, key); err != nil {
+						t.Errorf("afterwards: %v", err)
+					}
+					if got := fault.Calls(keystoretest.OpenSession) - opened; got != 1 {
+						t.Errorf("%d sessions opened, want 1: the old one must be dropped", got)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestNoOtherSessionToBeHad(t *testing.T) {
+	fault, _, store, key := newFault(t, nil)
+	fault.Fail(keystoretest.SignInit, 1, wrapper.CKR_SESSION_HANDLE_INVALID)
+	fault.Fail(keystoretest.OpenSession, 1, wrapper.CKR_SESSION_COUNT)
+	if err := sign(t, store, key); !errors.Is(err, keystore.ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	if err := sign(t, store, key); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// A login that is lost for good, because the PIN was changed, is tried once and never again.
+func TestLoginLostForGood(t *testing.T) {
+	fault, _, store, key := newFault(t, nil)
+	fault.Fail(keystoretest.SignInit, 1000, wrapper.CKR_USER_NOT_LOGGED_IN)
+	fault.Fail(keystoretest.Login, 1000, wrapper.CKR_PIN_INCORRECT)
+	logins := fault.Calls(keystoretest.Login)
+	for range 5 {
+		if err := sign(t, store, key); !errors.Is(err, keystore.ErrPIN) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if got := fault.Calls(keystoretest.Login) - logins; got != 1 {
+		t.Errorf("%d logins with a PIN that was refused", got)
+	}
+}
+
+// A caller's deadline holds although no call of PKCS#11 has one; callers are sent away while everything hangs; what
+// hung is used again when it comes back.
+func TestHang(t *testing.T) {
+	const hang = 50 * time.Millisecond
+	fault, _, store, key := newFault(t, func(c *pkcs11.Config) { c.Sessions, c.Queue, c.Hang = 2, 4, hang })
+	if err := sign(t, store, key); err != nil {
+		t.Fatal(err)
+	}
+	fault.Hang(keystoretest.Sign, 2, 0)
+	cause := errors.New("deadline of the caller")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	var all sync.WaitGroup
+	callers := func(n int) {
+		for range n {
+			all.Go(func() {
+				_, err := store.Sign(ctx, key.ID, key.Public, message)
+				if !errors.Is(err, keystore.ErrUnavailable) || !errors.Is(err, cause) {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+	}
+	callers(2)
+	until(t, "two that hang", func() bool { return fault.Hung(keystoretest.Sign) == 2 })
+	callers(3) // which wait; one place is left for the probes
+	// The queue refuses once it is full, and then, after a while, as nothing comes back from the sessions.
+	until(t, "a full queue or hanging sessions", func() bool {
+		probe, stop := context.WithTimeout(t.Context(), time.Millisecond)
+		defer stop()
+		_, err := store.Sign(probe, key.ID, key.Public, message)
+		return err != nil && probe.Err() == nil
+	})
+	until(t, "hanging sessions", func() bool {
+		probe, stop := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer stop()
+		_, err := store.Sign(probe, key.ID, key.Public, message)
+		return err != nil && strings.Contains(err.Error(), "do not return")
+	})
+	if got := fault.Hung(keystoretest.Sign); got != 2 {
+		t.Errorf("%d calls hang, want 2", got)
+	}
+	cancel(cause)
+	all.Wait()
+
+	calls := fault.Calls(keystoretest.Sign)
+	fault.Heal()
+	until(t, "a signature", func() bool { return sign(t, store, key) == nil })
+	if got := fault.Calls(keystoretest.Sign) - calls; got > 8 {
+		t.Errorf("%d signatures made, though the callers of those that waited have left", got)
+	}
+}
+
+// until waits for something that another goroutine or the device does.
+func until(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Errorf("waited in vain for %s", what)
+			return
+		}
+	}
+}
+
+// A device that silently gives less than was asked for: the key is refused and destroyed, and so for each attribute.
+func TestAttributesThatWereNotGiven(t *testing.T) {
+	fault, token, store, _ := newFault(t, nil)
+	for name, attribute := range map[string]uint{
+		"CKA_SENSITIVE": wrapper.CKA_SENSITIVE, "CKA_EXTRACTABLE": wrapper.CKA_EXTRACTABLE, "CKA_LOCAL": wrapper.CKA_LOCAL,
+		"CKA_ALWAYS_SENSITIVE": wrapper.CKA_ALWAYS_SENSITIVE, "CKA_NEVER_EXTRACTABLE": wrapper.CKA_NEVER_EXTRACTABLE,
+		"CKA_SIGN": wrapper.CKA_SIGN, "CKA_DECRYPT": wrapper.CKA_DECRYPT, "CKA_UNWRAP": wrapper.CKA_UNWRAP,
+		"CKA_DERIVE": wrapper.CKA_DERIVE, "CKA_PRIVATE": wrapper.CKA_PRIVATE, "CKA_SIGN_RECOVER": wrapper.CKA_SIGN_RECOVER,
+	} {
+		t.Run(name, func(t *testing.T) {
+			id := keystore.ID("refused-" + name)
+			fault.Lie(attribute)
+			_, err := store.Generate(t.Context(), keystore.Spec{ID: id, Algorithm: keystore.ECDSAP256})
+			if !errors.Is(err, keystore.ErrPolicy) || !strings.Contains(err.Error(), name) {
+				t.Errorf("got %v", err)
+			}
+			fault.Heal()
+			if _, err := token.Find(t.Context(), id); !errors.Is(err, keystore.ErrNotFound) {
+				t.Errorf("the refused key is still there: %v", err)
+			}
+		})
+	}
+}
+
+// A module that forbids copies, or whose copies are less protected, is used without them.
+func TestCopiesThatAreNotToBeHad(t *testing.T) {
+	t.Run("forbidden", func(t *testing.T) {
+		fault, _, store, key := newFault(t, nil)
+		again := keystoretest.Generate(t, store, "again", keystore.ECDSAP256)
+		fault.Fail(keystoretest.CopyObject, 1, wrapper.CKR_ACTION_PROHIBITED)
+		if err := sign(t, store, again); err != nil {
+			t.Error(err)
+		}
+		if err := sign(t, store, key); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("less protected", func(t *testing.T) {
+		fault, token, store, key := newFault(t, nil)
+		if err := sign(t, store, key); err != nil {
+			t.Fatal(err)
+		}
+		keystoretest.Generate(t, store, "other", keystore.ECDSAP256)
+		if err := token.Destroy(t.Context(), "other"); err != nil {
+			t.Fatal(err)
+		}
+		last := mustGenerate(t, token, "last")
+		fault.Lie(wrapper.CKA_EXTRACTABLE)
+		input, _ := last.Algorithm.Input(message)
+		destroyed := fault.Calls(keystoretest.DestroyObject)
+		signature, err := token.Sign(t.Context(), "last", last.Algorithm, input)
+		if err != nil || keystore.Verify(last.Algorithm, last.Public, message, signature) != nil {
+			t.Errorf("signing without a copy: %v", err)
+		}
+		if fault.Calls(keystoretest.DestroyObject)-destroyed != 1 {
+			t.Error("the copy was not destroyed")
+		}
+	})
+}
+
+func mustGenerate(t *testing.T, token *pkcs11.Token, id keystore.ID) keystore.Key {
+	t.Helper()
+	key, err := token.Generate(t.Context(), keystore.Spec{ID: id, Algorithm: keystore.ECDSAP256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// Each way in which a generation fails leaves no key behind that anybody could use, and the id stays free unless the
+// device made the key and did not say so.
+func TestGenerateFails(t *testing.T) {
+	spec := keystore.Spec{ID: "new", Algorithm: keystore.ECDSAP256}
+	t.Run("it did not happen", func(t *testing.T) {
+		fault, _, store, _ := newFault(t, nil)
+		fault.Fail(keystoretest.GenerateKeyPair, 1, wrapper.CKR_GENERAL_ERROR)
+		if _, err := store.Generate(t.Context(), spec); !errors.Is(err, keystore.ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+		if _, err := store.Generate(t.Context(), spec); err != nil {
+			t.Errorf("again: %v", err)
+		}
+	})
+	t.Run("it happened and reported failure", func(t *testing.T) {
+		fault, _, store, _ := newFault(t, nil)
+		fault.FailAfter(keystoretest.GenerateKeyPair, 1, wrapper.CKR_DEVICE_ERROR)
+		if _, err := store.Generate(t.Context(), spec); !errors.Is(err, keystore.ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+		if _, err := store.Generate(t.Context(), spec); !errors.Is(err, keystore.ErrExists) {
+			t.Errorf("again: got %v", err)
+		}
+	})
+	t.Run("the session is gone", func(t *testing.T) {
+		fault, _, store, _ := newFault(t, nil)
+		fault.Fail(keystoretest.GenerateKeyPair, 1, wrapper.CKR_SESSION_HANDLE_INVALID)
+		if _, err := store.Generate(t.Context(), spec); err != nil {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("it cannot be read back", func(t *testing.T) {
+		fault, token, store, _ := newFault(t, nil)
+		fault.Fail(keystoretest.GetAttributeValue, 1, wrapper.CKR_DEVICE_ERROR)
+		if _, err := store.Generate(t.Context(), spec); !errors.Is(err, keystore.ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+		if _, err := token.Find(t.Context(), "new"); !errors.Is(err, keystore.ErrNotFound) {
+			t.Errorf("the key is still there: %v", err)
+		}
+	})
+	t.Run("it does not sign", func(t *testing.T) {
+		fault, token, store, _ := newFault(t, nil)
+		fault.Fail(keystoretest.Sign, 1, wrapper.CKR_DEVICE_ERROR)
+		if _, err := store.Generate(t.Context(), spec); !errors.Is(err, keystore.ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+		if _, err := token.Find(t.Context(), "new"); !errors.Is(err, keystore.ErrNotFound) {
+			t.Errorf("the key is still there: %v", err)
+		}
+	})
+}
+
+// A device whose storage is gone finds nothing and reports no error.
+func TestStorageGone(t *testing.T) {
+	fault, token, store, key := newFault(t, nil)
+	if err := sign(t, store, key); err != nil {
+		t.Fatal(err)
+	}
+	fault.FindNothing()
+	fault.Fail(keystoretest.SignInit, 1, wrapper.CKR_OBJECT_HANDLE_INVALID)
+	if err := sign(t, store, key); !errors.Is(err, keystore.ErrUnavailable) || errors.Is(err, keystore.ErrNotFound) {
+		t.Errorf("Sign: got %v", err)
+	}
+	if _, err := token.Find(t.Context(), "k"); !errors.Is(err, keystore.ErrUnavailable) {
+		t.Errorf("Find: got %v", err)
+	}
+	if _, err := token.Generate(t.Context(), keystore.Spec{ID: "k", Algorithm: keystore.ECDSAP256}); !errors.Is(err, keystore.ErrExists) {
+		t.Errorf("Generate: got %v", err)
+	}
+	if _, err := token.Find(t.Context(), "stranger"); !errors.Is(err, keystore.ErrNotFound) {
+		t.Errorf("Find of what never was: got %v", err)
+	}
+	fault.Heal()
+	if err := sign(t, store, key); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// The control session is dropped by the device, with and without the login.
+func TestControlSessionGone(t *testing.T) {
+	for _, code := range []uint{wrapper.CKR_SESSION_HANDLE_INVALID, wrapper.CKR_SESSION_CLOSED} {
+		t.Run(wrapper.Error(code).Error(), func(t *testing.T) {
+			fault, token, store, key := newFault(t, nil)
+			epoch := token.Epoch()
+			fault.Fail(keystoretest.GetSessionInfo, 1, code)
+			if _, err := token.Find(t.Context(), "k"); err != nil {
+				t.Errorf("got %v", err)
+			}
+			if token.Epoch() == epoch {
+				t.Error("handles of the old session are still taken for good")
+			}
+			if err := sign(t, store, key); err != nil {
+				t.Errorf("afterwards: %v", err)
+			}
+			fault.Fail(keystoretest.FindObjectsInit, 1, code)
+			if _, err := token.Find(t.Context(), "stranger"); !errors.Is(err, keystore.ErrNotFound) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestOpenFails(t *testing.T) {
+	c := keystoretest.Config(t)
+	fault := keystoretest.NewFault(t)
+	c.Module = fault.Module
+	for name, function := range map[string]keystoretest.Function{
+		"C_Initialize": keystoretest.Initialize, "C_GetSlotList": keystoretest.GetSlotList, "C_GetTokenInfo": keystoretest.GetTokenInfo,
+		"C_OpenSession": keystoretest.OpenSession, "C_GetSessionInfo": keystoretest.GetSessionInfo, "C_Login": keystoretest.Login,
+	} {
+		t.Run(name, func(t *testing.T) {
+			fault.Fail(function, 1, wrapper.CKR_DEVICE_ERROR)
+			if _, err := pkcs11.Open(t.Context(), c); !errors.Is(err, keystore.ErrUnavailable) || !strings.Contains(err.Error(), name) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	t.Run("a worker's session", func(t *testing.T) {
+		fault.FailLater(keystoretest.OpenSession, 2, 1, wrapper.CKR_SESSION_COUNT)
+		if _, err := pkcs11.Open(t.Context(), c); !errors.Is(err, keystore.ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("the caller leaves", func(t *testing.T) {
+		fault.Hang(keystoretest.Login, 1, 0)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			until(t, "a hanging login", func() bool { return fault.Hung(keystoretest.Login) == 1 })
+			cancel()
+		}()
+		if _, err := pkcs11.Open(ctx, c); !errors.Is(err, keystore.ErrUnavailable) || !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		fault.Heal()
+		finalized := fault.Calls(keystoretest.Finalize)
+		until(t, "the token to be closed", func() bool { return fault.Calls(keystoretest.Finalize) > finalized })
+	})
+	fault.Heal()
+	token := keystoretest.Open(t, c)
+	if token.Sessions() < 2 {
+		t.Errorf("%d sessions", token.Sessions())
+	}
+}

@@ -1,0 +1,123 @@
+package verify
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/signetd/signet/api/bundle"
+	"github.com/signetd/signet/api/manifest"
+)
+
+func digest(b []byte) manifest.Digest { return sha256.Sum256(b) }
+
+// content holds the record against the bundle's document, and the document against the files.
+func (j *judge) content(ctx context.Context, in Input) error {
+	ref, doc := j.m.Record.Bundle, j.m.Bundle
+	c := &j.report.Content
+	c.Bundle = !ref.IsZero()
+	if !c.Bundle || !j.m.HasBundle() {
+		if c.Bundle != j.m.HasBundle() {
+			j.fault(Signature, "bundle", "of the record and the manifest only one has a bundle")
+		}
+		if in.Bundle != nil || in.BundlePath != "" {
+			return fmt.Errorf("%w: the record is about no bundle, but one was given", ErrUsage)
+		}
+		j.note("the record is about no bundle: no file was compared")
+		return nil
+	}
+	d, err := doc.Digest()
+	if err != nil {
+		j.fault(Malformed, "bundle", "%v", err)
+		return nil
+	}
+	c.Digest, c.Files, c.Bytes = d.String(), len(doc.Files), doc.Bytes()
+	c.Excluded, c.Roles = append(c.Excluded, doc.Excluded...), ref.Roles
+	if d != ref.Digest.SHA256 || len(doc.Files) != ref.Files || doc.Bytes() != ref.Bytes {
+		j.fault(Signature, "bundle", "the document lists %d files of %d bytes with SHA-256 %s; the record is about %d of %d with %s",
+			len(doc.Files), doc.Bytes(), d, ref.Files, ref.Bytes, ref.Digest.SHA256)
+	}
+	j.roles(doc, ref)
+	for _, x := range doc.Excluded {
+		if !slices.Contains(j.m.Record.Policy.Resolved.Exclusions, x) {
+			j.fault(Content, x, "the bundle leaves it out, and the policy does not allow that")
+		}
+	}
+	if in.SkipContent {
+		j.note("the content was not compared with any file")
+		return nil
+	}
+	got := in.Bundle
+	if got == nil {
+		if in.BundlePath == "" {
+			return fmt.Errorf("%w: the record is about a bundle; name the folder or archive", ErrUsage)
+		}
+		read, fault, err := readBundle(ctx, in, doc)
+		if err != nil {
+			return err
+		}
+		if fault != nil {
+			j.fault(Malformed, in.BundlePath, "%v", fault)
+			return nil
+		}
+		got = &read
+	}
+	if err := got.Validate(); err != nil {
+		j.fault(Malformed, "bundle", "as read: %v", err)
+		return nil
+	}
+	c.Checked = true
+	j.report.differences = bundle.Compare(doc, *got)
+	for _, x := range j.report.differences {
+		j.fault(Content, x.Path, "%s", describe(x))
+	}
+	if !slices.Equal(got.Excluded, doc.Excluded) {
+		j.fault(Content, "bundle", "it was read without %q; the document leaves out %q", got.Excluded, doc.Excluded)
+	}
+	c.Matches = len(j.report.differences) == 0 && slices.Equal(got.Excluded, doc.Excluded)
+	j.note("file modes, owners and times are not covered by the signatures")
+	return nil
+}
+
+// roles holds the roles against the files.
+func (j *judge) roles(doc bundle.Document, ref manifest.BundleRef) {
+	if len(ref.Roles) == 0 {
+		return
+	}
+	paths := make(map[string]bool, len(doc.Files))
+	for _, f := range doc.Files {
+		paths[f.Path] = true
+	}
+	for path, role := range ref.Roles {
+		if !paths[path] {
+			j.fault(Signature, path, "the record gives it the role %s, and the document does not list it", role)
+		}
+	}
+}
+
+func describe(x bundle.Difference) string {
+	switch x.Kind {
+	case bundle.Missing:
+		return "missing; it was signed with SHA-256 " + x.Want.String()
+	case bundle.Extra:
+		return "extra: no signature covers it; SHA-256 " + x.Got.String()
+	}
+	if x.Want == x.Got {
+		return "changed: another size"
+	}
+	return "changed: it was signed with SHA-256 " + x.Want.String() + ", and has " + x.Got.String()
+}
+
+// readBundle reads the bundle with the exclusions of its document. fault: it cannot be read as a bundle. err: it could not be read.
+func readBundle(ctx context.Context, in Input, doc bundle.Document) (read bundle.Document, fault, err error) {
+	read, err = bundle.Read(ctx, in.BundlePath, bundle.Options{Excluded: doc.Excluded, Progress: in.Progress})
+	if errors.Is(err, bundle.ErrUnsafe) || errors.Is(err, bundle.ErrMalformed) {
+		return read, err, nil
+	}
+	if err != nil {
+		return read, nil, fmt.Errorf("reading the bundle: %w", err)
+	}
+	return read, nil, nil
+}

@@ -1,0 +1,108 @@
+package verify
+
+import (
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	"github.com/signetd/signet/api/manifest"
+	"github.com/signetd/signet/api/rfc3161"
+)
+
+// maxAccuracy is how far a time-stamp may be off.
+const maxAccuracy = time.Second
+
+// entryDelay is how long after its time a signature may reach the ledger.
+const entryDelay = 10 * time.Minute
+
+// root is a pinned certificate.
+type root struct {
+	manifest.Root
+	certificate *x509.Certificate
+}
+
+func readRoots(list []manifest.Root) ([]root, error) {
+	roots := make([]root, 0, len(list))
+	for _, r := range list {
+		c, err := x509.ParseCertificate(r.Certificate)
+		if err != nil {
+			return nil, err
+		}
+		roots = append(roots, root{r, c})
+	}
+	return roots, nil
+}
+
+// time proves the time of a signature: every token must verify and lie in the window; the first one's genTime is the time.
+func (j *judge) time(s *signature) {
+	imprint := sha256.Sum256(s.Signature.Signature.Value)
+	var first *rfc3161.Token
+	proven := true
+	for i, der := range s.Timestamps {
+		token, err := j.token(s, der, imprint[:])
+		if err != nil {
+			proven = false
+			j.signatureFault(s, TimeNotProven, fmt.Sprintf(".timestamps[%d]", i), "%v", err)
+			continue
+		}
+		if i == 0 {
+			first = token
+		}
+	}
+	if !proven || first == nil {
+		return
+	}
+	s.genTime, s.accuracy = first.GenTime, first.Accuracy
+	r := s.report
+	r.time = manifest.NewTime(first.GenTime)
+	r.Time, r.Accuracy = r.time.String(), first.Accuracy.String()
+	r.LocalTime = manifest.LocalTime(r.time, s.Statement.Predicate.Zone)
+}
+
+func (j *judge) token(s *signature, der, imprint []byte) (*rfc3161.Token, error) {
+	token, err := rfc3161.Parse(der)
+	if err != nil {
+		return nil, err
+	}
+	var roots []*x509.Certificate
+	for _, r := range j.stampRoots {
+		if r.Holds(manifest.NewTime(token.GenTime)) {
+			roots = append(roots, r.certificate)
+		}
+	}
+	leaf, err := token.Verify(rfc3161.VerifyOptions{Hash: crypto.SHA256, Imprint: imprint, Roots: roots})
+	if err != nil {
+		return nil, err
+	}
+	if token.Accuracy > maxAccuracy {
+		return nil, fmt.Errorf("its accuracy is %v; at most %v counts", token.Accuracy, maxAccuracy)
+	}
+	p := s.Statement.Predicate
+	from, to := p.PreparedAt.Time().Add(-token.Accuracy), p.Expires.Time().Add(token.Accuracy)
+	if token.GenTime.Before(from) || token.GenTime.After(to) {
+		return nil, fmt.Errorf("its time %s ± %v lies outside of the statement's window from %s to %s",
+			token.GenTime.Format(time.RFC3339Nano), token.Accuracy, p.PreparedAt, p.Expires)
+	}
+	for _, c := range append([]*x509.Certificate{leaf}, token.Certificates...) {
+		if from, revoked := j.revokedKey(c, token.GenTime.Add(token.Accuracy)); revoked {
+			return nil, fmt.Errorf("the key of %q no longer counts from %s", c.Subject, from)
+		}
+	}
+	return token, nil
+}
+
+// revokedKey reports whether the trust file revokes a certificate's key for a time.
+func (j *judge) revokedKey(c *x509.Certificate, at time.Time) (manifest.Time, bool) {
+	if len(j.trust.Revoked) == 0 {
+		return manifest.Time{}, false
+	}
+	id := manifest.KeyID(c.RawSubjectPublicKeyInfo)
+	for _, r := range j.trust.Revoked {
+		if r.KeyID == id && !at.Before(r.From.Time()) {
+			return r.From, true
+		}
+	}
+	return manifest.Time{}, false
+}

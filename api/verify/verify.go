@@ -1,0 +1,187 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/signetd/signet/api/bundle"
+	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/api/manifest"
+)
+
+// Input is what is held against each other.
+type Input struct {
+	// Bundle is the bundle's document as read from the files. nil: it is read from BundlePath.
+	Bundle *bundle.Document
+	// BundlePath names a folder or an archive.
+	BundlePath string
+	// SkipContent says that no bundle is there to compare. The report then says that the content was not checked.
+	SkipContent bool
+	// Manifest is the manifest file.
+	Manifest []byte
+	// Trust is the pinned trust file. Without one nothing is trusted, and the verdict says so.
+	Trust []byte
+	// Progress is called while the bundle is read; may be nil.
+	Progress func(bundle.Progress)
+}
+
+// Verify judges. The error is nil unless the input is incomplete ([ErrUsage]) or could not be read for a reason that says
+// nothing about it (I/O, a cancelled context); a failed verification is a [Report] with a code other than [OK].
+func Verify(ctx context.Context, in Input) (*Report, error) {
+	if len(in.Manifest) == 0 {
+		return nil, fmt.Errorf("%w: a manifest is needed", ErrUsage)
+	}
+	if in.SkipContent && (in.Bundle != nil || in.BundlePath != "") || in.Bundle != nil && in.BundlePath != "" {
+		return nil, fmt.Errorf("%w: a bundle is given once, or not at all", ErrUsage)
+	}
+	j := &judge{report: newReport(), notes: map[string]bool{}, checkpoints: map[string]opened{}}
+	if err := j.all(ctx, in); err != nil {
+		return nil, err
+	}
+	j.report.Code = verdict(j.report.Faults)
+	j.report.Verdict = j.report.Code.String()
+	return j.report, nil
+}
+
+// judge holds what is known while judging.
+type judge struct {
+	report      *Report
+	m           manifest.Manifest
+	trust       manifest.Trust
+	signerRoots []root
+	stampRoots  []root
+	signatures  []*signature
+	bindings    []binding
+	revocations []revocation
+	superseded  []supersession
+	facts       facts
+	checkpoints map[string]opened // by note: several proofs have the same one
+	notes       map[string]bool
+}
+
+// signature is what is known of one signature.
+type signature struct {
+	manifest.Signature
+	where     string
+	report    *SignatureReport
+	canonical []byte
+	digest    manifest.Digest
+	genTime   time.Time // zero: not proven
+	accuracy  time.Duration
+	entry     *chain.Entry // nil: not proved
+	bad       bool
+}
+
+func (s *signature) closing() bool { return s.Statement.Closing() }
+
+func (j *judge) fault(code Code, where, format string, args ...any) {
+	j.report.Faults = append(j.report.Faults, Fault{code, fmt.Sprintf(format, args...), where})
+}
+
+// fault notes a fault of one signature, which then does not count.
+func (j *judge) signatureFault(s *signature, code Code, part, format string, args ...any) {
+	s.bad = true
+	j.fault(code, s.where+part, format, args...)
+}
+
+// note says something that is no fault, once.
+func (j *judge) note(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if !j.notes[text] {
+		j.notes[text] = true
+		j.report.Notes = append(j.report.Notes, text)
+	}
+}
+
+// all judges in the order that the package comment gives.
+func (j *judge) all(ctx context.Context, in Input) error {
+	var err error
+	if j.m, err = manifest.Parse(in.Manifest); err != nil {
+		j.fault(Malformed, "manifest", "%v", err)
+		return nil
+	}
+	if !j.readTrust(in.Trust) {
+		return nil
+	}
+	if err := j.content(ctx, in); err != nil {
+		return err
+	}
+	if !j.record() {
+		return nil
+	}
+	j.report.Signatures = make([]SignatureReport, len(j.m.Signatures))
+	for i, s := range j.m.Signatures {
+		j.report.Signatures[i] = signatureReport(s)
+		canonical, err := s.Statement.Canonical()
+		if err != nil {
+			j.fault(Malformed, fmt.Sprintf("signatures[%d].statement", i), "%v", err)
+			return nil
+		}
+		j.signatures = append(j.signatures, &signature{
+			Signature: s, where: fmt.Sprintf("signatures[%d]", i), report: &j.report.Signatures[i], canonical: canonical, digest: digest(canonical),
+		})
+	}
+	j.support()
+	for _, s := range j.signatures {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		j.one(s)
+	}
+	j.order()
+	j.agreement()
+	for _, s := range j.signatures {
+		s.report.Holds = !s.bad
+	}
+	j.policy()
+	return nil
+}
+
+// readTrust reads the trust file.
+func (j *judge) readTrust(b []byte) bool {
+	if len(b) == 0 {
+		j.fault(Untrusted, "trust", "no trust file is pinned, so nothing is trusted: a key inside a manifest vouches for nobody")
+		return true
+	}
+	var err error
+	if j.trust, err = manifest.ParseTrust(b); err != nil {
+		j.fault(Malformed, "trust", "%v", err)
+		return false
+	}
+	if j.signerRoots, err = readRoots(j.trust.SignerRoots); err == nil {
+		j.stampRoots, err = readRoots(j.trust.TimestampRoots)
+	}
+	if err != nil {
+		j.fault(Malformed, "trust", "%v", err)
+		return false
+	}
+	return true
+}
+
+// record holds the record against the bundle's document, and reports what was signed.
+func (j *judge) record() bool {
+	d, err := j.m.Record.Digest()
+	if err != nil {
+		j.fault(Malformed, "record", "%v", err)
+		return false
+	}
+	j.report.Record = recordReport(j.m.Record, d)
+	j.report.Policy = policyReport(j.m.Record.Policy)
+	if e := j.m.Record.System.Environment; e != manifest.Production {
+		j.note("the record was made in the environment %q: it is not a production signature", e)
+	}
+	return true
+}
+
+// one judges one signature by itself.
+func (j *judge) one(s *signature) {
+	if err := s.Statement.About(j.m.Record); err != nil {
+		j.signatureFault(s, Signature, ".statement", "%v", err)
+	}
+	j.time(s)
+	j.value(s)
+	j.ledger(s)
+	j.identity(s)
+	j.enrolment(s)
+}

@@ -1,0 +1,173 @@
+package identity
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json/v2"
+	"fmt"
+
+	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/api/jcs"
+)
+
+// Bodies of the entries that this package appends. Those of signer.enrolled, signer.renewed, service.enrolled, signer.revoked and
+// service.revoked stand in api/manifest, because verifiers read them.
+
+// Proofing says how a person's identity was verified before their signature was established (21 CFR 11.100(b)).
+type Proofing struct {
+	Method    string `json:"method"`
+	Reference string `json:"reference"`
+}
+
+// proofingRecord is what the entry keeps, and whose SHA-256 signer.enrolled names. The salt keeps a manifest, which holds that digest,
+// from giving away a text that can be guessed.
+type proofingRecord struct {
+	Method    string `json:"method"`
+	Reference string `json:"reference"`
+	Salt      string `json:"salt"` // 32 hex digits, random
+}
+
+func (p proofingRecord) digest() (string, error) {
+	b, err := jcs.Marshal(p)
+	if err != nil {
+		return "", err
+	}
+	return hexSum(b), nil
+}
+
+// signerInvited: a person may redeem a one-time code. For a person that is there already it is a renewal.
+type signerInvited struct {
+	Code         string         `json:"code"` // SHA-256 of the one-time code, which is random
+	Expires      chain.Time     `json:"expires"`
+	ID           string         `json:"id"`
+	Login        string         `json:"login"` // the user name, blinded: where failures are counted
+	Name         string         `json:"name"`
+	Organisation string         `json:"organisation"`
+	Proofing     proofingRecord `json:"proofing"`
+	Reason       string         `json:"reason"` // why, for a renewal
+	RevokeNow    bool           `json:"revokeNow"`
+	Roles        []string       `json:"roles"`
+	Title        string         `json:"title"`
+	UserName     string         `json:"userName"`
+	Zone         string         `json:"zone"`
+}
+
+// signerCredential: a credential was set or removed. Passwords are set by signer.enrolled and signer.renewed.
+type signerCredential struct {
+	Commitment string `json:"commitment"` // empty: removed
+	ID         string `json:"id"`         // empty: it is the service's own
+	Kind       string `json:"kind"`       // credentialPassword, credentialNames
+	Reason     string `json:"reason"`
+}
+
+const (
+	credentialPassword = "password"
+	credentialNames    = "user-names" // the key that blinds user names
+)
+
+// signerChanged is the body of signer.suspended and signer.reinstated.
+type signerChanged struct {
+	ID     string `json:"id"`
+	Reason string `json:"reason"`
+}
+
+// sessionOpened: somebody logged in, or a service called for the first time from a place.
+type sessionOpened struct {
+	Expires chain.Time `json:"expires"` // zero for a service
+	ID      string     `json:"id"`      // of the signer
+	Session string     `json:"session"`
+	Token   string     `json:"token"` // SHA-256 of the bearer token, which is random; empty for a service
+}
+
+// sessionClosed: a session ended.
+type sessionClosed struct {
+	Cause   string `json:"cause"`
+	ID      string `json:"id"`
+	Session string `json:"session"`
+}
+
+// Why a session was closed.
+const (
+	closedByCaller  = "closed"
+	closedIdle      = "idle"
+	closedLapsed    = "lapsed"
+	closedMoved     = "moved"   // used from another address or device
+	closedRestarted = "restart" // the process that opened it is gone
+)
+
+// authenticationFailed: a credential did not fit.
+type authenticationFailed struct {
+	Counter  string `json:"counter"`  // the blinded name whose failures are counted; empty: not counted
+	Failures int    `json:"failures"` // in a row, this one included
+	ID       string `json:"id"`       // whose name was given, if it is anybody's
+	Name     string `json:"name"`     // the name that was given, blinded
+	Purpose  string `json:"purpose"`
+	Subject  string `json:"subject"` // the preparation that was to be signed
+}
+
+// What a proof was for.
+const (
+	purposeSession   = "session"
+	purposeSignature = "signature"
+	purposeCode      = "code"
+)
+
+// signerLocked: too many failures in a row.
+type signerLocked struct {
+	Counter string     `json:"counter"`
+	ID      string     `json:"id"` // empty where the name is nobody's
+	Until   chain.Time `json:"until"`
+}
+
+// signerUnlocked: a lock ended before its time.
+type signerUnlocked struct {
+	Counter string `json:"counter"`
+	ID      string `json:"id"`
+	Reason  string `json:"reason"`
+}
+
+// accessDenied: a call was refused.
+type accessDenied struct {
+	Method string `json:"method"`
+	Reason string `json:"reason"`
+}
+
+// keyCreated is the body of key.created: what the HSM says of a key that it has just made. The SPKI is attached.
+type keyCreated struct {
+	Algorithm  string            `json:"algorithm"`
+	Attributes map[string]string `json:"attributes"`
+	ID         string            `json:"id"`
+	KeyID      string            `json:"keyId"`
+	Role       string            `json:"role"`
+}
+
+// readBody reads a body of this package.
+func readBody[T any](e chain.Entry) (T, error) {
+	var v T
+	if err := json.Unmarshal(e.Body, &v, json.RejectUnknownMembers(true)); err != nil {
+		return v, fmt.Errorf("entry %d, %s: %w", e.Index, e.Type, err)
+	}
+	return v, nil
+}
+
+func hexSum(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// enrolledRoles returns roles as bodies have them.
+func enrolledRoles(roles []Role) []string {
+	out := make([]string, len(roles))
+	for i, r := range roles {
+		out[i] = string(r)
+	}
+	return out
+}
+
+func rolesOf(names []string) []Role {
+	out := make([]Role, len(names))
+	for i, n := range names {
+		out[i] = Role(n)
+	}
+	return out
+}

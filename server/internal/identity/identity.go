@@ -1,0 +1,174 @@
+// Package identity knows who calls: signers, services, their credentials and their sessions.
+//
+// # The problem
+//
+// An electronic signature is worth what the proof of its signer is worth (21 CFR 11.100, 11.200, 11.300). So a name is one
+// person's for ever, nobody but that person ever knows their password, a session never signs, and whoever guesses learns nothing:
+// not whether a name exists, not whether it was the name or the password that was wrong, and not by the clock either.
+//
+// # How it is kept
+//
+// The ledger is the database. Every change of a signer, credential or session is an entry, and the state here
+// ([Projection]) is a pure function of the entries. Three things are not in the ledger but beside it, in its private store, with a
+// commitment in an entry, so that a swapped one is refused:
+//
+//   - password verifiers: argon2id in PHC form; the entry `signer.credential` holds the SHA-256 of the whole string;
+//   - the key under which user names are blinded: people type passwords into the name field, so a name that did not
+//     lead in is kept as HMAC-SHA-256 alone; the entry `key.created` of "user-names" holds the key's SHA-256;
+//   - sources (address and device), which can be erased: entries hold the SHA-256 of 32 random bytes and the text.
+//
+// The commitment of a credential, a signer's key, name and roles are read from their entries, proved by inclusion under the last
+// signed checkpoint, never from the projection alone.
+//
+// # Proofs
+//
+// [Directory.OpenSession] and [Directory.CheckPassword] run argon2id exactly once, whatever name and password are: unknown names
+// against a decoy. Failures are counted durably by the blinded name, known or not, and a name is locked after some in a row. A check
+// at a signature counts against the caller's own name, whatever name was typed, so a stolen session does not buy more guesses. At most
+// [Config].PasswordChecks run at the same time (64 MiB each); the rest queues with a deadline, and the queue is bounded.
+//
+// Sessions are opaque: 256 random bits, of which the entry `session.opened` holds the SHA-256. They end when idle, after
+// their lifetime, with the process, and with every suspension, revocation or change of credential.
+//
+// # Administrators
+//
+// An administrator invites a person and hands over a one-time code; the person sets the password. The code works once, for
+// that user name alone, for ten minutes, and its redemption is an entry with a new key and certificate. Nobody renews themselves.
+// An administrator who keeps a code back and redeems it takes over a name that its owner then cannot use: the ledger shows who
+// issued the code, and the owner's old password and sessions are dead. It cannot happen unseen; it is not made impossible.
+package identity
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/signetd/signet/keystore"
+	"github.com/signetd/signet/server/internal/ledger"
+)
+
+// Config bounds sessions and guesses. Zero values mean the defaults.
+type Config struct {
+	Issuer       string // URL of the service, without a slash at the end; needed
+	Organisation string // of signers and services that name none; needed
+	Argon        ArgonParams
+
+	PasswordChecks int           // at the same time; 2
+	QueueTimeout   time.Duration // longest wait for a password check; 10 s
+	QueueLength    int           // most that wait; 128
+
+	SessionIdle     time.Duration // 15 min
+	SessionLifetime time.Duration // 12 h
+	CodeLifetime    time.Duration // 10 min
+	BootstrapCode   time.Duration // lifetime of the first administrator's code; 24 h
+
+	LockAfter   int           // failures in a row; 5
+	LockFor     time.Duration // 15 min
+	MinPassword int           // characters; 15
+
+	Clock func() time.Time // time.Now
+	Log   *slog.Logger     // slog.Default()
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if u, err := url.Parse(c.Issuer); err != nil || u.Scheme == "" || u.Host == "" || strings.HasSuffix(c.Issuer, "/") {
+		return c, fmt.Errorf("%w: issuer %q; use a URL such as https://sign.example, without a slash at the end", ErrInvalid, c.Issuer)
+	}
+	if err := checkText("organisation", c.Organisation, 1, maxCommonName); err != nil {
+		return c, err
+	}
+	if c.Argon == (ArgonParams{}) {
+		c.Argon = DefaultArgon
+	}
+	if err := c.Argon.validate(); err != nil {
+		return c, err
+	}
+	for _, d := range []struct {
+		value     *time.Duration
+		otherwise time.Duration
+	}{
+		{&c.QueueTimeout, 10 * time.Second}, {&c.SessionIdle, 15 * time.Minute}, {&c.SessionLifetime, 12 * time.Hour},
+		{&c.CodeLifetime, 10 * time.Minute}, {&c.BootstrapCode, 24 * time.Hour}, {&c.LockFor, 15 * time.Minute},
+	} {
+		if *d.value < 0 {
+			return c, fmt.Errorf("%w: a duration of the configuration is negative", ErrInvalid)
+		}
+		if *d.value == 0 {
+			*d.value = d.otherwise
+		}
+	}
+	for _, n := range []struct {
+		value     *int
+		otherwise int
+	}{{&c.PasswordChecks, 2}, {&c.QueueLength, 128}, {&c.LockAfter, 5}, {&c.MinPassword, 15}} {
+		if *n.value < 0 {
+			return c, fmt.Errorf("%w: a number of the configuration is negative", ErrInvalid)
+		}
+		if *n.value == 0 {
+			*n.value = n.otherwise
+		}
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return c, nil
+}
+
+// KeyMaker makes signers' keys; a *keystore.Store is one. What Generate returns is durable and kept the key policy. It is
+// called outside of transactions; a key that no entry names means nothing.
+type KeyMaker interface {
+	Generate(ctx context.Context, spec keystore.Spec) (keystore.Key, error)
+}
+
+// Directory knows the signers. It is safe for concurrent use.
+type Directory struct {
+	cfg      Config
+	ledger   *ledger.Ledger
+	keys     KeyMaker
+	ca       *CA
+	hasher   *hasher
+	sources  *sourceCache
+	activity *activity
+	proved   *provedCache
+
+	namesMu sync.Mutex
+	names   []byte // the key that blinds user names, once it is known
+}
+
+// New returns the directory of a ledger that was opened with [Projection]. It reads nothing yet. See [Directory.Recover].
+func New(cfg Config, l *ledger.Ledger, keys KeyMaker, ca *CA) (*Directory, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if l == nil || keys == nil || ca == nil {
+		return nil, errors.New("identity: ledger, keys and CA are all needed")
+	}
+	if ca.issuer != cfg.Issuer {
+		return nil, fmt.Errorf("%w: the CA issues for %s, the service is %s", ErrInvalid, ca.issuer, cfg.Issuer)
+	}
+	h, err := newHasher(cfg.Argon, cfg.PasswordChecks, cfg.QueueLength, cfg.QueueTimeout)
+	if err != nil {
+		return nil, err
+	}
+	return &Directory{
+		cfg: cfg, ledger: l, keys: keys, ca: ca, hasher: h,
+		sources: newSourceCache(), activity: newActivity(cfg.SessionIdle), proved: newProvedCache(),
+	}, nil
+}
+
+// newID returns an id of 128 random bits, which is never used again.
+func newID(prefix string) string {
+	b := make([]byte, 16)
+	rand.Read(b)
+	return prefix + lowerBase32(b)
+}

@@ -1,0 +1,433 @@
+package identity
+
+import (
+	"encoding/binary"
+	"encoding/json/v2"
+	"fmt"
+	"slices"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/api/manifest"
+	"github.com/signetd/signet/server/internal/ledger"
+)
+
+// The buckets of the projection. Keys that hold an index hold it in 8 bytes, big-endian.
+const (
+	projectionName = "identity"
+
+	bucketSigners  = "signers"  // id → signerRow
+	bucketNames    = "names"    // "person:" or "service:" and the name → id; never removed
+	bucketOrder    = "order"    // index of the first entry → id
+	bucketAdmins   = "admins"   // id → state, of administrators that are not revoked
+	bucketPins     = "pins"     // "cert:" or "spki:" and the hex SHA-256 → id of the service
+	bucketKeys     = "keys"     // key id → label in the HSM
+	bucketSessions = "sessions" // hex SHA-256 of the token → sessionRow
+	bucketOpen     = "open"     // signer id, "/", session id → hex SHA-256 of the token
+	bucketEnds     = "ends"     // milliseconds of the end, session id → hex SHA-256 of the token
+	bucketFailures = "failures" // blinded name → failureRow
+	bucketMeta     = "meta"     // "names" → credentialRow of the key that blinds names
+)
+
+// signerRow is what the projection knows of a signer.
+type signerRow struct {
+	ID           string        `json:"id"`
+	Index        uint64        `json:"index"` // of the first entry
+	Created      chain.Time    `json:"created"`
+	Service      bool          `json:"service"`
+	State        State         `json:"state"`
+	Changed      uint64        `json:"changed"` // index of the entry that gave the state
+	UserName     string        `json:"userName"`
+	Login        string        `json:"login"`
+	Name         string        `json:"name"`
+	Title        string        `json:"title"`
+	Organisation string        `json:"organisation"`
+	Zone         string        `json:"zone"`
+	Roles        []Role        `json:"roles"`
+	KeyID        string        `json:"keyId"`
+	Enrolled     uint64        `json:"enrolled"` // index of the entry that last bound name and key to the id; 0: none
+	Enrolment    chain.Hash    `json:"enrolment"`
+	Credential   string        `json:"credential"` // commitment to the verifier; empty: none
+	Invitation   invitationRow `json:"invitation"` // pending, if its Index is not 0
+}
+
+// invitationRow is a code that was not redeemed.
+type invitationRow struct {
+	Index    uint64     `json:"index"`
+	Code     string     `json:"code"`
+	Expires  chain.Time `json:"expires"`
+	Name     string     `json:"name"`
+	Title    string     `json:"title"`
+	Proofing string     `json:"proofing"`
+}
+
+type sessionRow struct {
+	ID      string     `json:"id"`
+	Signer  string     `json:"signer"`
+	Expires chain.Time `json:"expires"`
+	Source  string     `json:"source"`
+}
+
+type failureRow struct {
+	Count int        `json:"count"`
+	Until chain.Time `json:"until"` // locked until; zero: not locked
+}
+
+type credentialRow struct {
+	Commitment string `json:"commitment"`
+	Index      uint64 `json:"index"`
+}
+
+// Projection returns the state of signers, credentials and sessions as a function of the ledger's entries.
+func Projection() ledger.Projection { return projection{} }
+
+type projection struct{}
+
+// Name implements ledger.Projection.
+func (projection) Name() string { return projectionName }
+
+// Version implements ledger.Projection.
+func (projection) Version() int { return 1 }
+
+// Apply implements ledger.Projection.
+func (projection) Apply(s *ledger.State, e chain.Entry, entry []byte, attachments [][]byte) error {
+	switch e.Type {
+	case chain.KeyCreated:
+		return applyKeyCreated(s, e)
+	case chain.SignerInvited:
+		return applyInvited(s, e)
+	case chain.SignerEnrolled, chain.SignerRenewed:
+		return applyEnrolled(s, e, entry)
+	case chain.SignerCredential:
+		return applyCredential(s, e)
+	case chain.SignerSuspended, chain.SignerReinstated:
+		return applyChanged(s, e)
+	case chain.SignerRevoked, chain.ServiceRevoked:
+		return applyRevoked(s, e)
+	case chain.ServiceEnrolled:
+		return applyService(s, e, entry, attachments)
+	case chain.SessionOpened:
+		return applySessionOpened(s, e)
+	case chain.SessionClosed:
+		return applySessionClosed(s, e)
+	case chain.AuthenticationFailed:
+		return applyFailed(s, e)
+	case chain.SignerLocked:
+		return applyLocked(s, e)
+	case chain.SignerUnlocked:
+		return applyUnlocked(s, e)
+	case chain.SignatureAttempted: // the signer's proof was right
+		return clearFailures(s, e.Actor.ID)
+	}
+	return nil
+}
+
+func applyKeyCreated(s *ledger.State, e chain.Entry) error {
+	var body keyCreated // of whatever key: others append such entries too
+	if err := json.Unmarshal(e.Body, &body); err != nil {
+		return fmt.Errorf("entry %d, %s: %w", e.Index, e.Type, err)
+	}
+	if body.KeyID == "" || body.ID == "" {
+		return nil
+	}
+	s.Put(bucketKeys, []byte(body.KeyID), []byte(body.ID))
+	return nil
+}
+
+func applyInvited(s *ledger.State, e chain.Entry) error {
+	body, err := readBody[signerInvited](e)
+	if err != nil {
+		return err
+	}
+	proofing, err := body.Proofing.digest()
+	if err != nil {
+		return fmt.Errorf("entry %d: %w", e.Index, err)
+	}
+	row, ok, err := getSigner(s, body.ID)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		row = signerRow{
+			ID: body.ID, Index: e.Index, Created: e.Time, State: StateInvited, Changed: e.Index, UserName: body.UserName, Login: body.Login,
+			Name: body.Name, Title: body.Title, Organisation: body.Organisation, Zone: body.Zone, Roles: rolesOf(body.Roles),
+		}
+		s.Put(bucketNames, personName(body.UserName), []byte(body.ID))
+		s.Put(bucketOrder, indexKey(e.Index), []byte(body.ID))
+	}
+	row.Invitation = invitationRow{
+		Index: e.Index, Code: body.Code, Expires: body.Expires, Name: body.Name, Title: body.Title, Proofing: proofing,
+	}
+	if body.RevokeNow {
+		row.Credential = ""
+		dropSessions(s, body.ID)
+	}
+	return putSigner(s, row)
+}
+
+func applyEnrolled(s *ledger.State, e chain.Entry, entry []byte) error {
+	body, err := manifest.ParseSignerEnrolled(e.Body)
+	if err != nil {
+		return fmt.Errorf("entry %d: %w", e.Index, err)
+	}
+	row, err := mustSigner(s, e, body.ID)
+	if err != nil {
+		return err
+	}
+	row.Name, row.Title, row.Organisation, row.Zone, row.Roles = body.Name, body.Title, body.Organisation, body.Zone, rolesOf(body.Roles)
+	row.KeyID, row.Credential = body.KeyID, body.Credential
+	row.Enrolled, row.Enrolment = e.Index, chain.LeafHash(entry)
+	row.Invitation = invitationRow{}
+	if row.State != StateActive {
+		row.State, row.Changed = StateActive, e.Index
+	}
+	dropSessions(s, row.ID) // the credential is another one
+	s.Delete(bucketFailures, []byte(row.Login))
+	return putSigner(s, row)
+}
+
+func applyCredential(s *ledger.State, e chain.Entry) error {
+	body, err := readBody[signerCredential](e)
+	if err != nil {
+		return err
+	}
+	switch {
+	case body.Kind == credentialNames && body.ID == "":
+		return put(s, bucketMeta, []byte("names"), credentialRow{Commitment: body.Commitment, Index: e.Index})
+	case body.Kind == credentialPassword && body.Commitment == "":
+		row, err := mustSigner(s, e, body.ID)
+		if err != nil {
+			return err
+		}
+		row.Credential = ""
+		dropSessions(s, row.ID)
+		return putSigner(s, row)
+	}
+	return fmt.Errorf("entry %d: signer.credential of the unknown kind %.40q", e.Index, body.Kind)
+}
+
+func applyChanged(s *ledger.State, e chain.Entry) error {
+	body, err := readBody[signerChanged](e)
+	if err != nil {
+		return err
+	}
+	row, err := mustSigner(s, e, body.ID)
+	if err != nil {
+		return err
+	}
+	row.State, row.Changed = StateSuspended, e.Index
+	if e.Type == chain.SignerReinstated {
+		row.State = StateActive
+	}
+	dropSessions(s, row.ID)
+	return putSigner(s, row)
+}
+
+func applyRevoked(s *ledger.State, e chain.Entry) error {
+	body, err := manifest.ParseSignerRevoked(e.Body)
+	if err != nil {
+		return fmt.Errorf("entry %d: %w", e.Index, err)
+	}
+	row, err := mustSigner(s, e, body.ID)
+	if err != nil {
+		return err
+	}
+	row.State, row.Changed, row.Invitation = StateRevoked, e.Index, invitationRow{}
+	row.Credential = ""
+	dropSessions(s, row.ID)
+	return putSigner(s, row)
+}
+
+func applyService(s *ledger.State, e chain.Entry, entry []byte, attachments [][]byte) error {
+	body, err := manifest.ParseServiceEnrolled(e.Body)
+	if err != nil {
+		return fmt.Errorf("entry %d: %w", e.Index, err)
+	}
+	s.Put(bucketNames, serviceName(body.Name), []byte(body.ID))
+	s.Put(bucketOrder, indexKey(e.Index), []byte(body.ID))
+	for _, c := range body.Clients {
+		s.Put(bucketPins, []byte("cert:"+c), []byte(body.ID))
+	}
+	for _, a := range attachments {
+		if spki := spkiOf(a); spki != nil && slices.Contains(body.Clients, hexSum(a)) {
+			s.Put(bucketPins, []byte("spki:"+hexSum(spki)), []byte(body.ID))
+		}
+	}
+	return putSigner(s, signerRow{
+		ID: body.ID, Index: e.Index, Created: e.Time, Service: true, State: StateActive, Changed: e.Index, UserName: body.Name, Name: body.Name,
+		Organisation: body.Organisation, Zone: "UTC", Roles: rolesOf(body.Roles), KeyID: body.KeyID, Enrolled: e.Index,
+		Enrolment: chain.LeafHash(entry),
+	})
+}
+
+func applySessionOpened(s *ledger.State, e chain.Entry) error {
+	body, err := readBody[sessionOpened](e)
+	if err != nil || body.Token == "" {
+		return err
+	}
+	err = put(s, bucketSessions, []byte(body.Token), sessionRow{ID: body.Session, Signer: body.ID, Expires: body.Expires, Source: e.Actor.Source})
+	if err != nil {
+		return err
+	}
+	s.Put(bucketOpen, openKey(body.ID, body.Session), []byte(body.Token))
+	s.Put(bucketEnds, endKey(body.Expires, body.Session), []byte(body.Token))
+	return clearFailures(s, body.ID)
+}
+
+func applySessionClosed(s *ledger.State, e chain.Entry) error {
+	body, err := readBody[sessionClosed](e)
+	if err != nil {
+		return err
+	}
+	return dropSession(s, body.ID, body.Session)
+}
+
+// dropSession removes a session, if it is there.
+func dropSession(s *ledger.State, signer, session string) error {
+	token := s.Get(bucketOpen, openKey(signer, session))
+	if token == nil {
+		return nil
+	}
+	var row sessionRow
+	if ok, err := get(s, bucketSessions, token, &row); err != nil || !ok {
+		return err
+	}
+	s.Delete(bucketOpen, openKey(signer, session))
+	s.Delete(bucketEnds, endKey(row.Expires, session))
+	s.Delete(bucketSessions, token)
+	return nil
+}
+
+// dropSessions removes all sessions of a signer: they are broken by whatever changes the signer's rights or credential.
+func dropSessions(s *ledger.State, signer string) {
+	var sessions []string
+	prefix := openKey(signer, "")
+	s.Prefix(bucketOpen, prefix, func(k, _ []byte) bool {
+		sessions = append(sessions, string(k[len(prefix):]))
+		return true
+	})
+	for _, session := range sessions {
+		_ = dropSession(s, signer, session)
+	}
+}
+
+func applyFailed(s *ledger.State, e chain.Entry) error {
+	body, err := readBody[authenticationFailed](e)
+	if err != nil || body.Counter == "" {
+		return err
+	}
+	return put(s, bucketFailures, []byte(body.Counter), failureRow{Count: body.Failures})
+}
+
+func applyLocked(s *ledger.State, e chain.Entry) error {
+	body, err := readBody[signerLocked](e)
+	if err != nil {
+		return err
+	}
+	return put(s, bucketFailures, []byte(body.Counter), failureRow{Until: body.Until})
+}
+
+func applyUnlocked(s *ledger.State, e chain.Entry) error {
+	body, err := readBody[signerUnlocked](e)
+	if err != nil {
+		return err
+	}
+	s.Delete(bucketFailures, []byte(body.Counter))
+	return nil
+}
+
+// clearFailures forgets the failures of a person who has proved themselves.
+func clearFailures(s *ledger.State, id string) error {
+	row, ok, err := getSigner(s, id)
+	if err != nil || !ok || row.Login == "" {
+		return err
+	}
+	s.Delete(bucketFailures, []byte(row.Login))
+	return nil
+}
+
+// reader is what a State offers for reading.
+type reader interface {
+	Get(bucket string, key []byte) []byte
+}
+
+func get(s reader, bucket string, key []byte, v any) (bool, error) {
+	b := s.Get(bucket, key)
+	if b == nil {
+		return false, nil
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return false, fmt.Errorf("%w: projection %s/%s: %w; run `signetd ledger check`", ledger.ErrCorrupt, projectionName, bucket, err)
+	}
+	return true, nil
+}
+
+func put(s *ledger.State, bucket string, key []byte, v any) error {
+	b, err := json.Marshal(v, json.Deterministic(true))
+	if err != nil {
+		return err
+	}
+	s.Put(bucket, key, b)
+	return nil
+}
+
+func getSigner(s reader, id string) (row signerRow, ok bool, err error) {
+	if id == "" {
+		return row, false, nil
+	}
+	ok, err = get(s, bucketSigners, []byte(id), &row)
+	return row, ok, err
+}
+
+// mustSigner is for entries about a signer that an earlier entry has named.
+func mustSigner(s *ledger.State, e chain.Entry, id string) (signerRow, error) {
+	row, ok, err := getSigner(s, id)
+	if err == nil && !ok {
+		err = fmt.Errorf("entry %d names the signer %.80q, whom no entry before it has named", e.Index, id)
+	}
+	return row, err
+}
+
+func putSigner(s *ledger.State, row signerRow) error {
+	if slices.Contains(row.Roles, RoleAdministrator) {
+		if row.State == StateRevoked {
+			s.Delete(bucketAdmins, []byte(row.ID))
+		} else {
+			s.Put(bucketAdmins, []byte(row.ID), []byte(row.State))
+		}
+	}
+	return put(s, bucketSigners, []byte(row.ID), row)
+}
+
+func personName(name string) []byte  { return []byte("person:" + name) }
+func serviceName(name string) []byte { return []byte("service:" + name) }
+
+func indexKey(i uint64) []byte { return binary.BigEndian.AppendUint64(nil, i) }
+
+func openKey(signer, session string) []byte { return []byte(signer + "/" + session) }
+
+func endKey(end chain.Time, session string) []byte {
+	return append(binary.BigEndian.AppendUint64(nil, uint64(end.UnixMilli())), session...)
+}
+
+// spkiOf returns the SubjectPublicKeyInfo of a certificate, or nil. It walks the DER by itself, so that a replay gives the same answer under
+// every release of Go.
+func spkiOf(certificate []byte) []byte {
+	input := cryptobyte.String(certificate)
+	var cert, tbs, spki cryptobyte.String
+	if !input.ReadASN1(&cert, asn1.SEQUENCE) || !input.Empty() || !cert.ReadASN1(&tbs, asn1.SEQUENCE) ||
+		!tbs.SkipOptionalASN1(asn1.Tag(0).ContextSpecific().Constructed()) || !tbs.SkipASN1(asn1.INTEGER) {
+		return nil
+	}
+	for range 4 { // signature algorithm, issuer, validity, subject
+		if !tbs.SkipASN1(asn1.SEQUENCE) {
+			return nil
+		}
+	}
+	if !tbs.ReadASN1Element(&spki, asn1.SEQUENCE) {
+		return nil
+	}
+	return spki
+}

@@ -1,0 +1,174 @@
+package identity
+
+import (
+	"context"
+	"crypto/subtle"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/api/manifest"
+	"github.com/signetd/signet/keystore"
+	"github.com/signetd/signet/server/internal/ledger"
+)
+
+// Redeem takes up an invitation: the person sets the password that only they know, and acknowledges the accountability statement. For
+// somebody who signs, a key is made in the HSM and certified. The code works once, for this user name, until it lapses. If the
+// HSM fails, nothing was changed and the code can be used again.
+//
+// Whatever is wrong with code and name, the answer is ErrCodeInvalid, in the same time.
+func (d *Directory) Redeem(ctx context.Context, src Source, code Secret, userName string, password Secret, acknowledged bool) (Signer, error) {
+	if !acknowledged {
+		return Signer{}, ErrNotAcknowledged
+	}
+	name := fold(userName)
+	if err := checkNewPassword(password, d.cfg.MinPassword, []string{name, d.cfg.Organisation, "signet"}); err != nil {
+		return Signer{}, err
+	}
+	blind, err := d.blinder(ctx)
+	if err != nil {
+		return Signer{}, err
+	}
+	source, err := d.sources.of(src)
+	if err != nil {
+		return Signer{}, err
+	}
+	row, invitation, v, err := d.redeemable(ctx, source, blind(name), name, code, password)
+	if err != nil {
+		return Signer{}, err
+	}
+	actor := chain.Actor{ID: row.ID, Kind: chain.Person, Method: MethodCode, Source: source.commitment}
+	body := manifest.SignerEnrolled{
+		Accountability: AccountabilityVersion, Credential: hexSum([]byte(v)), ID: row.ID, Name: invitation.Name, Organisation: invitation.Organisation,
+		Roles: invitation.Roles, Title: invitation.Title, UserName: row.UserName, Zone: invitation.Zone,
+	}
+	if body.Proofing, err = invitation.Proofing.digest(); err != nil {
+		return Signer{}, err
+	}
+	var made *certified
+	if slices.Contains(invitation.Roles, string(RoleSigner)) {
+		made, err = d.certify(ctx, Subject{ID: row.ID, Name: body.Name, Organisation: body.Organisation})
+		if err != nil {
+			return Signer{}, err
+		}
+		body.KeyID, body.Certificate = made.key.KeyID, hexSum(made.certificate)
+	}
+	// Crash point: a key is in the HSM that no entry names. It means nothing, and its id is not used again.
+	result, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
+		now, _, err := getSigner(tx.View(projectionName), row.ID)
+		if err != nil {
+			return err
+		}
+		if now.Invitation != row.Invitation || now.State != row.State || !tx.Now().Before(now.Invitation.Expires) {
+			return ErrCodeInvalid // redeemed by another call, or lapsed meanwhile
+		}
+		source.put(tx)
+		ev := ledger.Event{Type: chain.SignerEnrolled, Actor: actor, Body: body}
+		if now.Enrolled != 0 {
+			ev.Type = chain.SignerRenewed
+		}
+		if made != nil {
+			tx.Emit(made.event(actor, "signer"))
+			ev.Attachments = [][]byte{made.certificate}
+		}
+		tx.PutPrivate(privateVerifiers, []byte(row.ID), []byte(v))
+		tx.Emit(ev)
+		return nil
+	})
+	if err != nil {
+		d.discard(ctx, made)
+		return Signer{}, err
+	}
+	d.settle(ctx, result)
+	return d.Get(ctx, row.ID)
+}
+
+// redeemable computes the verifier, whatever the code is, and then looks at the code: so a wrong one costs as much as a right one, and
+// nobody floods the ledger with guesses. Guesses are not counted towards a lock: a code of 150 random bits cannot be guessed,
+// and its ten minutes could be taken from its owner that way.
+func (d *Directory) redeemable(ctx context.Context, source sourceProof, blinded, name string, code, password Secret) (
+	row signerRow, invitation signerInvited, verifier string, err error) {
+	release, err := d.hasher.acquire(ctx)
+	if err != nil {
+		return row, invitation, "", err
+	}
+	defer release()
+	verifier = d.hasher.create(password).String()
+	valid, id := false, ""
+	err = d.ledger.View(func(r *ledger.Read) (err error) {
+		view := r.View(projectionName)
+		id = string(view.Get(bucketNames, personName(name)))
+		var ok bool
+		if row, ok, err = getSigner(view, id); err != nil {
+			return err
+		}
+		same := subtle.ConstantTimeCompare([]byte(codeDigest(code)), []byte(row.Invitation.Code)) == 1
+		if valid = ok && row.Invitation.Index != 0 && same && d.cfg.Clock().Before(row.Invitation.Expires.Time()); !valid {
+			return nil
+		}
+		if row.State == StateSuspended {
+			return ErrSuspended
+		}
+		invitation, err = provedInvitation(r, row)
+		return err
+	})
+	if err != nil {
+		return row, invitation, "", err
+	}
+	if !valid {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+		defer cancel()
+		actor := System("anonymous").Actor()
+		actor.Source = source.commitment
+		return row, invitation, "", d.recordFailure(ctx, attempt{purpose: purposeCode, blinded: blinded, actor: actor, source: source}, id)
+	}
+	return row, invitation, verifier, nil
+}
+
+// certified is a new key with its certificate.
+type certified struct {
+	key         keystore.Key
+	spki        []byte
+	certificate []byte
+}
+
+// certify makes a key in the HSM and certifies it.
+func (d *Directory) certify(ctx context.Context, s Subject) (*certified, error) {
+	key, err := d.keys.Generate(ctx, keystore.Spec{ID: keystore.ID("signer-" + s.ID + "-" + newID("")[:8]), Algorithm: keystore.ECDSAP256})
+	if err != nil {
+		return nil, fmt.Errorf("key of %s: %w", s.ID, err)
+	}
+	c := &certified{key: key}
+	if c.spki, err = x509.MarshalPKIXPublicKey(key.Public); err == nil {
+		c.certificate, err = d.ca.Issue(ctx, s, key.Public)
+	}
+	if err != nil {
+		d.discard(ctx, c)
+		return nil, err
+	}
+	return c, nil
+}
+
+// event is key.created.
+func (c *certified) event(actor chain.Actor, role string) ledger.Event {
+	return ledger.Event{Type: chain.KeyCreated, Actor: actor, Attachments: [][]byte{c.spki}, Body: keyCreated{
+		Algorithm: string(c.key.Algorithm), Attributes: c.key.Attributes, ID: string(c.key.ID), KeyID: c.key.KeyID, Role: role,
+	}}
+}
+
+// discard destroys a key that no entry will name, where the key maker can.
+func (d *Directory) discard(ctx context.Context, c *certified) {
+	destroyer, ok := d.keys.(interface {
+		Destroy(ctx context.Context, id keystore.ID) error
+	})
+	if c == nil || !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := destroyer.Destroy(ctx, c.key.ID); err != nil {
+		d.cfg.Log.WarnContext(ctx, "a key that nothing refers to stays in the HSM", "key", c.key.ID, "error", err)
+	}
+}

@@ -1,0 +1,372 @@
+package identity
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/server/internal/ledger"
+)
+
+const (
+	maxToken    = 128  // bytes of a bearer token that is looked at
+	maxServices = 4096 // pairs of service and source that are remembered
+	sweepAtOnce = 32   // lapsed sessions that a new session cleans up
+)
+
+// activity remembers when each session of this process was used last, and from where. What it does not know is over: a session
+// does not outlive the process that opened it.
+type activity struct {
+	idle time.Duration
+
+	mu       sync.Mutex
+	sessions map[string]*use
+
+	opening  sync.Mutex // one first call of a service at a time
+	services map[serviceUse]string
+}
+
+type use struct {
+	last   time.Time
+	source Source
+}
+
+type serviceUse struct {
+	id     string
+	source Source
+}
+
+func newActivity(idle time.Duration) *activity {
+	return &activity{idle: idle, sessions: map[string]*use{}, services: map[serviceUse]string{}}
+}
+
+func (a *activity) open(session string, s Source, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sessions[session] = &use{last: now, source: s}
+}
+
+// touch says why a session is over, or notes that it was used.
+func (a *activity) touch(session string, s Source, now time.Time) (cause string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	u, ok := a.sessions[session]
+	switch {
+	case !ok:
+		return closedRestarted
+	case now.Sub(u.last) >= a.idle:
+		return closedIdle
+	case u.source != s:
+		return closedMoved
+	}
+	if now.After(u.last) {
+		u.last = now
+	}
+	return ""
+}
+
+// forget reports whether the session was known.
+func (a *activity) forget(session string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, ok := a.sessions[session]
+	delete(a.sessions, session)
+	return ok
+}
+
+func (a *activity) service(u serviceUse) (session string, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	session, ok = a.services[u]
+	return session, ok
+}
+
+func (a *activity) setService(u serviceUse, session string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.services) >= maxServices {
+		clear(a.services)
+	}
+	a.services[u] = session
+}
+
+// OpenSession opens a session with user name and password. The token is returned here alone.
+func (d *Directory) OpenSession(ctx context.Context, src Source, userName string, password Secret) (Secret, Session, Signer, error) {
+	blind, err := d.blinder(ctx)
+	if err != nil {
+		return "", Session{}, Signer{}, err
+	}
+	source, err := d.sources.of(src)
+	if err != nil {
+		return "", Session{}, Signer{}, err
+	}
+	name := fold(userName)
+	random := make([]byte, 32)
+	rand.Read(random)
+	token := Secret(base64.RawURLEncoding.EncodeToString(random))
+	session := Session{ID: newID("ses_"), Idle: d.cfg.SessionIdle}
+	nobody := System("anonymous").Actor()
+	nobody.Source = source.commitment
+	a := attempt{
+		purpose: purposeSession, name: name, blinded: blind(name), password: password, counter: blind(name), actor: nobody, source: source,
+	}
+	err = d.prove(ctx, a, func(ctx context.Context, row signerRow) error {
+		_, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
+			view := tx.View(projectionName)
+			if err := lockError(view, a.counter, tx.Now().Time()); err != nil {
+				return err
+			}
+			now, _, err := getSigner(view, row.ID)
+			if err != nil {
+				return err
+			}
+			if now.Credential != row.Credential {
+				return ErrBadCredentials
+			}
+			if err := stateError(now.State); err != nil {
+				return err
+			}
+			session.Signer, session.Expires = row.ID, tx.Now().Add(d.cfg.SessionLifetime).Time()
+			source.put(tx)
+			tx.Emit(ledger.Event{
+				Type: chain.SessionOpened,
+				Actor: chain.Actor{
+					ID: row.ID, Kind: chain.Person, Method: MethodPassword, Session: session.ID, Source: source.commitment,
+				},
+				Body: sessionOpened{Expires: chain.NewTime(session.Expires), ID: row.ID, Session: session.ID, Token: hexSum([]byte(token))},
+			})
+			return d.sweep(tx)
+		})
+		return err
+	})
+	if err != nil {
+		return "", Session{}, Signer{}, err
+	}
+	d.activity.open(session.ID, clipped(src), d.cfg.Clock())
+	signer, err := d.Get(ctx, session.Signer)
+	return token, session, signer, err
+}
+
+// sweep closes sessions that have lapsed and were never used again.
+func (d *Directory) sweep(tx *ledger.Tx) error {
+	view := tx.View(projectionName)
+	var failed error
+	n := 0
+	view.Ascend(bucketEnds, nil, func(k, token []byte) bool {
+		var row sessionRow
+		if _, failed = get(view, bucketSessions, token, &row); failed != nil {
+			return false
+		}
+		if tx.Now().Before(row.Expires) || n == sweepAtOnce {
+			return false
+		}
+		n++
+		d.activity.forget(row.ID)
+		tx.Emit(ledger.Event{Type: chain.SessionClosed, Actor: System("sessions").Actor(), Body: sessionClosed{
+			Cause: closedLapsed, ID: row.Signer, Session: row.ID,
+		}})
+		return true
+	})
+	return failed
+}
+
+// Recover closes the sessions that another process has left open. They are refused in any case; call it at the start to
+// have it on record.
+func (d *Directory) Recover(ctx context.Context) error {
+	for {
+		n := 0
+		_, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
+			n = 0
+			view := tx.View(projectionName)
+			var failed error
+			view.Ascend(bucketSessions, nil, func(_, v []byte) bool {
+				var row sessionRow
+				if failed = decode(bucketSessions, v, &row); failed != nil {
+					return false
+				}
+				d.activity.mu.Lock()
+				_, known := d.activity.sessions[row.ID]
+				d.activity.mu.Unlock()
+				if known {
+					return true
+				}
+				n++
+				tx.Emit(ledger.Event{Type: chain.SessionClosed, Actor: System("sessions").Actor(), Body: sessionClosed{
+					Cause: closedRestarted, ID: row.Signer, Session: row.ID,
+				}})
+				return n < 256
+			})
+			return failed
+		})
+		if err != nil || n < 256 {
+			return err
+		}
+	}
+}
+
+// CloseSession ends the caller's session.
+func (d *Directory) CloseSession(ctx context.Context, caller Caller) error {
+	if caller.Session == "" || caller.Method != MethodPassword {
+		return fmt.Errorf("%w: a client certificate opens no session that could be closed", ErrState)
+	}
+	_, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
+		if tx.View(projectionName).Get(bucketOpen, openKey(caller.ID, caller.Session)) == nil {
+			return ErrSession
+		}
+		tx.Emit(ledger.Event{Type: chain.SessionClosed, Actor: caller.Actor(), Body: sessionClosed{
+			Cause: closedByCaller, ID: caller.ID, Session: caller.Session,
+		}})
+		return nil
+	})
+	if err == nil {
+		d.activity.forget(caller.Session)
+	}
+	return err
+}
+
+// Authenticate says who makes a call: the person whose session the bearer token opened, or the service whose client certificate
+// TLS has verified the possession of. A token that leads nowhere is refused even where a certificate is there too.
+func (d *Directory) Authenticate(ctx context.Context, bearer Secret, peer *x509.Certificate, src Source) (Caller, error) {
+	switch {
+	case bearer != "":
+		return d.bySession(ctx, bearer, src)
+	case peer != nil:
+		return d.byCertificate(ctx, peer, src)
+	}
+	return Caller{}, ErrSession
+}
+
+func (d *Directory) bySession(ctx context.Context, bearer Secret, src Source) (Caller, error) {
+	if len(bearer) > maxToken {
+		return Caller{}, ErrSession
+	}
+	var session sessionRow
+	var row signerRow
+	err := d.ledger.View(func(r *ledger.Read) error {
+		view := r.View(projectionName)
+		ok, err := get(view, bucketSessions, []byte(hexSum([]byte(bearer))), &session)
+		if err != nil || !ok {
+			return errors.Join(err, unless(ok, ErrSession))
+		}
+		row, ok, err = getSigner(view, session.Signer)
+		return errors.Join(err, unless(ok && row.State == StateActive, ErrSession))
+	})
+	if err != nil {
+		return Caller{}, err
+	}
+	now := d.cfg.Clock()
+	cause := closedLapsed
+	if now.Before(session.Expires.Time()) {
+		cause = d.activity.touch(session.ID, clipped(src), now)
+	}
+	if cause != "" {
+		d.end(ctx, session, cause, src)
+		return Caller{}, fmt.Errorf("%w (%s)", ErrSession, cause)
+	}
+	return Caller{
+		ID: row.ID, Kind: chain.Person, Method: MethodPassword, Session: session.ID, Expires: session.Expires.Time(), Roles: row.Roles,
+		Source: session.Source,
+	}, nil
+}
+
+func unless(ok bool, err error) error {
+	if ok {
+		return nil
+	}
+	return err
+}
+
+// end records, once, that a session is over. If that fails the session is over all the same: nobody remembers it any more.
+func (d *Directory) end(ctx context.Context, session sessionRow, cause string, src Source) {
+	if !d.activity.forget(session.ID) && cause != closedRestarted {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	actor := System("sessions").Actor()
+	source, err := d.sources.of(src)
+	if err == nil {
+		actor.Source = source.commitment
+		_, err = d.ledger.Do(ctx, func(tx *ledger.Tx) error {
+			if tx.View(projectionName).Get(bucketOpen, openKey(session.Signer, session.ID)) == nil {
+				return nil
+			}
+			source.put(tx)
+			tx.Emit(ledger.Event{Type: chain.SessionClosed, Actor: actor, Body: sessionClosed{
+				Cause: cause, ID: session.Signer, Session: session.ID,
+			}})
+			return nil
+		})
+	}
+	if err != nil {
+		d.cfg.Log.ErrorContext(ctx, "the end of a session was not recorded", "session", session.ID, "cause", cause, "error", err)
+	}
+}
+
+// byCertificate finds the service that has pinned the certificate, or its key: a service may renew its certificate by itself.
+func (d *Directory) byCertificate(ctx context.Context, peer *x509.Certificate, src Source) (Caller, error) {
+	var row signerRow
+	err := d.ledger.View(func(r *ledger.Read) error {
+		view := r.View(projectionName)
+		id := view.Get(bucketPins, []byte("cert:"+hexSum(peer.Raw)))
+		if id == nil {
+			id = view.Get(bucketPins, []byte("spki:"+hexSum(peer.RawSubjectPublicKeyInfo)))
+		}
+		var ok bool
+		var err error
+		row, ok, err = getSigner(view, string(id))
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return fmt.Errorf("%w: no service has enrolled this client certificate", ErrSession)
+		}
+		return stateError(row.State)
+	})
+	if err != nil {
+		return Caller{}, err
+	}
+	if now := d.cfg.Clock(); now.Before(peer.NotBefore) || now.After(peer.NotAfter) {
+		return Caller{}, fmt.Errorf("%w: the client certificate holds from %s to %s", ErrCertificateExpired,
+			peer.NotBefore.UTC().Format(time.RFC3339), peer.NotAfter.UTC().Format(time.RFC3339))
+	}
+	source, err := d.sources.of(src)
+	if err != nil {
+		return Caller{}, err
+	}
+	c := Caller{ID: row.ID, Kind: chain.Service, Method: MethodTLS, Roles: row.Roles, Source: source.commitment}
+	c.Session, err = d.serviceSession(ctx, c, serviceUse{row.ID, clipped(src)}, source)
+	return c, err
+}
+
+// serviceSession returns the id under which the calls of a service from one place are recorded. The first one leaves
+// an entry.
+func (d *Directory) serviceSession(ctx context.Context, c Caller, u serviceUse, source sourceProof) (string, error) {
+	if session, ok := d.activity.service(u); ok {
+		return session, nil
+	}
+	d.activity.opening.Lock()
+	defer d.activity.opening.Unlock()
+	if session, ok := d.activity.service(u); ok {
+		return session, nil
+	}
+	c.Session = newID("ses_")
+	_, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
+		source.put(tx)
+		tx.Emit(ledger.Event{Type: chain.SessionOpened, Actor: c.Actor(), Body: sessionOpened{ID: c.ID, Session: c.Session}})
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	d.activity.setService(u, c.Session)
+	return c.Session, nil
+}
+
+func clipped(s Source) Source { return Source{Address: clip(s.Address), Device: clip(s.Device)} }

@@ -1,0 +1,237 @@
+package identity
+
+import (
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/api/manifest"
+	"github.com/signetd/signet/keystore"
+	"github.com/signetd/signet/server/internal/ledger"
+)
+
+// Reader is what a *ledger.Tx and a *ledger.Read have in common.
+type Reader interface {
+	View(projection string) *ledger.State
+	ProvedEntry(index uint64) ([]byte, error)
+	Attachments(index uint64) ([][]byte, error)
+}
+
+// SigningIdentity is who signs, and with which key: all that a statement says of its signer.
+type SigningIdentity struct {
+	ID             string
+	Name           string
+	Title          string
+	Organisation   string
+	Roles          []string
+	Zone           string
+	Service        bool
+	Key            keystore.ID
+	KeyID          string
+	Algorithm      keystore.Algorithm
+	Public         crypto.PublicKey
+	Enrolment      chain.Hash // leaf hash of the entry that bound name and key to the id
+	EnrolmentIndex uint64
+	Certificates   [][]byte // DER, the signer's first, the root last
+}
+
+// enrolment is what a proved entry says of a signer.
+type enrolment struct {
+	hash         chain.Hash
+	id           string
+	name         string
+	title        string
+	organisation string
+	userName     string
+	zone         string
+	roles        []string
+	service      bool
+	credential   string
+	keyID        string
+	algorithm    keystore.Algorithm
+	leaf         *x509.Certificate // nil without a key
+	certificates [][]byte
+}
+
+// provedCache keeps enrolments that were proved once. A proof holds for as long as the process: the tree only grows, and what is
+// kept here cannot be changed by whoever changes the file.
+type provedCache struct {
+	mu   sync.RWMutex
+	rows map[uint64]*enrolment
+}
+
+const maxProved = 10000
+
+func newProvedCache() *provedCache { return &provedCache{rows: map[uint64]*enrolment{}} }
+
+func (c *provedCache) get(index uint64) *enrolment {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.rows[index]
+}
+
+func (c *provedCache) set(index uint64, e *enrolment) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.rows) >= maxProved {
+		clear(c.rows)
+	}
+	c.rows[index] = e
+}
+
+// enrolment returns what the entry that last enrolled the signer says, proved by inclusion.
+func (d *Directory) enrolment(r Reader, row signerRow) (*enrolment, error) {
+	e := d.proved.get(row.Enrolled)
+	if e == nil {
+		var err error
+		if e, err = d.readEnrolment(r, row.Enrolled); err != nil {
+			return nil, err
+		}
+		d.proved.set(row.Enrolled, e)
+	}
+	if e.id != row.ID || e.hash != row.Enrolment || e.keyID != row.KeyID || e.service != row.Service {
+		return nil, errTamperedRow(row.Enrolled)
+	}
+	return e, nil
+}
+
+func (d *Directory) readEnrolment(r Reader, index uint64) (*enrolment, error) {
+	b, err := r.ProvedEntry(index)
+	if err != nil {
+		return nil, err
+	}
+	entry, err := chain.ParseEntry(b)
+	if err != nil {
+		return nil, err
+	}
+	e := &enrolment{hash: chain.LeafHash(b)}
+	certificate := ""
+	switch entry.Type {
+	case chain.SignerEnrolled, chain.SignerRenewed:
+		body, err := manifest.ParseSignerEnrolled(entry.Body)
+		if err != nil {
+			return nil, err
+		}
+		e.id, e.name, e.title, e.organisation, e.userName, e.zone = body.ID, body.Name, body.Title, body.Organisation, body.UserName, body.Zone
+		e.roles, e.credential, e.keyID, certificate = body.Roles, body.Credential, body.KeyID, body.Certificate
+	case chain.ServiceEnrolled:
+		body, err := manifest.ParseServiceEnrolled(entry.Body)
+		if err != nil {
+			return nil, err
+		}
+		e.id, e.name, e.organisation, e.zone, e.service = body.ID, body.Name, body.Organisation, "UTC", true
+		e.roles, e.keyID, certificate = body.Roles, body.KeyID, body.Certificate
+	default:
+		return nil, errTamperedRow(index)
+	}
+	if e.keyID == "" {
+		return e, nil
+	}
+	attachments, err := r.Attachments(index)
+	if err != nil {
+		return nil, err
+	}
+	if len(attachments) == 0 || hexSum(attachments[0]) != certificate {
+		return nil, fmt.Errorf("%w: the certificate beside entry %d is not the one that it names", ErrTampered, index)
+	}
+	if e.leaf, err = x509.ParseCertificate(attachments[0]); err != nil {
+		return nil, fmt.Errorf("certificate of entry %d: %w", index, err)
+	}
+	if keystore.KeyID(e.leaf.PublicKey) != e.keyID {
+		return nil, fmt.Errorf("%w: the certificate of entry %d is for another key", ErrTampered, index)
+	}
+	if e.algorithm, err = keystore.AlgorithmOf(e.leaf.PublicKey); err != nil {
+		return nil, err
+	}
+	e.certificates, err = d.ca.chain(e.leaf)
+	return e, err
+}
+
+// SigningIdentity returns who would sign. It refuses who may not: suspended, revoked, without a key, or with a certificate that
+// does not hold now. Name, rights and key are read from the entry that enrolled them, proved against the last signed
+// checkpoint; that nothing has ended them since is the projection's word, which `signetd ledger check` holds against all entries.
+// It may be called inside of a command.
+func (d *Directory) SigningIdentity(r Reader, id string) (SigningIdentity, error) {
+	view := r.View(projectionName)
+	row, ok, err := getSigner(view, id)
+	if err != nil {
+		return SigningIdentity{}, err
+	}
+	if !ok {
+		return SigningIdentity{}, ErrNotFound
+	}
+	if err := stateError(row.State); err != nil {
+		return SigningIdentity{}, err
+	}
+	if row.KeyID == "" || row.Enrolled == 0 {
+		return SigningIdentity{}, ErrNoKey
+	}
+	e, err := d.enrolment(r, row)
+	if err != nil {
+		return SigningIdentity{}, err
+	}
+	now := d.cfg.Clock()
+	if tx, ok := r.(interface{ Now() chain.Time }); ok {
+		now = tx.Now().Time()
+	}
+	if now.Before(e.leaf.NotBefore) || now.After(e.leaf.NotAfter) {
+		return SigningIdentity{}, fmt.Errorf("%w: that of %s holds from %s to %s", ErrCertificateExpired, id,
+			e.leaf.NotBefore.UTC().Format(time.RFC3339), e.leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+	label := view.Get(bucketKeys, []byte(e.keyID))
+	if label == nil {
+		return SigningIdentity{}, ErrNoKey
+	}
+	return SigningIdentity{
+		ID: e.id, Name: e.name, Title: e.title, Organisation: e.organisation, Roles: e.roles, Zone: e.zone, Service: e.service,
+		Key: keystore.ID(label), KeyID: e.keyID, Algorithm: e.algorithm, Public: e.leaf.PublicKey,
+		Enrolment: e.hash, EnrolmentIndex: row.Enrolled, Certificates: e.certificates,
+	}, nil
+}
+
+// CheckPrivate holds the secrets beside the ledger against their commitments: for [ledger.Check].
+func CheckPrivate(r *ledger.Read) error {
+	view := r.View(projectionName)
+	var wrong []error
+	report := func(format string, args ...any) {
+		wrong = append(wrong, fmt.Errorf("%w: "+format, append([]any{ErrTampered}, args...)...))
+	}
+	view.Ascend(bucketSigners, nil, func(_, v []byte) bool {
+		var row signerRow
+		if err := decode(bucketSigners, v, &row); err != nil {
+			wrong = append(wrong, err)
+			return true
+		}
+		stored := r.GetPrivate(privateVerifiers, []byte(row.ID))
+		switch {
+		case row.Credential == "" && stored != nil:
+			report("%s has no password, but a verifier", row.ID)
+		case row.Credential != "" && hexSum(stored) != row.Credential:
+			report("the password verifier of %s is not that of entry %d", row.ID, row.Enrolled)
+		}
+		return true
+	})
+	r.EachPrivate(privateVerifiers, func(id, _ []byte) bool {
+		if _, ok, err := getSigner(view, string(id)); err != nil || !ok {
+			report("a password verifier of %.80q, whom no entry names", id)
+		}
+		return true
+	})
+	var names credentialRow
+	if ok, err := get(view, bucketMeta, []byte("names"), &names); err != nil {
+		wrong = append(wrong, err)
+	} else if stored := r.GetPrivate(privateKeys, []byte(namesKey)); ok && hexSum(stored) != names.Commitment {
+		report("the key that blinds user names is not that of entry %d", names.Index)
+	}
+	r.EachPrivate(privateSources, func(commitment, value []byte) bool { // one that was erased is missing, which is right
+		if hexSum(value) != string(commitment) {
+			report("the source %.80q is not what its commitment says", commitment)
+		}
+		return true
+	})
+	return errors.Join(wrong...)
+}

@@ -1,4 +1,5 @@
 # Signet. The commands that matter: make quickstart, make test. The rest: make help.
+# PACKAGES=./api/... limits test and bench to some packages, TESTFLAGS and BENCHFLAGS go to go test.
 
 # Go 1.27.4 is fetched as a toolchain module where the installed Go is older, even when that is set to stay local.
 export GOTOOLCHAIN := go1.27.4+auto
@@ -9,6 +10,7 @@ VERSION ?= v0.1.0
 LDFLAGS := -X main.version=$(VERSION)
 
 STREAMS := dist/test/signet.jsonl dist/test/tools.jsonl
+PACKAGES ?= ./...
 TESTFLAGS ?=
 FUZZTIME ?= 30s
 BENCH ?= .
@@ -37,7 +39,7 @@ build: deps ## build bin/signet and bin/signetd
 test: deps ## run every test with the race detector
 	@mkdir -p dist/test
 	@trace=$$(tools/tool.sh trace) || exit 1; status=0; \
-	"$$trace" test -stream dist/test/signet.jsonl -- go test -race -timeout 15m -json $(TESTFLAGS) ./... || status=1; \
+	"$$trace" test -stream dist/test/signet.jsonl -- go test -race -timeout 15m -json $(TESTFLAGS) $(PACKAGES) || status=1; \
 	echo "tools:"; \
 	(cd tools && "$$trace" test -stream ../dist/test/tools.jsonl -- go test -race -json $(TESTFLAGS) ./...) || status=1; \
 	"$$trace" junit -o dist/test/junit.xml $(STREAMS) || status=1; \
@@ -54,7 +56,7 @@ $(STREAMS):
 
 .PHONY: bench
 bench: deps ## run the benchmarks, one package at a time
-	go test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m -p 1 $(BENCHFLAGS) ./...
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m -p 1 $(BENCHFLAGS) $(PACKAGES)
 
 .PHONY: fuzz
 fuzz: deps ## fuzz every parser for FUZZTIME (30s) each

@@ -223,6 +223,7 @@ type forge struct {
 	unsigned     []byte
 	sign         func(message []byte) []byte
 	tail         []byte // after the token
+	stuffed      int    // an empty [2] more goes into this constructed element of TSTInfo, counted from 1
 }
 
 // Members of forge.info.
@@ -290,6 +291,9 @@ func signingCertificate(ids ...[]byte) []byte {
 
 func (f *forge) token() []byte {
 	content := element(tagSequence, f.info...)
+	if f.stuffed > 0 {
+		content, _ = stuff(content, f.stuffed)
+	}
 	hash, _, _ := parseHash(f.signerDigest[2:]) // the contents of the AlgorithmIdentifier
 	if hash == 0 {
 		hash = crypto.SHA256
@@ -329,4 +333,30 @@ func (f *forge) token() []byte {
 		element(tagSequence, []byte(f.contentType), element(0xa0, element(tagOctetString, content))),
 		certificates, f.crls, element(tagSet, element(tagSequence, members...)))
 	return append(element(tagSequence, []byte(oidSignedData), element(0xa0, data)), f.tail...)
+}
+
+// stuff appends an empty [2] to the k-th constructed element of der, counted from 1 in the order of their ends, and mends the lengths. It reports whether there are that many.
+func stuff(der []byte, k int) ([]byte, bool) {
+	var again func(b []byte) []byte
+	again = func(b []byte) []byte {
+		var members []byte
+		for len(b) > 0 {
+			start, length, err := header(b, 0, len(b))
+			if err != nil {
+				panic(err) // the tests' own bytes
+			}
+			contents := b[start : start+length]
+			if b[0]&tagConstructed != 0 {
+				contents = again(contents)
+				if k--; k == 0 {
+					contents = append(contents, 0x82, 0)
+				}
+			}
+			members = append(members, element(b[0], contents)...)
+			b = b[start+length:]
+		}
+		return members
+	}
+	stuffed := again(der)
+	return stuffed, k <= 0
 }

@@ -153,6 +153,15 @@ func TestRefusedTokens(t *testing.T) {
 		{"critical extension", func(f *forge) {
 			f.info[infoExtensions] = element(0xa1, element(tagSequence, []byte(oidTSTInfo), []byte{tagBoolean, 1, 0xff}, element(tagOctetString)))
 		}, ErrMalformed},
+		{"extension with an object identifier that is padded", func(f *forge) {
+			f.info[infoExtensions] = element(0xa1, element(tagSequence, []byte{tagOID, 3, 0x2a, 0x80, 1}, element(tagOctetString)))
+		}, ErrMalformed},
+		{"larger than 64 KiB", func(f *forge) {
+			f.info[infoExtensions] = element(0xa1, element(tagSequence, []byte(oidTSTInfo), element(tagOctetString, make([]byte, MaxToken))))
+		}, ErrMalformed},
+		{"accuracy of 68 years and a second", func(f *forge) {
+			f.info[infoAccuracy] = element(tagSequence, []byte{tagInteger, 5, 0, 0x80, 0, 0, 1})
+		}, ErrMalformed},
 		{"no extension in the list", func(f *forge) { f.info[infoExtensions] = element(0xa1) }, ErrMalformed},
 		{"name of another authority", func(f *forge) { f.info[infoName] = element(0xa0, element(0xa4, a.root.RawSubject)) }, ErrCertificate},
 		{"an unknown member of TSTInfo", func(f *forge) { f.info = append(f.info, []byte{0x82, 0}) }, ErrMalformed},

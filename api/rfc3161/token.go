@@ -149,6 +149,9 @@ func (t *Token) parseCertificates(set cryptobyte.String) error {
 		if len(t.Certificates) == maxCertificates {
 			return malformed("more than %d certificates", maxCertificates)
 		}
+		if !certificateShape(der) {
+			return malformed("certificate %d has more or less than its three members", len(t.Certificates))
+		}
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
 			return malformed("certificate %d: %v", len(t.Certificates), err)
@@ -165,6 +168,14 @@ func (t *Token) parseCertificates(set cryptobyte.String) error {
 		t.Certificates = append(t.Certificates, c)
 	}
 	return nil
+}
+
+// certificateShape reports whether der has the members of a Certificate and nothing beside them: crypto/x509 does not look behind the
+// signature, and what stands there nobody has signed.
+func certificateShape(der cryptobyte.String) bool {
+	var members cryptobyte.String
+	return der.ReadASN1(&members, tags.SEQUENCE) && members.SkipASN1(tags.SEQUENCE) && members.SkipASN1(tags.SEQUENCE) &&
+		members.SkipASN1(tags.BIT_STRING) && members.Empty()
 }
 
 // parseSigner reads a SignerInfo (RFC 5652, section 5.3).

@@ -164,6 +164,81 @@ func TestCutAndStretched(t *testing.T) {
 	}
 }
 
+// No member of any SEQUENCE or SET has room beside it, neither in what is signed nor around it.
+func TestNothingBeside(t *testing.T) {
+	a := newDeepAuthority(t, "P-256")
+	whole := func(t *testing.T, f *forge) {
+		der := f.token()
+		if _, err := judge(der, a.options()); err != nil {
+			t.Fatal(err)
+		}
+		elements := 0
+		for k := 1; ; k++ {
+			stuffed, ok := stuff(der, k)
+			if !ok {
+				break
+			}
+			elements++
+			if _, err := judge(stuffed, a.options()); err == nil {
+				t.Errorf("verifies with something more in element %d", k)
+			}
+		}
+		if elements < 50 {
+			t.Errorf("only %d elements", elements)
+		}
+	}
+	full := func() *forge {
+		f := newForge(t, a)
+		f.certificates = append(f.certificates, a.intermediate.Raw)
+		f.info[infoAccuracy] = encodeAccuracy(500_100 * time.Microsecond)
+		f.info[infoOrdering] = []byte{tagBoolean, 1, 0xff}
+		f.info[infoNonce] = []byte{tagInteger, 1, 7}
+		f.info[infoName] = element(0xa0, element(0xa4, a.tsa.RawSubject))
+		f.info[infoExtensions] = element(0xa1, element(tagSequence, []byte(oidTSTInfo), element(tagOctetString)))
+		f.attributes[oidSigningCertificateV2] = signingCertificate(element(tagSequence, element(tagSequence, []byte(oidSHA256), []byte(derNull)),
+			element(tagOctetString, imprintOf(a.tsa.Raw)), element(tagSequence, element(tagSequence, element(0xa4, a.tsa.RawIssuer)), encodeInteger(a.tsa.SerialNumber))))
+		return f
+	}
+	t.Run("our own", func(t *testing.T) {
+		f := newForge(t, a)
+		f.certificates = append(f.certificates, a.intermediate.Raw)
+		whole(t, f)
+	})
+	t.Run("with all that others may have", func(t *testing.T) { whole(t, full()) })
+	t.Run("in TSTInfo, signed so", func(t *testing.T) {
+		content := element(tagSequence, full().info...)
+		for k := 1; ; k++ {
+			if _, ok := stuff(content, k); !ok {
+				break
+			}
+			f := full()
+			f.stuffed = k
+			if _, err := judge(f.token(), a.options()); err == nil {
+				t.Errorf("verifies with something more in element %d", k)
+			}
+		}
+	})
+	t.Run("in the signed attributes, signed so", func(t *testing.T) {
+		for _, oid := range []string{oidContentType, oidMessageDigest, oidSigningCertificateV2} {
+			values := full().attributes[oid]
+			if oid == oidMessageDigest {
+				continue // its value is not constructed
+			}
+			for k := 1; ; k++ {
+				stuffed, ok := stuff(values, k)
+				if !ok {
+					break
+				}
+				f := full()
+				f.attributes[oid] = stuffed
+				if _, err := judge(f.token(), a.options()); err == nil {
+					t.Errorf("verifies with something more in element %d", k)
+				}
+			}
+		}
+	})
+}
+
 // A hostile token costs no more than its size allows, whatever is in it.
 func TestBoundedTime(t *testing.T) {
 	nested := func(n int, open []byte) []byte { return bytes.Repeat(open, n/len(open)) }

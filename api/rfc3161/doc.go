@@ -6,7 +6,11 @@
 // Tokens are read for decades, by people who have nothing but the token and a pinned root certificate. The formats
 // below it (BER, CMS, X.509) allow one token to be written in many ways, and the common readers of them accept more than they check: a
 // signing certificate whose hash does not fit, bytes that nobody signed, nesting that overflows the stack. This package
-// reads one narrow profile, and in it every byte of a token is either covered by a signature or allowed in one form only.
+// reads one narrow profile, in which no bit of a token can be flipped without its being refused.
+//
+// That does not make a token unique. Anybody can write a sound one anew in the places that no signature covers: leave out or add certificates of
+// the chain, turn an ECDSA signature (r, s) into (r, n-s), and, where Strict is not set, order certificates otherwise or write NULL as the digest
+// algorithms' parameters. It then proves the same. Who needs the very bytes binds their digest, as the entry of a signature in the ledger does.
 //
 // # The format
 //
@@ -20,7 +24,8 @@
 //     is the digest algorithm of the signer and the one digest algorithm of the SignedData;
 //   - TSTInfo version 1, an imprint of SHA-256, SHA-384 or SHA-512 of the right length, a serial number of 160 bits at the most
 //     that is not negative, genTime in UTC with Z and without trailing zeros, no critical extension;
-//   - certificates, if there are some, hold the signer's and nothing that is not part of its chain to the root.
+//   - certificates, if there are some, hold the signer's, and nothing that is not part of its chain to the root that the caller
+//     pinned. (With a token that carries a cross-signed root, pin the root that signed that one.)
 //
 // Before anything parses, a check in one pass refuses what is not DER: indefinite or overlong lengths, trailing bytes,
 // nesting deeper than 32, Booleans other than 00 and FF, overlong integers and object identifiers, padding bits that are set.

@@ -217,6 +217,7 @@ type forge struct {
 	serial       *big.Int
 	signerDigest []byte
 	attributes   map[string][]byte // contents of the SET of values by the object identifier's encoding
+	further      [][]byte          // whole attributes beside those
 	unsorted     bool
 	unattributed bool // signs the content itself, without attributes
 	algorithm    []byte
@@ -305,7 +306,7 @@ func (f *forge) token() []byte {
 			delete(attributes, oid)
 		}
 	}
-	var list [][]byte
+	list := slices.Clone(f.further)
 	for oid, values := range attributes {
 		list = append(list, element(tagSequence, []byte(oid), element(tagSet, values)))
 	}

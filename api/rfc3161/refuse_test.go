@@ -84,6 +84,23 @@ func TestRefusedTokens(t *testing.T) {
 		{"attribute with two values", func(f *forge) {
 			f.attributes[oidContentType] = []byte(oidTSTInfo + oidTSTInfo)
 		}, ErrMalformed},
+		{"an attribute twice", func(f *forge) {
+			f.further = [][]byte{encodeAttribute(oidMessageDigest, element(tagOctetString, imprintOf([]byte("another"))))}
+		}, ErrMalformed},
+		{"an attribute with something behind its values", func(f *forge) {
+			f.further = [][]byte{element(tagSequence, []byte(oidRSA), element(tagSet, []byte(derNull)), []byte(derNull))}
+		}, ErrMalformed},
+		{"something behind signing-certificate-v2", func(f *forge) {
+			f.attributes[oidSigningCertificateV2] = append(signingCertificate(essID(a.tsa.Raw)), derNull...)
+		}, ErrMalformed},
+		{"ESSCertIDv2 for nine certificates", func(f *forge) {
+			f.attributes[oidSigningCertificateV2] = signingCertificate(slices.Repeat([][]byte{essID(a.tsa.Raw)}, 9)...)
+		}, ErrMalformed},
+		{"nine certificates", func(f *forge) {
+			for range 8 {
+				f.certificates = append(f.certificates, newCA(t, "another", nil).Raw)
+			}
+		}, ErrMalformed},
 		{"ESSCertIDv2 absent", func(f *forge) { f.attributes[oidSigningCertificateV2] = nil }, ErrMalformed},
 		{"ESSCertIDv2 absent, ESSCertID with SHA-1 there", func(f *forge) {
 			f.attributes["\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x09\x10\x02\x0c"] = f.attributes[oidSigningCertificateV2]

@@ -18,17 +18,19 @@ import (
 const (
 	projectionName = "identity"
 
-	bucketSigners  = "signers"  // id → signerRow
-	bucketNames    = "names"    // "person:" or "service:" and the name → id; never removed
-	bucketOrder    = "order"    // index of the first entry → id
-	bucketAdmins   = "admins"   // id → state, of administrators that are not revoked
-	bucketPins     = "pins"     // "cert:" or "spki:" and the hex SHA-256 → id of the service
-	bucketKeys     = "keys"     // key id → label in the HSM
-	bucketSessions = "sessions" // hex SHA-256 of the token → sessionRow
-	bucketOpen     = "open"     // signer id, "/", session id → hex SHA-256 of the token
-	bucketEnds     = "ends"     // milliseconds of the end, session id → hex SHA-256 of the token
-	bucketFailures = "failures" // blinded name → failureRow
-	bucketMeta     = "meta"     // "names" → credentialRow of the key that blinds names
+	bucketSigners     = "signers"     // id → signerRow
+	bucketNames       = "names"       // "person:" or "service:" and the name → id; never removed
+	bucketOrder       = "order"       // index of the first entry → id
+	bucketAdmins      = "admins"      // id → state, of administrators that are not revoked
+	bucketPins        = "pins"        // "cert:" or "spki:" and the hex SHA-256 → id of the service
+	bucketEnrolments  = "enrolments"  // leaf hash → index of the entry that enrolled a signer
+	bucketRevocations = "revocations" // id, "/", index → nothing
+	bucketKeys        = "keys"        // key id → label in the HSM
+	bucketSessions    = "sessions"    // hex SHA-256 of the token → sessionRow
+	bucketOpen        = "open"        // signer id, "/", session id → hex SHA-256 of the token
+	bucketEnds        = "ends"        // milliseconds of the end, session id → hex SHA-256 of the token
+	bucketFailures    = "failures"    // blinded name → failureRow
+	bucketMeta        = "meta"        // "names" → credentialRow of the key that blinds names
 )
 
 // signerRow is what the projection knows of a signer.
@@ -51,6 +53,13 @@ type signerRow struct {
 	Enrolment    chain.Hash    `json:"enrolment"`
 	Credential   string        `json:"credential"` // commitment to the verifier; empty: none
 	Invitation   invitationRow `json:"invitation"` // pending, if its Index is not 0
+}
+
+func (r signerRow) kind() Kind {
+	if r.Service {
+		return chain.Service
+	}
+	return chain.Person
 }
 
 // invitationRow is a code that was not redeemed.
@@ -151,7 +160,7 @@ func applyInvited(s *ledger.State, e chain.Entry) error {
 	}
 	if !ok {
 		row = signerRow{
-			ID: body.ID, Index: e.Index, Created: e.Time, State: StateInvited, Changed: e.Index, UserName: body.UserName, Login: body.Login,
+			ID: body.ID, Index: e.Index, Created: e.Time, State: Invited, Changed: e.Index, UserName: body.UserName, Login: body.Login,
 			Name: body.Name, Title: body.Title, Organisation: body.Organisation, Zone: body.Zone, Roles: rolesOf(body.Roles),
 		}
 		s.Put(bucketNames, personName(body.UserName), []byte(body.ID))
@@ -179,9 +188,10 @@ func applyEnrolled(s *ledger.State, e chain.Entry, entry []byte) error {
 	row.Name, row.Title, row.Organisation, row.Zone, row.Roles = body.Name, body.Title, body.Organisation, body.Zone, rolesOf(body.Roles)
 	row.KeyID, row.Credential = body.KeyID, body.Credential
 	row.Enrolled, row.Enrolment = e.Index, chain.LeafHash(entry)
+	s.Put(bucketEnrolments, row.Enrolment[:], indexKey(e.Index))
 	row.Invitation = invitationRow{}
-	if row.State != StateActive {
-		row.State, row.Changed = StateActive, e.Index
+	if row.State != Active {
+		row.State, row.Changed = Active, e.Index
 	}
 	dropSessions(s, row.ID) // the credential is another one
 	s.Delete(bucketFailures, []byte(row.Login))
@@ -217,9 +227,9 @@ func applyChanged(s *ledger.State, e chain.Entry) error {
 	if err != nil {
 		return err
 	}
-	row.State, row.Changed = StateSuspended, e.Index
+	row.State, row.Changed = Suspended, e.Index
 	if e.Type == chain.SignerReinstated {
-		row.State = StateActive
+		row.State = Active
 	}
 	dropSessions(s, row.ID)
 	return putSigner(s, row)
@@ -234,8 +244,9 @@ func applyRevoked(s *ledger.State, e chain.Entry) error {
 	if err != nil {
 		return err
 	}
-	row.State, row.Changed, row.Invitation = StateRevoked, e.Index, invitationRow{}
+	row.State, row.Changed, row.Invitation = Revoked, e.Index, invitationRow{}
 	row.Credential = ""
+	s.Put(bucketRevocations, append([]byte(row.ID+"/"), indexKey(e.Index)...), nil)
 	dropSessions(s, row.ID)
 	return putSigner(s, row)
 }
@@ -255,10 +266,12 @@ func applyService(s *ledger.State, e chain.Entry, entry []byte, attachments [][]
 			s.Put(bucketPins, []byte("spki:"+hexSum(spki)), []byte(body.ID))
 		}
 	}
+	hash := chain.LeafHash(entry)
+	s.Put(bucketEnrolments, hash[:], indexKey(e.Index))
 	return putSigner(s, signerRow{
-		ID: body.ID, Index: e.Index, Created: e.Time, Service: true, State: StateActive, Changed: e.Index, UserName: body.Name, Name: body.Name,
+		ID: body.ID, Index: e.Index, Created: e.Time, Service: true, State: Active, Changed: e.Index, UserName: body.Name, Name: body.Name,
 		Organisation: body.Organisation, Zone: "UTC", Roles: rolesOf(body.Roles), KeyID: body.KeyID, Enrolled: e.Index,
-		Enrolment: chain.LeafHash(entry),
+		Enrolment: hash,
 	})
 }
 
@@ -392,7 +405,7 @@ func mustSigner(s *ledger.State, e chain.Entry, id string) (signerRow, error) {
 
 func putSigner(s *ledger.State, row signerRow) error {
 	if slices.Contains(row.Roles, RoleAdministrator) {
-		if row.State == StateRevoked {
+		if row.State == Revoked {
 			s.Delete(bucketAdmins, []byte(row.ID))
 		} else {
 			s.Put(bucketAdmins, []byte(row.ID), []byte(row.State))

@@ -3,6 +3,7 @@ package identity
 import (
 	"crypto"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -27,7 +28,7 @@ type SigningIdentity struct {
 	Name           string
 	Title          string
 	Organisation   string
-	Roles          []string
+	Roles          []Role
 	Zone           string
 	Service        bool
 	Key            keystore.ID
@@ -48,7 +49,7 @@ type enrolment struct {
 	organisation string
 	userName     string
 	zone         string
-	roles        []string
+	roles        []Role
 	service      bool
 	credential   string
 	keyID        string
@@ -117,14 +118,14 @@ func (d *Directory) readEnrolment(r Reader, index uint64) (*enrolment, error) {
 			return nil, err
 		}
 		e.id, e.name, e.title, e.organisation, e.userName, e.zone = body.ID, body.Name, body.Title, body.Organisation, body.UserName, body.Zone
-		e.roles, e.credential, e.keyID, certificate = body.Roles, body.Credential, body.KeyID, body.Certificate
+		e.roles, e.credential, e.keyID, certificate = rolesOf(body.Roles), body.Credential, body.KeyID, body.Certificate
 	case chain.ServiceEnrolled:
 		body, err := manifest.ParseServiceEnrolled(entry.Body)
 		if err != nil {
 			return nil, err
 		}
 		e.id, e.name, e.organisation, e.zone, e.service = body.ID, body.Name, body.Organisation, "UTC", true
-		e.roles, e.keyID, certificate = body.Roles, body.KeyID, body.Certificate
+		e.roles, e.keyID, certificate = rolesOf(body.Roles), body.KeyID, body.Certificate
 	default:
 		return nil, errTamperedRow(index)
 	}
@@ -191,6 +192,23 @@ func (d *Directory) SigningIdentity(r Reader, id string) (SigningIdentity, error
 		Key: keystore.ID(label), KeyID: e.keyID, Algorithm: e.algorithm, Public: e.leaf.PublicKey,
 		Enrolment: e.hash, EnrolmentIndex: row.Enrolled, Certificates: e.certificates,
 	}, nil
+}
+
+// Support returns the entries that a verdict about a signer's signature leans on: the enrolment that its statement names, by its leaf
+// hash, and every revocation of the signer.
+func (d *Directory) Support(r Reader, id string, enrolment chain.Hash) ([]uint64, error) {
+	view := r.View(projectionName)
+	index := view.Get(bucketEnrolments, enrolment[:])
+	if len(index) != 8 {
+		return nil, fmt.Errorf("%w: no entry with the leaf hash %s has enrolled %s", ErrNotFound, enrolment, id)
+	}
+	out := []uint64{binary.BigEndian.Uint64(index)}
+	prefix := []byte(id + "/")
+	view.Prefix(bucketRevocations, prefix, func(k, _ []byte) bool {
+		out = append(out, binary.BigEndian.Uint64(k[len(prefix):]))
+		return true
+	})
+	return out, nil
 }
 
 // CheckPrivate holds the secrets beside the ledger against their commitments: for [ledger.Check].

@@ -13,11 +13,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
+	"github.com/signetd/signet/api/manifest"
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 )
 
 // MaxManifest is how large a manifest file may be, in bytes (formats.md, bounds).
-const MaxManifest = 64 << 20
+const MaxManifest = manifest.MaxManifest
 
 // maxMessage is how large one answer may be: a page of signatures with their proofs fits several times.
 const maxMessage = 16 << 20
@@ -36,6 +37,11 @@ type Options struct {
 	Token TokenSource
 	// UserAgent names the program, for example "signet/v0.1.0".
 	UserAgent string
+	// Trust, where given, has Sign and Seal prove each signature to pinned anchors. Nil: what needs no anchor is proved.
+	Trust *manifest.Trust
+	// Timeout bounds each call that has no deadline of its own, its repetitions included. 0: no bound. The stream of
+	// [Client.Entries] is not bounded.
+	Timeout time.Duration
 	// Retry bounds how often and how fast a safe call is repeated. The zero value means [DefaultRetry].
 	Retry Retry
 	// Dialer opens the connection below TLS, for tests and for proxies. Nil: TCP.
@@ -65,9 +71,11 @@ var DefaultRetry = Retry{Attempts: 5, First: 200 * time.Millisecond, Max: 2 * ti
 
 // Client is a connection to one server. Close it when done.
 type Client struct {
-	conn   *grpc.ClientConn
-	retry  Retry
-	target string
+	conn    *grpc.ClientConn
+	retry   Retry
+	timeout time.Duration
+	trust   *manifest.Trust
+	target  string
 
 	sessions signetv1.SessionServiceClient
 	signers  signetv1.SignerServiceClient
@@ -91,11 +99,11 @@ func Dial(target string, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{retry: o.Retry.orDefault(), target: target}
+	c := &Client{retry: o.Retry.orDefault(), timeout: o.Timeout, trust: o.Trust, target: target}
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(credentials.NewTLS(config)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
-		grpc.WithChainUnaryInterceptor(c.retry.unary, restoreUnary),
+		grpc.WithChainUnaryInterceptor(c.unary, restoreUnary),
 		grpc.WithChainStreamInterceptor(restoreStream),
 		grpc.WithDisableServiceConfig(),
 	}

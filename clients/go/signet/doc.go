@@ -7,7 +7,7 @@
 //   - It proves the answers of a ceremony: [Client.Prepare] parses the statement again, derives the rendering for people
 //     from its bytes and compares it with what the server showed, and holds subjects, decision, meaning, reason and challenge
 //     against what was asked for. [Client.Sign] takes only a signature over exactly these bytes that verifies under the
-//     certificate beside it; with a [Trust] it also proves the certificate, the time-stamp and the place in the ledger. An answer that does not fit is
+//     certificate beside it; with a trust file it also proves the certificate, the time-stamp and the place in the ledger. An answer that does not fit is
 //     [ErrContradiction]: a broken or a hostile server.
 //   - It restores typed errors: every failed call gives an [*Error] with the code, the stable reason, and when to try again.
 //     errors.Is(err, signet.RecordClosed) works.

@@ -87,12 +87,22 @@ func (r Retry) wait(attempt int, err error) (time.Duration, bool) {
 	return max(wait, e.RetryAfter), true
 }
 
-// unary repeats calls that are safe to repeat. It stands outside of restoreUnary and so sees typed errors.
-func (r Retry) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+// bounded gives a call the client's timeout, if it has no deadline of its own.
+func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok || c.timeout <= 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, c.timeout)
+}
+
+// unary bounds calls, and repeats those that are safe to repeat. It stands outside of restoreUnary and so sees typed errors.
+func (c *Client) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
 	if !repeatable(method, req) {
 		return invoke(ctx, method, req, reply, cc, opts...)
 	}
-	return r.do(ctx, func() error {
+	return c.retry.do(ctx, func() error {
 		if m, ok := reply.(proto.Message); ok {
 			proto.Reset(m)
 		}

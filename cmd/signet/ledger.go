@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json/jsontext"
+	"encoding/json/v2"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/signetd/signet/api/chain"
+	signetv1 "github.com/signetd/signet/api/signet/v1"
+	"github.com/signetd/signet/clients/go/signet"
+)
+
+func (a *app) ledgerCommand() *cobra.Command {
+	return group("ledger", "Read the ledger, and prove what it says", "  signet ledger head\n  signet ledger list --from 40\n  signet ledger prove 41",
+		a.ledgerHead(), a.ledgerList(), a.ledgerGet(), a.ledgerProve())
+}
+
+// entryOut is an entry of the ledger.
+type entryOut struct {
+	Index    string         `json:"index" doc:"index, from 0, as a decimal string"`
+	Time     string         `json:"time" doc:"when it was appended"`
+	Type     string         `json:"type" doc:"type, for example signature.created"`
+	LeafHash string         `json:"leafHash" doc:"RFC 6962 leaf hash of the entry's bytes"`
+	Entry    jsontext.Value `json:"entry" doc:"the entry itself (signet-entry/v1)"`
+	actor    chain.Actor
+}
+
+func newEntryOut(e *signetv1.Entry) (entryOut, error) {
+	parsed, err := chain.ParseEntry(e.GetContent())
+	if err != nil {
+		return entryOut{}, err
+	}
+	return entryOut{
+		Index: strconv.FormatUint(parsed.Index, 10), Time: parsed.Time.String(), Type: string(parsed.Type),
+		LeafHash: chain.LeafHash(e.GetContent()).String(), Entry: jsontext.Value(e.GetContent()), actor: parsed.Actor,
+	}, nil
+}
+
+// headOut is the head of the ledger.
+type headOut struct {
+	Origin      string `json:"origin" doc:"name of the ledger"`
+	Size        string `json:"size" doc:"how many entries it has, as a decimal string"`
+	RootHash    string `json:"rootHash" doc:"root of the Merkle tree"`
+	VerifierKey string `json:"verifierKey" doc:"the key that the server names (signed-note vkey)"`
+	Verified    bool   `json:"verified" doc:"whether the signature verifies with a ledger key of the pinned trust file"`
+	Checkpoint  string `json:"checkpoint" doc:"the signed checkpoint (C2SP signed note)"`
+}
+
+func (a *app) ledgerHead() *cobra.Command {
+	return documented(&cobra.Command{
+		Use: "head", Short: "Show the newest signed checkpoint", Args: cobra.NoArgs,
+		Long: `Show the newest signed checkpoint.
+
+With a pinned trust file its signature is verified; without one nothing vouches for it.`,
+		Example: "  signet ledger head\n  signet ledger head --json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.online(cmd.Context(), func(ctx context.Context, client *signet.Client, s selected) error {
+				head, err := client.Checkpoint(ctx)
+				if err != nil {
+					return err
+				}
+				o := headOut{
+					Origin: head.GetOrigin(), Size: strconv.FormatUint(head.GetSize(), 10), RootHash: hex.EncodeToString(head.GetRootHash()),
+					VerifierKey: head.GetVerifierKey(), Checkpoint: string(head.GetCheckpoint()),
+				}
+				if o.Verified, err = s.verifyHead(head); err != nil {
+					return err
+				}
+				return a.print(o, func(p *printer) {
+					p.details(pair{"Ledger", o.Origin}, pair{"Entries", o.Size}, pair{"Root", o.RootHash}, pair{"Key", o.VerifierKey})
+					if o.Verified {
+						p.line("%s", p.good("The signature verifies with the pinned key."))
+					} else {
+						p.line("%s", p.warn("Not verified: no trust file is pinned (signet trust add FILE)."))
+					}
+				})
+			})
+		},
+	}, headOut{})
+}
+
+func (a *app) ledgerList() *cobra.Command {
+	var r signet.Range
+	cmd := documented(&cobra.Command{
+		Use: "list", Short: "List entries", Args: cobra.NoArgs,
+		Long: "List entries in their order. With --json one object stands on each line, and lines come as they are read.",
+		Example: `  signet ledger list --from 40
+  signet ledger list --type signature.created --type record.decided
+  signet ledger list --json | jq -r .type | sort | uniq -c`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if r.To != 0 && r.To <= r.From {
+				return usagef("--to %d lies before --from %d; --to is one past the last index", r.To, r.From)
+			}
+			return a.online(cmd.Context(), func(ctx context.Context, client *signet.Client, _ selected) error {
+				var rows [][]string
+				for e, err := range client.Entries(ctx, r) {
+					if err != nil {
+						return err
+					}
+					o, err := newEntryOut(e)
+					if err != nil {
+						return err
+					}
+					if a.json {
+						b, err := json.Marshal(o)
+						if err != nil {
+							return err
+						}
+						if _, err := fmt.Fprintf(a.stdout, "%s\n", b); err != nil {
+							return err
+						}
+						continue
+					}
+					rows = append(rows, []string{o.Index, when(e.GetCreateTime().AsTime()), o.Type, o.actor.ID})
+				}
+				if !a.json {
+					a.printer(a.stdout).table([]string{"INDEX", "TIME", "TYPE", "ACTOR"}, rows)
+				}
+				return nil
+			})
+		},
+	}, entryOut{})
+	cmd.Flags().Uint64Var(&r.From, "from", 0, "first index")
+	cmd.Flags().Uint64Var(&r.To, "to", 0, "one past the last index (default the end)")
+	cmd.Flags().StringArrayVar(&r.Types, "type", nil, "only entries of this type, repeatable")
+	return cmd
+}
+
+func (a *app) ledgerGet() *cobra.Command {
+	return documented(&cobra.Command{
+		Use: "get INDEX", Short: "Show one entry", Args: exactArgs("INDEX"),
+		Example: "  signet ledger get 41\n  signet ledger get 41 --json",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			index, err := parseIndex(args[0])
+			if err != nil {
+				return err
+			}
+			return a.online(cmd.Context(), func(ctx context.Context, client *signet.Client, _ selected) error {
+				e, err := client.Entry(ctx, index)
+				if err != nil {
+					return err
+				}
+				o, err := newEntryOut(e)
+				if err != nil {
+					return err
+				}
+				return a.print(o, func(p *printer) { p.entry(o, e) })
+			})
+		},
+	}, entryOut{})
+}
+
+func (p *printer) entry(o entryOut, e *signetv1.Entry) {
+	p.details(pair{"Entry", o.Index}, pair{"Time", when(e.GetCreateTime().AsTime())}, pair{"Type", o.Type},
+		pair{"Actor", o.actor.ID + " (" + string(o.actor.Kind) + ")"}, pair{"Leaf hash", o.LeafHash})
+	v := o.Entry.Clone()
+	if v.Indent(jsontext.WithIndent("  ")) == nil {
+		p.line("%s", cleanText(string(v)))
+	}
+}
+
+func parseIndex(s string) (uint64, error) {
+	index, err := strconv.ParseUint(s, 10, 62)
+	if err != nil {
+		return 0, usagef("%q is not the index of an entry: it is a number from 0", s)
+	}
+	return index, nil
+}

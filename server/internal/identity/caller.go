@@ -59,17 +59,17 @@ type State string
 
 // The states.
 const (
-	Invited   State = "invited"   // the one-time code has not been redeemed
-	Active    State = "active"    // may log in, and sign where the role allows it
-	Suspended State = "suspended" // until reinstated
-	Revoked   State = "revoked"   // for good
+	StateInvited   State = "invited"   // the one-time code has not been redeemed
+	StateActive    State = "active"    // may log in, and sign where the role allows it
+	StateSuspended State = "suspended" // until reinstated
+	StateRevoked   State = "revoked"   // for good
 )
 
 // Signer is a person or a service as others may see them.
 type Signer struct {
 	ID           string
 	Index        uint64 // of the entry that first named them: the place in a list
-	Kind         Kind   // chain.Person or chain.Service
+	Service      bool
 	State        State
 	UserName     string // of a person; the name of a service
 	Name         string // printed name

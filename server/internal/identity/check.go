@@ -60,7 +60,7 @@ func (d *Directory) prove(ctx context.Context, a attempt, then func(ctx context.
 		return errJoin(tampered, d.denied(ctx, a.actor, a.source, a.purpose, "the stored verifier does not match its commitment"))
 	case !right:
 		return d.recordFailure(ctx, a, row.ID)
-	case row.State != Active:
+	case row.State != StateActive:
 		return errJoin(stateError(row.State), d.denied(ctx, a.actor, a.source, a.purpose, string(row.State)))
 	}
 	return then(ctx, row)
@@ -157,11 +157,11 @@ func (d *Directory) recordFailure(ctx context.Context, a attempt, id string) err
 // stateError says why a signer may not act.
 func stateError(s State) error {
 	switch s {
-	case Active:
+	case StateActive:
 		return nil
-	case Suspended:
+	case StateSuspended:
 		return ErrSuspended
-	case Revoked:
+	case StateRevoked:
 		return ErrRevoked
 	}
 	return ErrNoKey

@@ -146,7 +146,7 @@ func mayAdminister(view reader, caller Caller) error {
 	if err != nil {
 		return err
 	}
-	if !ok || row.State != Active || !slices.Contains(row.Roles, RoleAdministrator) {
+	if !ok || row.State != StateActive || !slices.Contains(row.Roles, RoleAdministrator) {
 		return fmt.Errorf("%w: it takes an administrator", ErrForbidden)
 	}
 	return nil
@@ -175,7 +175,7 @@ func (d *Directory) Bootstrap(ctx context.Context, inv Invitation) (Signer, Secr
 			if row, _, err = getSigner(view, string(id)); err != nil {
 				return false
 			}
-			if State(state) != Invited {
+			if State(state) != StateInvited {
 				err = fmt.Errorf("%w: there is an administrator already, who can invite others", ErrState)
 			} else if row.UserName != fold(inv.UserName) {
 				err = fmt.Errorf("%w: %s is invited as the first administrator; use this user name for a new code", ErrState, row.UserName)
@@ -232,7 +232,7 @@ func (d *Directory) invite(ctx context.Context, caller Caller, inv Invitation, r
 			if err != nil {
 				return err
 			}
-			if row.State != Invited {
+			if row.State != StateInvited {
 				return fmt.Errorf("%w: %s has redeemed a code already", ErrState, row.UserName)
 			}
 			body.ID = again
@@ -308,7 +308,7 @@ func (d *Directory) Renew(ctx context.Context, caller Caller, id string, n Renew
 			return fmt.Errorf("%w: a service has no password; enrol it anew under another name", ErrState)
 		case id == caller.ID:
 			return fmt.Errorf("%w: nobody renews themselves; ask another administrator", ErrForbidden)
-		case row.State != Invited && row.State != Active:
+		case row.State != StateInvited && row.State != StateActive:
 			return fmt.Errorf("%w: %s is %s", ErrState, row.UserName, row.State)
 		}
 		body, err := d.renewed(tx.Read, row)
@@ -355,7 +355,7 @@ func (d *Directory) renewed(r *ledger.Read, row signerRow) (signerInvited, error
 			return body, err
 		}
 		body.Name, body.Title, body.Organisation, body.Zone, body.UserName = e.name, e.title, e.organisation, e.zone, e.userName
-		body.Roles = enrolledRoles(e.roles)
+		body.Roles = e.roles
 		return body, nil
 	}
 	first, err := provedInvitation(r, row)

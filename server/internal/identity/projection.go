@@ -55,13 +55,6 @@ type signerRow struct {
 	Invitation   invitationRow `json:"invitation"` // pending, if its Index is not 0
 }
 
-func (r signerRow) kind() Kind {
-	if r.Service {
-		return chain.Service
-	}
-	return chain.Person
-}
-
 // invitationRow is a code that was not redeemed.
 type invitationRow struct {
 	Index    uint64     `json:"index"`
@@ -160,7 +153,7 @@ func applyInvited(s *ledger.State, e chain.Entry) error {
 	}
 	if !ok {
 		row = signerRow{
-			ID: body.ID, Index: e.Index, Created: e.Time, State: Invited, Changed: e.Index, UserName: body.UserName, Login: body.Login,
+			ID: body.ID, Index: e.Index, Created: e.Time, State: StateInvited, Changed: e.Index, UserName: body.UserName, Login: body.Login,
 			Name: body.Name, Title: body.Title, Organisation: body.Organisation, Zone: body.Zone, Roles: rolesOf(body.Roles),
 		}
 		s.Put(bucketNames, personName(body.UserName), []byte(body.ID))
@@ -190,8 +183,8 @@ func applyEnrolled(s *ledger.State, e chain.Entry, entry []byte) error {
 	row.Enrolled, row.Enrolment = e.Index, chain.LeafHash(entry)
 	s.Put(bucketEnrolments, row.Enrolment[:], indexKey(e.Index))
 	row.Invitation = invitationRow{}
-	if row.State != Active {
-		row.State, row.Changed = Active, e.Index
+	if row.State != StateActive {
+		row.State, row.Changed = StateActive, e.Index
 	}
 	dropSessions(s, row.ID) // the credential is another one
 	s.Delete(bucketFailures, []byte(row.Login))
@@ -227,9 +220,9 @@ func applyChanged(s *ledger.State, e chain.Entry) error {
 	if err != nil {
 		return err
 	}
-	row.State, row.Changed = Suspended, e.Index
+	row.State, row.Changed = StateSuspended, e.Index
 	if e.Type == chain.SignerReinstated {
-		row.State = Active
+		row.State = StateActive
 	}
 	dropSessions(s, row.ID)
 	return putSigner(s, row)
@@ -244,7 +237,7 @@ func applyRevoked(s *ledger.State, e chain.Entry) error {
 	if err != nil {
 		return err
 	}
-	row.State, row.Changed, row.Invitation = Revoked, e.Index, invitationRow{}
+	row.State, row.Changed, row.Invitation = StateRevoked, e.Index, invitationRow{}
 	row.Credential = ""
 	s.Put(bucketRevocations, append([]byte(row.ID+"/"), indexKey(e.Index)...), nil)
 	dropSessions(s, row.ID)
@@ -269,7 +262,7 @@ func applyService(s *ledger.State, e chain.Entry, entry []byte, attachments [][]
 	hash := chain.LeafHash(entry)
 	s.Put(bucketEnrolments, hash[:], indexKey(e.Index))
 	return putSigner(s, signerRow{
-		ID: body.ID, Index: e.Index, Created: e.Time, Service: true, State: Active, Changed: e.Index, UserName: body.Name, Name: body.Name,
+		ID: body.ID, Index: e.Index, Created: e.Time, Service: true, State: StateActive, Changed: e.Index, UserName: body.Name, Name: body.Name,
 		Organisation: body.Organisation, Zone: "UTC", Roles: rolesOf(body.Roles), KeyID: body.KeyID, Enrolled: e.Index,
 		Enrolment: hash,
 	})
@@ -405,7 +398,7 @@ func mustSigner(s *ledger.State, e chain.Entry, id string) (signerRow, error) {
 
 func putSigner(s *ledger.State, row signerRow) error {
 	if slices.Contains(row.Roles, RoleAdministrator) {
-		if row.State == Revoked {
+		if row.State == StateRevoked {
 			s.Delete(bucketAdmins, []byte(row.ID))
 		} else {
 			s.Put(bucketAdmins, []byte(row.ID), []byte(row.State))

@@ -71,7 +71,7 @@ func (d *Directory) signer(r *ledger.Read, id string) (Signer, error) {
 		return Signer{}, ErrNotFound
 	}
 	s := Signer{
-		ID: row.ID, Index: row.Index, Kind: row.kind(), State: row.State, UserName: row.UserName, Name: row.Name, Title: row.Title,
+		ID: row.ID, Index: row.Index, Service: row.Service, State: row.State, UserName: row.UserName, Name: row.Name, Title: row.Title,
 		Organisation: row.Organisation, Zone: row.Zone, Roles: row.Roles, KeyID: row.KeyID, Enrolment: row.Enrolment, Created: row.Created.Time(),
 	}
 	if row.KeyID != "" {

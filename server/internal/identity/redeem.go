@@ -108,7 +108,7 @@ func (d *Directory) redeemable(ctx context.Context, source sourceProof, blinded,
 		if valid = ok && row.Invitation.Index != 0 && same && d.cfg.Clock().Before(row.Invitation.Expires.Time()); !valid {
 			return nil
 		}
-		if row.State == Suspended {
+		if row.State == StateSuspended {
 			return ErrSuspended
 		}
 		invitation, err = provedInvitation(r, row)

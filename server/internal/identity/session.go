@@ -255,7 +255,7 @@ func (d *Directory) bySession(ctx context.Context, bearer Secret, src Source) (C
 			return errors.Join(err, unless(ok, ErrSession))
 		}
 		row, ok, err = getSigner(view, session.Signer)
-		return errors.Join(err, unless(ok && row.State == Active, ErrSession))
+		return errors.Join(err, unless(ok && row.State == StateActive, ErrSession))
 	})
 	if err != nil {
 		return Caller{}, err

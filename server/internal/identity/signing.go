@@ -28,7 +28,7 @@ type SigningIdentity struct {
 	Name           string
 	Title          string
 	Organisation   string
-	Roles          []Role
+	Roles          []string // as statements have them
 	Zone           string
 	Service        bool
 	Key            keystore.ID
@@ -49,7 +49,7 @@ type enrolment struct {
 	organisation string
 	userName     string
 	zone         string
-	roles        []Role
+	roles        []string
 	service      bool
 	credential   string
 	keyID        string
@@ -118,14 +118,14 @@ func (d *Directory) readEnrolment(r Reader, index uint64) (*enrolment, error) {
 			return nil, err
 		}
 		e.id, e.name, e.title, e.organisation, e.userName, e.zone = body.ID, body.Name, body.Title, body.Organisation, body.UserName, body.Zone
-		e.roles, e.credential, e.keyID, certificate = rolesOf(body.Roles), body.Credential, body.KeyID, body.Certificate
+		e.roles, e.credential, e.keyID, certificate = body.Roles, body.Credential, body.KeyID, body.Certificate
 	case chain.ServiceEnrolled:
 		body, err := manifest.ParseServiceEnrolled(entry.Body)
 		if err != nil {
 			return nil, err
 		}
 		e.id, e.name, e.organisation, e.zone, e.service = body.ID, body.Name, body.Organisation, "UTC", true
-		e.roles, e.keyID, certificate = rolesOf(body.Roles), body.KeyID, body.Certificate
+		e.roles, e.keyID, certificate = body.Roles, body.KeyID, body.Certificate
 	default:
 		return nil, errTamperedRow(index)
 	}

@@ -12,7 +12,7 @@ import (
 // Suspend takes a signer's rights away until they are reinstated. Their sessions end at once.
 func (d *Directory) Suspend(ctx context.Context, caller Caller, id, reason string) (Signer, error) {
 	return d.change(ctx, caller, id, reason, func(tx *ledger.Tx, row signerRow) error {
-		if row.State != Active {
+		if row.State != StateActive {
 			return wrongState(row)
 		}
 		if err := keepAnAdministrator(tx.View(projectionName), id); err != nil {
@@ -26,7 +26,7 @@ func (d *Directory) Suspend(ctx context.Context, caller Caller, id, reason strin
 // Reinstate ends a suspension.
 func (d *Directory) Reinstate(ctx context.Context, caller Caller, id, reason string) (Signer, error) {
 	return d.change(ctx, caller, id, reason, func(tx *ledger.Tx, row signerRow) error {
-		if row.State != Suspended {
+		if row.State != StateSuspended {
 			return wrongState(row)
 		}
 		tx.Emit(ledger.Event{Type: chain.SignerReinstated, Actor: caller.Actor(), Body: signerChanged{ID: id, Reason: reason}})
@@ -38,10 +38,10 @@ func (d *Directory) Reinstate(ctx context.Context, caller Caller, id, reason str
 // never given again. Earlier signatures stand.
 func (d *Directory) Revoke(ctx context.Context, caller Caller, id, reason string) (Signer, error) {
 	return d.change(ctx, caller, id, reason, func(tx *ledger.Tx, row signerRow) error {
-		if row.State == Revoked {
+		if row.State == StateRevoked {
 			return wrongState(row)
 		}
-		if row.State == Active {
+		if row.State == StateActive {
 			if err := keepAnAdministrator(tx.View(projectionName), id); err != nil {
 				return err
 			}
@@ -99,7 +99,7 @@ func keepAnAdministrator(view *ledger.State, id string) error {
 	}
 	others := false
 	view.Ascend(bucketAdmins, nil, func(k, state []byte) bool {
-		others = string(k) != id && State(state) == Active
+		others = string(k) != id && State(state) == StateActive
 		return !others
 	})
 	if !others {

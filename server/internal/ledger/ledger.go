@@ -28,7 +28,7 @@
 //	entries       index → the entry's canonical bytes
 //	hashes        index → the tree hashes that this entry completes, 32 bytes each, the leaf hash first
 //	attachments   index ‖ ordinal (2 bytes) → bytes whose SHA-256 stands in the entry's body
-//	requests      request hash (32 bytes) ‖ index → nothing: which entries a request brought about
+//	requests      first 8 bytes of the request hash ‖ index → nothing: which entries a request brought about
 //	checkpoints   size → signed checkpoint
 //	private       name → key → value: secrets and erasable data, to which entries hold commitments; not in the ledger
 //	active        projection → its version in decimal
@@ -159,8 +159,9 @@ type Ledger struct {
 	unsaved  []Signed // signed checkpoints that are not in the file yet
 	flush    bool     // save them now
 	idle     *time.Timer
-	head     Signed // newest signed checkpoint
-	size     uint64 // durable entries
+	head     Signed     // newest signed checkpoint
+	size     uint64     // durable entries
+	time     chain.Time // of the last one
 	root     chain.Hash
 	signErr  error         // why the last attempt to sign failed, or nil
 	waiters  []*waiter     // who waits for a checkpoint
@@ -209,6 +210,13 @@ func (l *Ledger) Size() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.size
+}
+
+// LastTime returns the time of the last durable entry, from memory; the zero Time if there is none.
+func (l *Ledger) LastTime() chain.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.time
 }
 
 // Head returns the newest signed checkpoint, from memory. It is the zero Signed as long as there is none.

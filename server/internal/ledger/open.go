@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -109,11 +110,16 @@ func openStore(o Options) (*bolt.DB, error) {
 	_, statErr := os.Stat(o.Path)
 	created := errors.Is(statErr, fs.ErrNotExist)
 	var db *bolt.DB
-	err := guard(func() (err error) {
+	open := func() (err error) {
 		db, err = bolt.Open(o.Path, 0o600, &bolt.Options{Timeout: lockTimeout, ReadOnly: o.ReadOnly, InitialMmapSize: o.InitialMmap,
 			FreelistType: bolt.FreelistMapType, NoStatistics: true, MaxSize: o.MaxFile})
 		return err
-	})
+	}
+	err := guard(open)
+	if errors.Is(err, syscall.ENOMEM) { // the address space is limited: map only what the file has
+		o.InitialMmap = 0
+		err = guard(open)
+	}
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
 		return nil, fmt.Errorf("%w: %s", ErrLocked, o.Path)
@@ -160,7 +166,7 @@ func (l *Ledger) start(ctx context.Context) error {
 		if l.seq, err = readPosition(tx); err != nil {
 			return err
 		}
-		l.size, l.root = l.seq.tree.Size(), l.seq.tree.Root()
+		l.size, l.root, l.time = l.seq.tree.Size(), l.seq.tree.Root(), l.seq.time
 		if l.head, err = l.readHead(tx, l.size); err != nil {
 			return err
 		}

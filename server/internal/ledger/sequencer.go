@@ -13,9 +13,11 @@ import (
 )
 
 const (
-	// maxBatch is how many commands one transaction takes at the most, and maxBatchBytes after how many bytes it takes no more.
-	maxBatch      = 1024
-	maxBatchBytes = 16 << 20
+	// maxBatch is how many commands one transaction takes at the most. After maxBatchEntries or maxBatchBytes it takes no more.
+	// Larger ones gain nothing: they only make their callers wait longer, and leave more free pages to keep account of.
+	maxBatch        = 1024
+	maxBatchEntries = 2048
+	maxBatchBytes   = 8 << 20
 	// maxDrift is how far the clock may lie behind the last entry before entries are refused: corrections of a disciplined clock
 	// are smaller. Within it the last entry's time is used again.
 	maxDrift = time.Second
@@ -111,7 +113,7 @@ func (l *Ledger) runBatch(jobs []*job, unsaved []Signed) (rest []*job, err error
 		if b.appended > 0 {
 			l.seq = b.pos
 			l.mu.Lock()
-			l.size, l.root = b.pos.tree.Size(), b.root
+			l.size, l.root, l.time = b.pos.tree.Size(), b.root, b.pos.time
 			if l.idle != nil {
 				l.idle.Stop()
 			}
@@ -194,7 +196,7 @@ func (l *Ledger) tryBatch(jobs []*job, failed map[*job]error, unsaved []Signed) 
 	}
 	changed := len(unsaved) > 0
 	for _, j := range jobs {
-		if b.bytes > maxBatchBytes {
+		if b.appended >= maxBatchEntries || b.bytes >= maxBatchBytes {
 			break
 		}
 		b.ran++

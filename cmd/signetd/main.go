@@ -1,0 +1,74 @@
+// Command signetd is Signet's daemon: it makes a new service (init), serves it (serve), and checks its ledger (ledger check).
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/signetd/signet/server"
+)
+
+// version is set when the program is built.
+var version = "v0.0.0-dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "signetd:", err)
+		os.Exit(exitCode(err))
+	}
+}
+
+// exitCode is 2 for wrong usage or configuration, 3 for a ledger that does not check, 1 for the rest.
+func exitCode(err error) int {
+	var usage usageError
+	switch {
+	case errors.As(err, &usage), errors.Is(err, server.ErrConfig):
+		return 2
+	case errors.Is(err, errLedgerFaults):
+		return 3
+	}
+	return 1
+}
+
+// usageError is a mistake on the command line.
+type usageError struct{ error }
+
+func command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "signetd",
+		Short:         "Signet's signing service",
+		Long:          "signetd makes, serves and checks a Signet signing service. People and programs talk to it with `signet`, or over gRPC.",
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetVersionTemplate("signetd {{.Version}}\n")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
+	})
+	root.AddCommand(initCommand(), serveCommand(), ledgerCommand(), configCommand())
+	return root
+}
+
+// noArguments refuses arguments as wrong usage.
+func noArguments(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("unexpected argument %q; see `%s --help`", args[0], c.CommandPath())}
+	}
+	return nil
+}
+
+// configFlag adds --config.
+func configFlag(c *cobra.Command) *string {
+	path := c.Flags().StringP("config", "c", "var/signetd.yaml", "configuration file")
+	_ = c.MarkFlagFilename("config", "yaml")
+	return path
+}

@@ -1,0 +1,69 @@
+package server
+
+import (
+	signetv1 "github.com/signetd/signet/api/signet/v1"
+	"github.com/signetd/signet/server/internal/identity"
+)
+
+// access says who may call a method. A method that is not in the table is refused: deny by default (21 CFR 11.10(d)).
+type access struct {
+	public bool            // needs no caller: the method authenticates for itself, or tells nothing
+	any    bool            // every authenticated caller
+	roles  []identity.Role // or one of these
+}
+
+var (
+	open         = access{public: true}
+	everybody    = access{any: true}
+	signersOnly  = access{roles: []identity.Role{identity.RoleSigner}}
+	services     = access{roles: []identity.Role{identity.RoleService}}
+	managers     = access{roles: []identity.Role{identity.RoleReleaseManager}}
+	admins       = access{roles: []identity.Role{identity.RoleAdministrator}}
+	ledgerReader = access{roles: []identity.Role{identity.RoleAuditor, identity.RoleAdministrator}}
+	peopleReader = access{roles: []identity.Role{identity.RoleAuditor, identity.RoleAdministrator, identity.RoleReleaseManager}}
+)
+
+// accessTable is the right to call, method by method. To view, to prepare, to sign, to administer and to audit are separate
+// rights (21 CFR 11.10(g)); no role implies another.
+var accessTable = map[string]access{
+	signetv1.SigningService_Prepare_FullMethodName:        signersOnly,
+	signetv1.SigningService_Sign_FullMethodName:           signersOnly,
+	signetv1.SigningService_Withdraw_FullMethodName:       signersOnly,
+	signetv1.SigningService_Seal_FullMethodName:           services,
+	signetv1.SigningService_Verify_FullMethodName:         everybody,
+	signetv1.SigningService_GetManifest_FullMethodName:    everybody,
+	signetv1.SigningService_ListSignatures_FullMethodName: everybody,
+
+	signetv1.RecordService_CreateRecord_FullMethodName:    managers,
+	signetv1.RecordService_GetRecord_FullMethodName:       everybody,
+	signetv1.RecordService_ListRecords_FullMethodName:     everybody,
+	signetv1.RecordService_ListRecordTypes_FullMethodName: everybody,
+
+	signetv1.SignerService_EnrollSigner_FullMethodName:     admins,
+	signetv1.SignerService_RedeemEnrollment_FullMethodName: open, // the one-time code is the proof
+	signetv1.SignerService_GetSigner_FullMethodName:        peopleReader,
+	signetv1.SignerService_ListSigners_FullMethodName:      peopleReader,
+	signetv1.SignerService_SuspendSigner_FullMethodName:    admins,
+	signetv1.SignerService_ReinstateSigner_FullMethodName:  admins,
+	signetv1.SignerService_RevokeSigner_FullMethodName:     admins,
+	signetv1.SignerService_RenewSigner_FullMethodName:      admins,
+
+	signetv1.SessionService_OpenSession_FullMethodName:  open, // user name and password are the proof
+	signetv1.SessionService_CloseSession_FullMethodName: everybody,
+	signetv1.SessionService_WhoAmI_FullMethodName:       everybody,
+
+	signetv1.LedgerService_GetCheckpoint_FullMethodName:    everybody,
+	signetv1.LedgerService_GetEntry_FullMethodName:         ledgerReader,
+	signetv1.LedgerService_ListEntries_FullMethodName:      ledgerReader,
+	signetv1.LedgerService_ProveInclusion_FullMethodName:   ledgerReader,
+	signetv1.LedgerService_ProveConsistency_FullMethodName: everybody,
+
+	signetv1.TimestampService_Timestamp_FullMethodName: everybody,
+
+	// The standard services tell whether the server serves, and the public contract.
+	"/grpc.health.v1.Health/Check":                                   open,
+	"/grpc.health.v1.Health/List":                                    open,
+	"/grpc.health.v1.Health/Watch":                                   open,
+	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      open,
+	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": open,
+}

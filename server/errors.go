@@ -1,0 +1,165 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/signetd/signet/api/bundle"
+	"github.com/signetd/signet/api/manifest"
+	"github.com/signetd/signet/keystore"
+	"github.com/signetd/signet/server/internal/blob"
+	"github.com/signetd/signet/server/internal/identity"
+	"github.com/signetd/signet/server/internal/ledger"
+	"github.com/signetd/signet/server/internal/signing"
+	"github.com/signetd/signet/server/internal/tsa"
+)
+
+// Domain is the ErrorInfo domain of every error.
+const Domain = "signet"
+
+// meaningOf says what an error means to a caller. The order matters: the first that matches wins.
+var errorTable = []struct {
+	err    error
+	code   codes.Code
+	reason string
+	retry  time.Duration // where calling again later may help
+}{
+	// Who calls.
+	{identity.ErrBadCredentials, codes.Unauthenticated, "BAD_CREDENTIALS", 0},
+	{identity.ErrSession, codes.Unauthenticated, "SESSION_ENDED", 0},
+	{errCredentialsMissing, codes.Unauthenticated, "CREDENTIALS_MISSING", 0},
+	{errNotAuthenticated, codes.Unauthenticated, "NOT_AUTHENTICATED", 0},
+	{identity.ErrCodeInvalid, codes.Unauthenticated, "CODE_INVALID", 0},
+	{identity.ErrLocked, codes.ResourceExhausted, "LOCKED", time.Minute},
+	{identity.ErrBusy, codes.ResourceExhausted, "BUSY", 2 * time.Second},
+	{errDenied, codes.PermissionDenied, "DENIED", 0},
+	// Signers.
+	{identity.ErrSuspended, codes.FailedPrecondition, "SIGNER_SUSPENDED", 0},
+	{identity.ErrRevoked, codes.FailedPrecondition, "KEY_REVOKED", 0},
+	{identity.ErrCertificateExpired, codes.FailedPrecondition, "CERTIFICATE_EXPIRED", 0},
+	{identity.ErrNoKey, codes.FailedPrecondition, "NO_KEY", 0},
+	{identity.ErrWeakPassword, codes.InvalidArgument, "PASSWORD_WEAK", 0},
+	{identity.ErrNotAcknowledged, codes.InvalidArgument, "ACCOUNTABILITY_NOT_ACKNOWLEDGED", 0},
+	{identity.ErrNameTaken, codes.AlreadyExists, "USER_NAME_TAKEN", 0},
+	{identity.ErrState, codes.FailedPrecondition, "SIGNER_STATE", 0},
+	{identity.ErrInvalid, codes.InvalidArgument, "SIGNER_INVALID", 0},
+	// The ceremony.
+	{signing.ErrRecordNotFound, codes.NotFound, "RECORD_NOT_FOUND", 0},
+	{signing.ErrRecordType, codes.InvalidArgument, "RECORD_TYPE_UNKNOWN", 0},
+	{signing.ErrApprover, codes.InvalidArgument, "APPROVER_UNKNOWN", 0},
+	{identity.ErrNotFound, codes.NotFound, "SIGNER_NOT_FOUND", 0},
+	{signing.ErrDocument, codes.InvalidArgument, "MALFORMED", 0},
+	{signing.ErrRecordInvalid, codes.InvalidArgument, "RECORD_INVALID", 0},
+	{signing.ErrRecordClosed, codes.FailedPrecondition, "RECORD_CLOSED", 0},
+	{signing.ErrRecordChanged, codes.FailedPrecondition, "RECORD_CHANGED", 0},
+	{signing.ErrMeaningReserved, codes.PermissionDenied, "MEANING_RESERVED", 0},
+	{signing.ErrMeaning, codes.InvalidArgument, "MEANING_UNKNOWN", 0},
+	{signing.ErrReason, codes.InvalidArgument, "REASON_MISSING", 0},
+	{signing.ErrDecision, codes.InvalidArgument, "DECISION_UNKNOWN", 0},
+	{signing.ErrNotDesignated, codes.PermissionDenied, "NOT_DESIGNATED", 0},
+	{signing.ErrNothingToWithdraw, codes.FailedPrecondition, "NOTHING_TO_WITHDRAW", 0},
+	{signing.ErrPreparationNotFound, codes.NotFound, "PREPARATION_NOT_FOUND", 0},
+	{signing.ErrPreparationExpired, codes.FailedPrecondition, "PREPARATION_EXPIRED", 0},
+	{signing.ErrPreparationUsed, codes.FailedPrecondition, "PREPARATION_USED", 0},
+	{signing.ErrStatementDiffers, codes.FailedPrecondition, "STATEMENT_DIFFERS", 0},
+	{signing.ErrTooMany, codes.ResourceExhausted, "TOO_MANY_SIGNATURES", 0},
+	{signing.ErrNotSigned, codes.FailedPrecondition, "NOT_SIGNED", 0},
+	{signing.ErrTimeWindow, codes.FailedPrecondition, "PREPARATION_EXPIRED", 0},
+	{signing.ErrNotAService, codes.PermissionDenied, "NOT_A_SERVICE", 0},
+	// Content.
+	{errTooLarge, codes.ResourceExhausted, "TOO_LARGE", 0},
+	{blob.ErrTooLarge, codes.ResourceExhausted, "TOO_LARGE", 0},
+	{ledger.ErrTooLarge, codes.InvalidArgument, "TOO_LARGE", 0},
+	{errEntryNotFound, codes.NotFound, "ENTRY_NOT_FOUND", 0},
+	{errSizeOutOfRange, codes.OutOfRange, "SIZE_OUT_OF_RANGE", 0},
+	{errPageToken, codes.InvalidArgument, "PAGE_TOKEN_INVALID", 0},
+	{errRequest, codes.InvalidArgument, "REQUEST_INVALID", 0},
+	{bundle.ErrMalformed, codes.InvalidArgument, "MALFORMED", 0},
+	{manifest.ErrMalformed, codes.InvalidArgument, "MALFORMED", 0},
+	// What the server stands on. Fail closed.
+	{keystore.ErrWrongSignature, codes.Unavailable, "HSM_UNAVAILABLE", 5 * time.Second},
+	{keystore.ErrUnavailable, codes.Unavailable, "HSM_UNAVAILABLE", 5 * time.Second},
+	{keystore.ErrPolicy, codes.FailedPrecondition, "KEY_POLICY", 0},
+	{keystore.ErrNotFound, codes.Unavailable, "HSM_UNAVAILABLE", 0},
+	{tsa.ErrClock, codes.Unavailable, "CLOCK_UNTRUSTED", 5 * time.Second},
+	{tsa.ErrCertificate, codes.Unavailable, "TIMESTAMP_CERTIFICATE", 0},
+	{ledger.ErrClockBehind, codes.Unavailable, "CLOCK_UNTRUSTED", 5 * time.Second},
+	{ledger.ErrFull, codes.Unavailable, "DISK_FULL", 30 * time.Second},
+	{identity.ErrTampered, codes.DataLoss, "LEDGER_CORRUPT", 0},
+	{identity.ErrForbidden, codes.PermissionDenied, "DENIED", 0},
+	{ledger.ErrNotFound, codes.NotFound, "ENTRY_NOT_FOUND", 0},
+	{ledger.ErrNotCheckpointed, codes.Unavailable, "LEDGER_UNAVAILABLE", time.Second},
+	{ledger.ErrUnavailable, codes.Unavailable, "LEDGER_UNAVAILABLE", 5 * time.Second},
+	{ledger.ErrCorrupt, codes.DataLoss, "LEDGER_CORRUPT", 0},
+	{blob.ErrCorrupt, codes.DataLoss, "BLOB_CORRUPT", 0},
+	{blob.ErrNotFound, codes.DataLoss, "BLOB_MISSING", 0},
+	{ledger.ErrClosed, codes.Unavailable, "STOPPING", time.Second},
+	{context.DeadlineExceeded, codes.DeadlineExceeded, "DEADLINE_EXCEEDED", 0},
+	{context.Canceled, codes.Canceled, "CANCELLED", 0},
+}
+
+var (
+	errNotAuthenticated   = errors.New("log in first (`signet login`), or call with an enrolled client certificate")
+	errCredentialsMissing = errors.New("user name and password are asked for with every signature; a session alone never signs")
+	errDenied             = errors.New("your roles do not allow this call")
+	errTooLarge           = errors.New("too large")
+	errEntryNotFound      = errors.New("no such entry")
+	errSizeOutOfRange     = errors.New("size out of range")
+	errPageToken          = errors.New("the page token is not one of this list: start again without it")
+	errRequest            = errors.New("request refused")
+)
+
+// toStatus maps an error to what the caller sees: a code, a sentence that says what to do, and a stable reason. What is not in
+// the table is Internal, its text in the log alone.
+func toStatus(ctx context.Context, log *slog.Logger, method string, err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, row := range errorTable {
+		if !errors.Is(err, row.err) {
+			continue
+		}
+		if row.code == codes.Unavailable || row.code == codes.DataLoss {
+			log.ErrorContext(ctx, "call refused", "method", method, "reason", row.reason, "error", err)
+		}
+		message := err.Error()
+		if row.code == codes.DataLoss {
+			message = "stored data is damaged: the log says which; run `signetd ledger check`"
+		}
+		details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: row.reason, Domain: Domain}}
+		if retry := retryAfter(err, row.retry); retry > 0 {
+			details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retry)})
+		}
+		return withDetails(row.code, message, details...)
+	}
+	if s, ok := status.FromError(err); ok && s.Code() != codes.Unknown {
+		return err // from the transport or an interceptor
+	}
+	log.ErrorContext(ctx, "internal error", "method", method, "error", err)
+	return withDetails(codes.Internal, "internal error: the server's log has the cause", &errdetails.ErrorInfo{Reason: "INTERNAL", Domain: Domain})
+}
+
+// retryAfter prefers what the error itself knows.
+func retryAfter(err error, otherwise time.Duration) time.Duration {
+	var e interface{ RetryAfter() time.Duration }
+	if errors.As(err, &e) {
+		return e.RetryAfter()
+	}
+	return otherwise
+}
+
+func withDetails(code codes.Code, message string, details ...protoadapt.MessageV1) error {
+	s := status.New(code, message)
+	if d, err := s.WithDetails(details...); err == nil {
+		s = d
+	}
+	return s.Err()
+}

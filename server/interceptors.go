@@ -1,0 +1,192 @@
+package server
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"buf.build/go/protovalidate"
+	validateinterceptor "github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/protovalidate"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/signetd/signet/server/internal/identity"
+)
+
+// gate stands before every method: it knows the caller, and lets in who the table lets in.
+type gate struct {
+	identities *identity.Directory
+	log        *slog.Logger
+	unary      grpc.UnaryServerInterceptor // validation of messages
+	stream     grpc.StreamServerInterceptor
+	recovered  recovery.Option
+}
+
+func newGate(d *identity.Directory, log *slog.Logger) (*gate, error) {
+	v, err := protovalidate.New()
+	if err != nil {
+		return nil, fmt.Errorf("rules of the messages: %w", err)
+	}
+	return &gate{
+		identities: d, log: log,
+		unary:  validateinterceptor.UnaryServerInterceptor(v),
+		stream: validateinterceptor.StreamServerInterceptor(v),
+		recovered: recovery.WithRecoveryHandlerContext(func(ctx context.Context, p any) error {
+			log.ErrorContext(ctx, "panic", "value", fmt.Sprint(p), "stack", string(debug.Stack()))
+			return errPanic
+		}),
+	}, nil
+}
+
+var errPanic = errors.New("panic")
+
+// options are the interceptors in their order: log and map errors, recover, know the caller, validate.
+func (g *gate) options() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(g.reportUnary, recovery.UnaryServerInterceptor(g.recovered), g.admitUnary, g.unary),
+		grpc.ChainStreamInterceptor(g.reportStream, recovery.StreamServerInterceptor(g.recovered), g.admitStream, g.stream),
+	}
+}
+
+func (g *gate) reportUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	start := time.Now()
+	reply, err := next(ctx, req)
+	err = toStatus(ctx, g.log, info.FullMethod, err)
+	g.record(ctx, info.FullMethod, start, err)
+	return reply, err
+}
+
+func (g *gate) reportStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	start := time.Now()
+	err := toStatus(ss.Context(), g.log, info.FullMethod, next(srv, ss))
+	g.record(ss.Context(), info.FullMethod, start, err)
+	return err
+}
+
+// record logs the call without its content.
+func (g *gate) record(ctx context.Context, method string, start time.Time, err error) {
+	if !g.log.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	g.log.DebugContext(ctx, "call", "method", method, "code", status.Code(err).String(), "duration", time.Since(start), "peer", source(ctx).Address)
+}
+
+func (g *gate) admitUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	ctx, err := g.admit(ctx, info.FullMethod)
+	if err != nil {
+		return nil, err
+	}
+	return next(ctx, req)
+}
+
+func (g *gate) admitStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	ctx, err := g.admit(ss.Context(), info.FullMethod)
+	if err != nil {
+		return err
+	}
+	return next(srv, &admittedStream{ss, ctx})
+}
+
+type admittedStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *admittedStream) Context() context.Context { return s.ctx }
+
+// admit knows the caller and holds them against the table. A refusal of a known caller is an entry in the ledger.
+func (g *gate) admit(ctx context.Context, method string) (context.Context, error) {
+	rule, ok := accessTable[method]
+	if ok && rule.public {
+		return ctx, nil
+	}
+	token, err := bearer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	certificate := clientCertificate(ctx)
+	if token == "" && certificate == nil {
+		return nil, errNotAuthenticated
+	}
+	caller, err := g.identities.Authenticate(ctx, token, certificate, source(ctx))
+	if err != nil {
+		return nil, err
+	}
+	if !ok || !rule.any && !slices.ContainsFunc(caller.Roles, func(r identity.Role) bool { return slices.Contains(rule.roles, r) }) {
+		if err := g.identities.Denied(ctx, caller, method, "role"); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w: %s", errDenied, needed(rule))
+	}
+	return context.WithValue(ctx, callerKey{}, caller), nil
+}
+
+func needed(rule access) string {
+	if len(rule.roles) == 0 {
+		return "nobody may"
+	}
+	names := make([]string, len(rule.roles))
+	for i, r := range rule.roles {
+		names[i] = string(r)
+	}
+	return "it needs the role " + strings.Join(names, " or ")
+}
+
+type callerKey struct{}
+
+// caller is who was admitted. A method that is not public has one.
+func caller(ctx context.Context) identity.Caller {
+	c, _ := ctx.Value(callerKey{}).(identity.Caller)
+	return c
+}
+
+// bearer returns the session token of a call; empty without one.
+func bearer(ctx context.Context) (identity.Secret, error) {
+	values := metadata.ValueFromIncomingContext(ctx, "authorization")
+	if len(values) == 0 {
+		return "", nil
+	}
+	scheme, token, ok := strings.Cut(values[0], " ")
+	if len(values) > 1 || !ok || !strings.EqualFold(scheme, "bearer") || token == "" {
+		return "", fmt.Errorf("%w: send one `authorization: Bearer …`", errNotAuthenticated)
+	}
+	return identity.Secret(token), nil
+}
+
+func clientCertificate(ctx context.Context) *x509.Certificate {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.PeerCertificates) == 0 {
+		return nil
+	}
+	return info.State.PeerCertificates[0]
+}
+
+// source is where a call comes from, as the transport says.
+func source(ctx context.Context) identity.Source {
+	var s identity.Source
+	if p, ok := peer.FromContext(ctx); ok && p.Addr != nil {
+		s.Address = p.Addr.String()
+		if host, _, err := net.SplitHostPort(s.Address); err == nil {
+			s.Address = host
+		}
+	}
+	if agent := metadata.ValueFromIncomingContext(ctx, "user-agent"); len(agent) > 0 {
+		s.Device = agent[0]
+	}
+	return s
+}

@@ -1,0 +1,64 @@
+package signing
+
+import (
+	"slices"
+
+	"github.com/signetd/signet/api/manifest"
+)
+
+const (
+	decisionApprove  = "approve"
+	decisionReject   = "reject"
+	decisionWithdraw = "withdraw"
+	decisionSeal     = "seal"
+)
+
+// tally is what the counted decisions come to.
+type tally struct {
+	decisions map[string]string // approver → newest decision that counts
+	approvals int
+	rejects   int
+	outcome   string // statusApproved, statusRejected, or statusOpen while undecided
+}
+
+// count evaluates a policy over the signatures of a record in the order of the ledger: of each designated approver the newest decision
+// counts, a withdrawal takes the earlier ones back, a service never counts, and neither does an excluded signer.
+func count(p manifest.Policy, rows []row) tally {
+	r := p.Resolved
+	t := tally{decisions: map[string]string{}}
+	designated := func(id string) bool {
+		return slices.ContainsFunc(r.Approvers, func(a manifest.Approver) bool { return a.ID == id }) && !slices.Contains(r.ExcludedSigners, id)
+	}
+	for _, s := range rows {
+		switch {
+		case s.Decision == decisionSeal || !designated(s.Signer) || !manifest.AuthorizationKind(s.Authorization).Covers(r.Requires):
+		case s.Decision == decisionWithdraw:
+			delete(t.decisions, s.Signer)
+		default:
+			t.decisions[s.Signer] = s.Decision
+		}
+	}
+	for _, d := range t.decisions {
+		switch d {
+		case decisionApprove:
+			t.approvals++
+		case decisionReject:
+			t.rejects++
+		}
+	}
+	eligible := 0
+	for _, a := range r.Approvers {
+		if designated(a.ID) {
+			eligible++
+		}
+	}
+	switch {
+	case r.AnyRejectionVetoes && t.rejects > 0, eligible-t.rejects < r.K:
+		t.outcome = statusRejected
+	case t.approvals >= r.K:
+		t.outcome = statusApproved
+	default:
+		t.outcome = statusOpen
+	}
+	return t
+}

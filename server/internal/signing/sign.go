@@ -1,0 +1,479 @@
+package signing
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/api/manifest"
+	"github.com/signetd/signet/server/internal/identity"
+	"github.com/signetd/signet/server/internal/ledger"
+)
+
+// Released is a signature that has left the ceremony: durable, proved, verified.
+type Released struct {
+	Signature manifest.Signature
+	Index     uint64
+	Time      time.Time // genTime of the first token
+	Status    string    // status of the record after it
+}
+
+// Proof is the signer's proof for one statement.
+type Proof struct {
+	UserName string
+	Password identity.Secret
+}
+
+// Sign completes a preparation: the signer proves themselves for the statement that they were shown, and the signature is made,
+// stamped, committed and released with its proof. Calling it again for a preparation that was signed gives the first
+// answer, after the same proof.
+func (c *Ceremony) Sign(ctx context.Context, caller identity.Caller, preparation string, shown [32]byte, proof Proof) (Released, error) {
+	if _, err := c.Ledger.Checkpointed(ctx, c.Ledger.Size()); err != nil {
+		return Released{}, err
+	}
+	var p preparationState
+	var statement []byte
+	err := c.Ledger.View(func(r *ledger.Read) error {
+		ok, err := get(r.View(projectionName), bucketPreparations, []byte(preparation), &p)
+		if err != nil {
+			return err
+		}
+		if !ok || p.Signer != caller.ID { // whose it is, is nobody else's business
+			return ErrPreparationNotFound
+		}
+		statement, err = provedStatement(r, p)
+		return err
+	})
+	if err != nil {
+		return Released{}, err
+	}
+	// The password is checked before anything is said of the preparation's state, and every time.
+	if err := c.Identities.CheckPassword(ctx, caller, proof.UserName, proof.Password, preparation); err != nil {
+		return Released{}, err
+	}
+	if sha256.Sum256(statement) != shown {
+		return Released{}, ErrStatementDiffers
+	}
+	if p.State == signed {
+		return c.finish(ctx, p.Event, p.Signature)
+	}
+	parsed, err := manifest.ParseStatement(statement)
+	if err != nil {
+		return Released{}, err
+	}
+	by, err := c.attempt(ctx, caller, preparation, parsed)
+	if err != nil {
+		return Released{}, err
+	}
+	index, err := c.make(ctx, caller, by, parsed, statement)
+	if err != nil {
+		c.abandon(ctx, caller, p.Event, preparation, err)
+		return Released{}, err
+	}
+	return c.finish(ctx, p.Event, index)
+}
+
+// provedStatement reads the prepared statement from its entry, proved against the last signed checkpoint.
+func provedStatement(r *ledger.Read, p preparationState) ([]byte, error) {
+	b, err := r.ProvedEntry(p.Index)
+	if err != nil {
+		return nil, err
+	}
+	e, err := chain.ParseEntry(b)
+	if err != nil {
+		return nil, err
+	}
+	var body signaturePrepared
+	if err := readBody(e, &body); err != nil {
+		return nil, err
+	}
+	attachments, err := r.Attachments(p.Index)
+	if err != nil {
+		return nil, err
+	}
+	if len(attachments) != 1 || body.Signer != p.Signer || body.Event != p.Event {
+		return nil, fmt.Errorf("%w: entry %d does not agree with the projection; run `signetd ledger check`", ledger.ErrCorrupt, p.Index)
+	}
+	if sum := sha256.Sum256(attachments[0]); hexOf(sum[:]) != body.Statement {
+		return nil, fmt.Errorf("%w: the stored statement of entry %d has another digest; restore it from a backup", ledger.ErrCorrupt, p.Index)
+	}
+	return attachments[0], nil
+}
+
+// attempt commits the intent to sign.
+func (c *Ceremony) attempt(ctx context.Context, caller identity.Caller, preparation string, st manifest.Statement) (identity.SigningIdentity, error) {
+	var by identity.SigningIdentity
+	key, err := eventKey(st.Predicate.Event)
+	if err != nil {
+		return by, err
+	}
+	canonical, err := st.Canonical()
+	if err != nil {
+		return by, err
+	}
+	digest := sha256.Sum256(canonical)
+	_, err = c.Ledger.Do(ctx, func(tx *ledger.Tx) error {
+		view := tx.View(projectionName)
+		var p preparationState
+		if ok, err := get(view, bucketPreparations, []byte(preparation), &p); err != nil || !ok {
+			return errors.Join(err, ErrPreparationNotFound)
+		}
+		if p.State != prepared {
+			return ErrPreparationUsed
+		}
+		if !tx.Now().Before(p.Expires) {
+			return ErrPreparationExpired
+		}
+		if by, err = c.recheck(tx, view, key, st); err != nil {
+			return err
+		}
+		tx.Emit(ledger.Event{Type: chain.SignatureAttempted, Actor: caller.Actor(), Body: signatureAttempted{
+			Components: []string{"user name", "password"}, Event: p.Event, Instance: c.instance, Lease: tx.Now().Add(lease),
+			Preparation: preparation, Statement: hexOf(digest[:]),
+		}})
+		return nil
+	})
+	return by, err
+}
+
+// recheck holds everything that can have changed since the statement was prepared against the state as it is now.
+func (c *Ceremony) recheck(tx *ledger.Tx, view *ledger.State, key []byte, st manifest.Statement) (identity.SigningIdentity, error) {
+	p := st.Predicate
+	by, err := c.Identities.SigningIdentity(tx, p.Signer.ID)
+	if err != nil {
+		return by, err
+	}
+	if by.Enrolment != p.Signer.Enrolment {
+		return by, fmt.Errorf("%w: your name or key has changed", ErrRecordChanged)
+	}
+	state, record, err := c.record(tx, view, key)
+	if err != nil {
+		return by, err
+	}
+	if err := st.About(record); err != nil {
+		return by, fmt.Errorf("%w: %w", ErrRecordChanged, err)
+	}
+	rows, err := signatures(view, key)
+	if err != nil {
+		return by, err
+	}
+	return by, admit(state, rows, p.Signer.ID, p.Decision)
+}
+
+// make signs and stamps outside of any transaction, then commits.
+func (c *Ceremony) make(ctx context.Context, caller identity.Caller, by identity.SigningIdentity, st manifest.Statement, canonical []byte) (uint64, error) {
+	sig, err := c.signAndStamp(ctx, by, st, canonical)
+	if err != nil {
+		return 0, err
+	}
+	key, err := eventKey(st.Predicate.Event)
+	if err != nil {
+		return 0, err
+	}
+	created, err := c.created(caller, sig, canonical)
+	if err != nil {
+		return 0, err
+	}
+	var index uint64
+	_, err = c.Ledger.Do(ctx, func(tx *ledger.Tx) error {
+		view := tx.View(projectionName)
+		var p preparationState
+		if ok, err := get(view, bucketPreparations, []byte(st.Predicate.Preparation), &p); err != nil || !ok {
+			return errors.Join(err, ErrPreparationNotFound)
+		}
+		var a attemptState
+		if ok, err := get(view, bucketAttempts, []byte(st.Predicate.Preparation), &a); err != nil || !ok || p.State != attempted {
+			return errors.Join(err, ErrPreparationUsed)
+		}
+		if !tx.Now().Before(a.Lease) {
+			return ErrPreparationExpired
+		}
+		now, err := c.recheck(tx, view, key, st)
+		if err != nil {
+			return err
+		}
+		if now.KeyID != by.KeyID {
+			return fmt.Errorf("%w: your key has changed", ErrRecordChanged)
+		}
+		index = tx.Emit(created)
+		return decide(tx, view, key, caller, index, st, sha256.Sum256(canonical))
+	})
+	return index, err
+}
+
+// signAndStamp makes the signature and its time-stamp, and checks that the time lies in the statement's window.
+func (c *Ceremony) signAndStamp(ctx context.Context, by identity.SigningIdentity, st manifest.Statement, canonical []byte) (manifest.Signature, error) {
+	value, err := c.Config.Sign(ctx, by, manifest.PAE(canonical))
+	if err != nil {
+		return manifest.Signature{}, err
+	}
+	token, genTime, err := c.Stamp(ctx, value)
+	if err != nil {
+		return manifest.Signature{}, err
+	}
+	if genTime.Before(st.Predicate.PreparedAt.Time()) || genTime.After(st.Predicate.Expires.Time()) {
+		return manifest.Signature{}, fmt.Errorf("%w: %s", ErrTimeWindow, genTime.UTC().Format(time.RFC3339Nano))
+	}
+	return manifest.Signature{
+		Authorization: manifest.Authorization{Kind: st.Predicate.Requires},
+		Certificates:  by.Certificates,
+		Signature:     manifest.SignatureValue{Algorithm: string(by.Algorithm), KeyID: by.KeyID, Value: value},
+		Statement:     st,
+		Timestamps:    [][]byte{token},
+	}, nil
+}
+
+// created is the entry of a signature.
+func (c *Ceremony) created(caller identity.Caller, sig manifest.Signature, canonical []byte) (ledger.Event, error) {
+	body, err := manifest.BodyOf(sig)
+	if err != nil {
+		return ledger.Event{}, err
+	}
+	authorization, err := sig.Authorization.Canonical()
+	if err != nil {
+		return ledger.Event{}, err
+	}
+	return ledger.Event{
+		Type: chain.SignatureCreated, Actor: caller.Actor(), Body: body,
+		Attachments: append([][]byte{canonical, sig.Signature.Value, authorization}, sig.Timestamps...),
+	}, nil
+}
+
+// decide appends record.decided where the signature at index decides the record, or changes what it came to.
+func decide(tx *ledger.Tx, view *ledger.State, key []byte, caller identity.Caller, index uint64, st manifest.Statement, digest [32]byte) error {
+	var state recordState
+	if ok, err := get(view, bucketRecords, key, &state); err != nil || !ok {
+		return errors.Join(err, ErrRecordNotFound)
+	}
+	rows, err := signatures(view, key)
+	if err != nil {
+		return err
+	}
+	p := st.Predicate
+	rows = append(rows, row{index: index, signatureState: signatureState{
+		Statement: hexOf(digest[:]), Signer: p.Signer.ID, Decision: p.Decision, Authorization: string(p.Requires),
+	}})
+	outcome := count(state.Policy, rows).outcome
+	switch {
+	case state.Status == statusOpen && outcome == statusOpen:
+		return nil
+	case state.Status != statusOpen && outcome == statusOpen: // only a withdrawal comes this late
+		outcome = statusWithdrawn
+	}
+	body := recordDecided{Event: p.Event, Outcome: outcome, Statements: statements(rows)}
+	tx.Emit(ledger.Event{Type: chain.RecordDecided, Actor: caller.Actor(), Body: body})
+	return nil
+}
+
+func statements(rows []row) []string {
+	digests := make([]string, len(rows))
+	for i, r := range rows {
+		digests[i] = r.Statement
+	}
+	return digests
+}
+
+// abandon closes an attempt whose signature was not released. Where even that fails, the next start does it.
+func (c *Ceremony) abandon(ctx context.Context, caller identity.Caller, event, preparation string, cause error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := c.abandonAttempt(ctx, caller, event, preparation, "failed"); err != nil {
+		c.Log.Error("an attempt stays open until the next start", "preparation", preparation, "cause", cause, "error", err)
+	}
+}
+
+func (c *Ceremony) abandonAttempt(ctx context.Context, caller identity.Caller, event, preparation, cause string) error {
+	_, err := c.Ledger.Do(ctx, func(tx *ledger.Tx) error {
+		var a attemptState
+		ok, err := get(tx.View(projectionName), bucketAttempts, []byte(preparation), &a)
+		if err != nil || !ok { // the commit may have happened after all
+			return err
+		}
+		tx.Emit(ledger.Event{Type: chain.SignatureAbandoned, Actor: caller.Actor(), Body: signatureAbandoned{Cause: cause, Event: event, Preparation: preparation}})
+		return nil
+	})
+	return err
+}
+
+// finish waits for the closing seal where the record is decided, and releases the signature at index.
+func (c *Ceremony) finish(ctx context.Context, event string, index uint64) (Released, error) {
+	if err := c.close(ctx, event); err != nil {
+		return Released{}, fmt.Errorf("the signature is recorded (entry %d), but the record's closing seal is still missing; call again: %w", index, err)
+	}
+	return c.release(ctx, event, index)
+}
+
+// release reads a committed signature back and proves it against a signed checkpoint.
+func (c *Ceremony) release(ctx context.Context, event string, index uint64) (Released, error) {
+	head, err := c.Ledger.Checkpointed(ctx, index+1)
+	if err != nil {
+		return Released{}, err
+	}
+	key, err := eventKey(event)
+	if err != nil {
+		return Released{}, err
+	}
+	var out Released
+	err = c.Ledger.View(func(r *ledger.Read) error {
+		view := r.View(projectionName)
+		var state recordState
+		if ok, err := get(view, bucketRecords, key, &state); err != nil || !ok {
+			return errors.Join(err, ErrRecordNotFound)
+		}
+		out.Status = state.status()
+		var err error
+		out.Signature, out.Time, err = c.signature(r, view, index)
+		return err
+	})
+	if err != nil {
+		return Released{}, err
+	}
+	out.Index = index
+	return out, c.prove(ctx, &out.Signature, index, head)
+}
+
+// status is the state of a record as people see it.
+func (r recordState) status() string {
+	if r.Superseded && r.Status == statusOpen {
+		return statusSuperseded
+	}
+	return r.Status
+}
+
+// Seal signs a record with a service's own key, in one call.
+func (c *Ceremony) Seal(ctx context.Context, caller identity.Caller, req Request) (Released, error) {
+	if req.Meaning == meaningClosing || caller.ID == manifest.ClosingService {
+		return Released{}, fmt.Errorf("%w: %s is the signing service's own", ErrMeaningReserved, meaningClosing)
+	}
+	if err := checkReason(req.Reason, 0); err != nil {
+		return Released{}, err
+	}
+	req.Decision = decisionSeal
+	key, err := eventKey(req.Event)
+	if err != nil {
+		return Released{}, err
+	}
+	request, err := requestHash(caller, "Seal", req.RequestID, req)
+	if err != nil {
+		return Released{}, err
+	}
+	sig, canonical, earlier, err := c.seal(ctx, caller, key, req, request)
+	if err != nil {
+		return Released{}, err
+	}
+	if earlier != nil {
+		return c.release(ctx, req.Event, *earlier)
+	}
+	created, err := c.created(caller, sig, canonical)
+	if err != nil {
+		return Released{}, err
+	}
+	created.Request = request
+	var index uint64
+	var status string
+	_, err = c.Ledger.Do(ctx, func(tx *ledger.Tx) error {
+		if first := tx.Request(request); request != "" && len(first) > 0 {
+			index = first[0]
+			return nil
+		}
+		state, err := c.admitSeal(tx, tx.View(projectionName), key, sig)
+		if err != nil {
+			return err
+		}
+		status = state.status()
+		index = tx.Emit(created)
+		return nil
+	})
+	if err != nil {
+		return Released{}, err
+	}
+	head, err := c.Ledger.Checkpointed(ctx, index+1)
+	if err != nil {
+		return Released{}, err
+	}
+	if status == "" { // another call of the same request was first
+		return c.release(ctx, req.Event, index)
+	}
+	out := Released{Signature: sig, Index: index, Status: status}
+	if out.Time, err = tokenTime(sig.Timestamps[0]); err != nil {
+		return Released{}, err
+	}
+	return out, c.prove(ctx, &out.Signature, index, head)
+}
+
+// seal builds and signs a service's statement. It returns the index of an earlier answer to the same request instead, if there is one.
+func (c *Ceremony) seal(ctx context.Context, caller identity.Caller, key []byte, req Request, request string) (sig manifest.Signature, canonical []byte, earlier *uint64, err error) {
+	head := c.Ledger.Head()
+	var st manifest.Statement
+	var by identity.SigningIdentity
+	err = c.Ledger.View(func(r *ledger.Read) error {
+		if first := r.Request(request); request != "" && len(first) > 0 {
+			earlier = &first[0]
+			return nil
+		}
+		if by, err = c.Identities.SigningIdentity(r, caller.ID); err != nil {
+			return err
+		}
+		if !by.Service {
+			return ErrNotAService
+		}
+		view := r.View(projectionName)
+		state, record, err := c.record(r, view, key)
+		if err != nil {
+			return err
+		}
+		if state.Status != statusOpen && req.Meaning != meaningClosing {
+			return ErrRecordClosed
+		}
+		last, err := newestBelow(view, key, head.Checkpoint.Size)
+		if err != nil {
+			return err
+		}
+		st, err = c.statement(statementInput{
+			id: newID("prp_"), by: by, record: record, state: state, request: req, now: chain.NewTime(c.Clock()), head: head, previous: last,
+			requires: manifest.AuthorizationService,
+		})
+		return err
+	})
+	if err != nil || earlier != nil {
+		return sig, nil, earlier, err
+	}
+	if canonical, err = st.Canonical(); err != nil {
+		return sig, nil, nil, fmt.Errorf("%w: %w", ErrRecordInvalid, err)
+	}
+	sig, err = c.signAndStamp(ctx, by, st, canonical)
+	return sig, canonical, nil, err
+}
+
+// admitSeal re-checks a seal at its commit.
+func (c *Ceremony) admitSeal(tx *ledger.Tx, view *ledger.State, key []byte, sig manifest.Signature) (recordState, error) {
+	var state recordState
+	p := sig.Statement.Predicate
+	by, err := c.Identities.SigningIdentity(tx, p.Signer.ID)
+	if err != nil {
+		return state, err
+	}
+	if by.Enrolment != p.Signer.Enrolment || by.KeyID != sig.Signature.KeyID {
+		return state, fmt.Errorf("%w: the service's key has changed", ErrRecordChanged)
+	}
+	ok, err := get(view, bucketRecords, key, &state)
+	if err != nil || !ok {
+		return state, errors.Join(err, ErrRecordNotFound)
+	}
+	if p.Meaning.ID == meaningClosing {
+		return state, nil
+	}
+	if state.Status != statusOpen {
+		return state, ErrRecordClosed
+	}
+	if state.Superseded {
+		return state, ErrRecordChanged
+	}
+	if state.Signatures >= MaxSignatures {
+		return state, fmt.Errorf("%w (%d)", ErrTooMany, MaxSignatures)
+	}
+	return state, nil
+}

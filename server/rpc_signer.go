@@ -1,0 +1,156 @@
+package server
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"strings"
+
+	signetv1 "github.com/signetd/signet/api/signet/v1"
+	"github.com/signetd/signet/server/internal/identity"
+)
+
+type signerService struct {
+	signetv1.UnimplementedSignerServiceServer
+	*Server
+}
+
+var roleNames = map[signetv1.Role]identity.Role{
+	signetv1.Role_ROLE_ADMINISTRATOR:   identity.RoleAdministrator,
+	signetv1.Role_ROLE_SIGNER:          identity.RoleSigner,
+	signetv1.Role_ROLE_RELEASE_MANAGER: identity.RoleReleaseManager,
+	signetv1.Role_ROLE_AUDITOR:         identity.RoleAuditor,
+	signetv1.Role_ROLE_SERVICE:         identity.RoleService,
+}
+
+var signerStates = map[identity.State]signetv1.SignerState{
+	identity.StateInvited:   signetv1.SignerState_SIGNER_STATE_INVITED,
+	identity.StateActive:    signetv1.SignerState_SIGNER_STATE_ACTIVE,
+	identity.StateSuspended: signetv1.SignerState_SIGNER_STATE_SUSPENDED,
+	identity.StateRevoked:   signetv1.SignerState_SIGNER_STATE_REVOKED,
+}
+
+func signerID(name string) string { return strings.TrimPrefix(name, "signers/") }
+
+func (s signerService) EnrollSigner(ctx context.Context, in *signetv1.EnrollSignerRequest) (*signetv1.EnrollSignerResponse, error) {
+	if svc := in.GetService(); svc != nil {
+		certificate, err := x509.ParseCertificate(svc.GetClientCertificate())
+		if err != nil {
+			return nil, fmt.Errorf("%w: the client certificate is not one in DER: %w", errRequest, err)
+		}
+		signer, err := s.identities.EnrollService(ctx, caller(ctx), svc.GetServiceName(), svc.GetOrganisation(), certificate, in.GetRequestId())
+		if err != nil {
+			return nil, err
+		}
+		return &signetv1.EnrollSignerResponse{Signer: toSigner(signer)}, nil
+	}
+	p := in.GetPerson()
+	roles := make([]identity.Role, len(p.GetRoles()))
+	for i, r := range p.GetRoles() {
+		roles[i] = roleNames[r]
+	}
+	signer, code, expires, err := s.identities.InvitePerson(ctx, caller(ctx), identity.Invitation{
+		UserName: p.GetUserName(), Name: p.GetPrintedName(), Title: p.GetTitle(), Organisation: p.GetOrganisation(), Zone: p.GetTimeZone(), Roles: roles,
+		Proofing: identity.Proofing{Method: p.GetProofing().GetMethod(), Reference: p.GetProofing().GetReference()},
+	}, in.GetRequestId())
+	if err != nil {
+		return nil, err
+	}
+	return &signetv1.EnrollSignerResponse{Signer: toSigner(signer), EnrollmentCode: code.Reveal(), CodeExpireTime: stamp(expires)}, nil
+}
+
+func (s signerService) RedeemEnrollment(ctx context.Context, in *signetv1.RedeemEnrollmentRequest) (*signetv1.RedeemEnrollmentResponse, error) {
+	signer, err := s.identities.Redeem(ctx, source(ctx), identity.Secret(in.GetEnrollmentCode()), in.GetUserName(), identity.Secret(in.GetPassword()),
+		in.GetAccountabilityAcknowledged())
+	if err != nil {
+		return nil, err
+	}
+	return &signetv1.RedeemEnrollmentResponse{Signer: toSigner(signer), AccountabilityStatement: identity.AccountabilityText}, nil
+}
+
+func (s signerService) GetSigner(ctx context.Context, in *signetv1.GetSignerRequest) (*signetv1.GetSignerResponse, error) {
+	signer, err := s.identities.Get(ctx, signerID(in.GetName()))
+	if err != nil {
+		return nil, err
+	}
+	return &signetv1.GetSignerResponse{Signer: toSigner(signer)}, nil
+}
+
+func (s signerService) ListSigners(ctx context.Context, in *signetv1.ListSignersRequest) (*signetv1.ListSignersResponse, error) {
+	after, err := s.pages.read("signers", in.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	size := pageSize(in.GetPageSize())
+	list, err := s.identities.List(ctx, after, size+1)
+	if err != nil {
+		return nil, err
+	}
+	out := &signetv1.ListSignersResponse{}
+	for i, signer := range list {
+		if i == size {
+			out.NextPageToken = s.pages.token("signers", list[i-1].Index)
+			break
+		}
+		out.Signers = append(out.Signers, toSigner(signer))
+	}
+	return out, nil
+}
+
+func (s signerService) SuspendSigner(ctx context.Context, in *signetv1.SuspendSignerRequest) (*signetv1.SuspendSignerResponse, error) {
+	signer, err := s.identities.Suspend(ctx, caller(ctx), signerID(in.GetName()), in.GetReason())
+	if err != nil {
+		return nil, err
+	}
+	return &signetv1.SuspendSignerResponse{Signer: toSigner(signer)}, nil
+}
+
+func (s signerService) ReinstateSigner(ctx context.Context, in *signetv1.ReinstateSignerRequest) (*signetv1.ReinstateSignerResponse, error) {
+	signer, err := s.identities.Reinstate(ctx, caller(ctx), signerID(in.GetName()), in.GetReason())
+	if err != nil {
+		return nil, err
+	}
+	return &signetv1.ReinstateSignerResponse{Signer: toSigner(signer)}, nil
+}
+
+func (s signerService) RevokeSigner(ctx context.Context, in *signetv1.RevokeSignerRequest) (*signetv1.RevokeSignerResponse, error) {
+	signer, err := s.identities.Revoke(ctx, caller(ctx), signerID(in.GetName()), in.GetReason())
+	if err != nil {
+		return nil, err
+	}
+	return &signetv1.RevokeSignerResponse{Signer: toSigner(signer)}, nil
+}
+
+func (s signerService) RenewSigner(ctx context.Context, in *signetv1.RenewSignerRequest) (*signetv1.RenewSignerResponse, error) {
+	signer, code, expires, err := s.identities.Renew(ctx, caller(ctx), signerID(in.GetName()), identity.Renewal{
+		Reason: in.GetReason(), Name: in.GetPrintedName(), Title: in.GetTitle(), RevokeNow: in.GetRevokeNow(),
+		Proofing: identity.Proofing{Method: in.GetProofing().GetMethod(), Reference: in.GetProofing().GetReference()},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &signetv1.RenewSignerResponse{Signer: toSigner(signer), EnrollmentCode: code.Reveal(), CodeExpireTime: stamp(expires)}, nil
+}
+
+// toSigner is a signer as the wire has it.
+func toSigner(s identity.Signer) *signetv1.Signer {
+	out := &signetv1.Signer{
+		Name: "signers/" + s.ID, Kind: signetv1.SignerKind_SIGNER_KIND_PERSON, State: signerStates[s.State], UserName: s.UserName, PrintedName: s.Name,
+		Title: s.Title, Organisation: s.Organisation, TimeZone: s.Zone, KeyId: s.KeyID, Certificate: s.Certificate,
+		CreateTime: stamp(s.Created), LockedUntil: stamp(s.LockedUntil),
+	}
+	if !s.Enrolment.IsZero() {
+		out.Enrollment = s.Enrolment[:]
+	}
+	if s.Service {
+		out.Kind = signetv1.SignerKind_SIGNER_KIND_SERVICE
+	}
+	for _, r := range s.Roles {
+		for wire, name := range roleNames {
+			if name == r {
+				out.Roles = append(out.Roles, wire)
+			}
+		}
+	}
+	return out
+}

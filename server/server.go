@@ -1,0 +1,427 @@
+// Package server is Signet's service: it composes the ledger, the identities, the ceremony and the time-stamping authority
+// behind gRPC.
+//
+// [Init] makes a new service: the key ceremony, the ledger's first entries, the trust file, the first administrator's one-time
+// code. [Open] opens an existing one, and [Server.Serve] answers calls until [Server.Stop]. Everything listens with TLS 1.3;
+// a method that is not in the access table is refused; every error has a gRPC code, an ErrorInfo reason (domain "signet") and a
+// sentence that says what to do.
+package server
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/api/manifest"
+	signetv1 "github.com/signetd/signet/api/signet/v1"
+	"github.com/signetd/signet/deploy"
+	"github.com/signetd/signet/keystore"
+	"github.com/signetd/signet/server/internal/blob"
+	"github.com/signetd/signet/server/internal/identity"
+	"github.com/signetd/signet/server/internal/ledger"
+	"github.com/signetd/signet/server/internal/signing"
+	"github.com/signetd/signet/server/internal/tsa"
+)
+
+// Names in the data folder.
+const (
+	LedgerFile = "ledger.db"
+	BlobFolder = "blobs"
+	TrustFile  = "signet-trust.json"
+)
+
+// Options are what a server is made of besides its configuration.
+type Options struct {
+	Config  Config
+	Keys    *keystore.Store // opened and logged in; the server does not close it
+	Version string
+	Clock   func() time.Time // nil: time.Now
+	Log     *slog.Logger     // nil: none
+}
+
+func (o *Options) defaults() {
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Version == "" {
+		o.Version = "v0.0.0-dev"
+	}
+}
+
+// Server is an open service.
+type Server struct {
+	config     Config
+	version    string
+	clock      func() time.Time
+	log        *slog.Logger
+	keys       *keystore.Store
+	ledger     *ledger.Ledger
+	blobs      *blob.Folder
+	identities *identity.Directory
+	ceremony   *signing.Ceremony
+	tsa        *tsa.Authority
+	trust      []byte
+	vkey       string
+	pages      *pages
+	grpc       *grpc.Server
+	health     *health.Server
+
+	stopHealth context.CancelFunc
+	background sync.WaitGroup
+}
+
+// projections are all projections of the ledger.
+func projections() []ledger.Projection {
+	return []ledger.Projection{keysProjection{}, identity.Projection(), signing.Projection()}
+}
+
+// ledgerOptions opens the ledger with its key in the HSM.
+func ledgerOptions(ctx context.Context, o Options) (ledger.Options, error) {
+	key, err := o.Keys.Key(ctx, ledgerKeyID)
+	if err != nil {
+		return ledger.Options{}, fmt.Errorf("the ledger's key: %w", err)
+	}
+	public, ok := key.Public.(ed25519.PublicKey)
+	if !ok {
+		return ledger.Options{}, fmt.Errorf("the ledger's key is %s, not Ed25519", key.Algorithm)
+	}
+	return ledger.Options{
+		Path: o.Config.Path(LedgerFile), Origin: o.Config.Ledger.Origin, Clock: o.Clock, Projections: projections(), Log: o.Log,
+		Signer: ledger.CheckpointSigner{Name: o.Config.Ledger.Origin, Public: public, Sign: func(ctx context.Context, msg []byte) ([]byte, error) {
+			return o.Keys.Sign(ctx, ledgerKeyID, public, msg)
+		}},
+	}, nil
+}
+
+// Open opens the service in the data folder.
+func Open(ctx context.Context, o Options) (_ *Server, err error) {
+	o.defaults()
+	if err := o.Config.Validate(); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(o.Config.Path(LedgerFile)); err != nil {
+		return nil, fmt.Errorf("%w: no ledger in %s; `signetd init` makes one", ErrConfig, o.Config.DataDir)
+	}
+	lo, err := ledgerOptions(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	l, err := ledger.Open(ctx, lo)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{config: o.Config, version: o.Version, clock: o.Clock, log: o.Log, keys: o.Keys, ledger: l, pages: newPages(), health: health.NewServer()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	if err := s.compose(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.identities.Recover(ctx); err != nil {
+		return nil, fmt.Errorf("end what a stop left open: %w", err)
+	}
+	if err := s.ceremony.Recover(ctx); err != nil {
+		return nil, fmt.Errorf("finish what was interrupted: %w", err)
+	}
+	if err := s.listenerOptions(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// compose makes the parts from the ledger's keys.
+func (s *Server) compose(ctx context.Context) error {
+	key, err := s.keys.Key(ctx, ledgerKeyID)
+	if err != nil {
+		return err
+	}
+	if s.vkey, _, err = chain.VerifierKey(s.config.Ledger.Origin, key.Public); err != nil {
+		return err
+	}
+	if s.blobs, err = blob.Open(s.config.Path(BlobFolder)); err != nil {
+		return err
+	}
+	if s.identities, err = openDirectory(s.config, s.ledger, s.keys, s.clock, s.log); err != nil {
+		return err
+	}
+	if s.tsa, err = openAuthority(s.config, s.ledger, s.keys, s.clock); err != nil {
+		return err
+	}
+	system, err := s.config.system(s.version)
+	if err != nil {
+		return err
+	}
+	s.ceremony = signing.New(signing.Config{
+		Clock: s.clock, Ledger: s.ledger, Identities: s.identities, Blobs: s.blobs, System: system,
+		Sign: func(ctx context.Context, by identity.SigningIdentity, message []byte) ([]byte, error) {
+			return s.keys.Sign(ctx, by.Key, by.Public, message)
+		},
+		Stamp: func(ctx context.Context, signature []byte) ([]byte, time.Time, error) {
+			return s.tsa.Stamp(ctx, signature)
+		},
+		Lifetime: time.Duration(s.config.Signing.PreparationLifetime), DocumentLimit: s.config.Limits.DocumentBytes, Log: s.log,
+	})
+	if s.trust, err = os.ReadFile(s.config.Path(TrustFile)); err != nil {
+		return fmt.Errorf("the trust file: %w; restore it from where you pinned it", err)
+	}
+	if _, err := manifest.ParseTrust(s.trust); err != nil {
+		return fmt.Errorf("the trust file %s: %w", s.config.Path(TrustFile), err)
+	}
+	return nil
+}
+
+// system stands in every record.
+func (c Config) system(version string) (manifest.System, error) {
+	configuration, err := c.Digest()
+	if err != nil {
+		return manifest.System{}, err
+	}
+	strategy, err := signing.Strategy()
+	if err != nil {
+		return manifest.System{}, err
+	}
+	documents, err := deploy.Digest()
+	if err != nil {
+		return manifest.System{}, err
+	}
+	return manifest.System{
+		Configuration: configuration, Documents: documents, Environment: c.Environment, Software: "signet " + version, Strategy: strategy,
+	}, nil
+}
+
+func openDirectory(c Config, l *ledger.Ledger, keys *keystore.Store, clock func() time.Time, log *slog.Logger) (*identity.Directory, error) {
+	ca, err := readKey(l, keyCA)
+	if err != nil {
+		return nil, err
+	}
+	authority, err := identity.NewCA(identity.CAConfig{
+		Issuer: c.Issuer, Key: ca.ID, Certificate: ca.Certificate, Keys: keys, Clock: clock,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return identity.New(identity.Config{
+		Issuer: c.Issuer, Organisation: c.Organisation, PasswordChecks: c.Identity.PasswordChecks, SessionIdle: time.Duration(c.Identity.SessionIdle),
+		SessionLifetime: time.Duration(c.Identity.SessionLifetime), CodeLifetime: time.Duration(c.Identity.CodeLifetime),
+		LockAfter: c.Identity.LockAfter, LockFor: time.Duration(c.Identity.LockFor), MinPassword: c.Identity.MinPassword, Clock: clock, Log: log,
+	}, l, keys, authority)
+}
+
+func openAuthority(c Config, l *ledger.Ledger, keys *keystore.Store, clock func() time.Time) (*tsa.Authority, error) {
+	key, err := readKey(l, keyTSA)
+	if err != nil {
+		return nil, err
+	}
+	ca, err := readKey(l, keyCA)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := parseOID(c.Timestamp.Policy)
+	if err != nil {
+		return nil, err
+	}
+	return tsa.New(tsa.Config{
+		Key: key.ID, Public: key.Public, Certificate: key.Certificate, Chain: []*x509.Certificate{ca.Certificate}, Policy: policy,
+		Accuracy: time.Duration(c.Timestamp.Accuracy), Clock: clock, LastEntry: func() time.Time { return l.LastTime().Time() },
+		Sign: func(ctx context.Context, message []byte) ([]byte, error) {
+			return keys.Sign(ctx, key.ID, key.Public, message)
+		},
+	})
+}
+
+func parseOID(s string) (asn1.ObjectIdentifier, error) {
+	var oid asn1.ObjectIdentifier
+	for part := range strings.SplitSeq(s, ".") {
+		n, err := strconv.ParseUint(part, 10, 31)
+		if err != nil {
+			return nil, fmt.Errorf("%w: timestamp.policy: %q is no OID", ErrConfig, s)
+		}
+		oid = append(oid, int(n))
+	}
+	if len(oid) < 2 {
+		return nil, fmt.Errorf("%w: timestamp.policy: %q is no OID", ErrConfig, s)
+	}
+	return oid, nil
+}
+
+// listenerOptions makes the gRPC server.
+func (s *Server) listenerOptions() error {
+	certificate, err := tls.LoadX509KeyPair(s.config.Path(s.config.Listen.Certificate), s.config.Path(s.config.Listen.Key))
+	if err != nil {
+		return fmt.Errorf("%w: listen: %w", ErrConfig, err)
+	}
+	g, err := newGate(s.identities, s.log)
+	if err != nil {
+		return err
+	}
+	options := append(g.options(),
+		grpc.Creds(credentials.NewTLS(&tls.Config{
+			MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{certificate},
+			// Services show a certificate, people do not; its public key is pinned at enrolment, so that no authority is trusted for it.
+			ClientAuth: tls.RequestClientCert,
+		})),
+		grpc.MaxRecvMsgSize(s.config.Limits.MessageBytes),
+		grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.MaxConcurrentStreams(uint32(s.config.Limits.Calls)),
+		grpc.MaxHeaderListSize(16<<10),
+		grpc.ConnectionTimeout(10*time.Second),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 15 * time.Minute, Time: 2 * time.Minute, Timeout: 20 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 20 * time.Second, PermitWithoutStream: true}),
+	)
+	s.grpc = grpc.NewServer(options...)
+	signetv1.RegisterSigningServiceServer(s.grpc, signingService{Server: s})
+	signetv1.RegisterRecordServiceServer(s.grpc, recordService{Server: s})
+	signetv1.RegisterSignerServiceServer(s.grpc, signerService{Server: s})
+	signetv1.RegisterSessionServiceServer(s.grpc, sessionService{Server: s})
+	signetv1.RegisterLedgerServiceServer(s.grpc, ledgerService{Server: s})
+	signetv1.RegisterTimestampServiceServer(s.grpc, timestampService{Server: s})
+	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
+	reflection.Register(s.grpc)
+	s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	return nil
+}
+
+// Listen opens the configured address.
+func (s *Server) Listen() (net.Listener, error) {
+	l, err := net.Listen("tcp", s.config.Listen.Address)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w; is another server running? change listen.address", err)
+	}
+	return l, nil
+}
+
+// healthEvery is how often the HSM shows that it signs.
+const healthEvery = 5 * time.Second
+
+// Serve answers calls on the listener until Stop. Health is SERVING once the HSM has made a real signature, and NOT_SERVING whenever it
+// can't, or the ledger has failed.
+func (s *Server) Serve(l net.Listener) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stopHealth = cancel
+	s.background.Go(func() {
+		tick := time.NewTicker(healthEvery)
+		defer tick.Stop()
+		for {
+			s.checkHealth(ctx)
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	return s.grpc.Serve(l)
+}
+
+// checkHealth sets the health status, and finishes closing seals that could not be made before.
+func (s *Server) checkHealth(ctx context.Context) {
+	state := grpc_health_v1.HealthCheckResponse_SERVING
+	if err := errors.Join(s.keys.Health(ctx), s.ledger.Err()); err != nil {
+		state = grpc_health_v1.HealthCheckResponse_NOT_SERVING
+		if ctx.Err() == nil {
+			s.log.Error("not serving", "error", err)
+		}
+	} else if err := s.ceremony.ClosePending(ctx); err != nil && ctx.Err() == nil {
+		s.log.Error("a closing seal is still missing", "error", err)
+	}
+	s.health.SetServingStatus("", state)
+	for name := range s.grpc.GetServiceInfo() {
+		if strings.HasPrefix(name, "signet.v1.") {
+			s.health.SetServingStatus(name, state)
+		}
+	}
+}
+
+// Stop ends the service gracefully: no new calls, those in progress finish until ctx ends, and everything that was acknowledged
+// is durable.
+func (s *Server) Stop(ctx context.Context) error {
+	s.health.Shutdown()
+	done := make(chan struct{})
+	go func() {
+		s.grpc.GracefulStop()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		s.log.Warn("calls in progress were cut off")
+		s.grpc.Stop()
+		<-done
+	}
+	if s.stopHealth != nil {
+		s.stopHealth()
+	}
+	s.background.Wait()
+	return s.close()
+}
+
+func (s *Server) close() error {
+	err := s.ledger.Close()
+	if s.blobs != nil {
+		err = errors.Join(err, s.blobs.Close())
+	}
+	return err
+}
+
+// CheckLedger replays the ledger of a data folder and compares everything with it. The server must not be running.
+func CheckLedger(ctx context.Context, o Options, progress func(done, total uint64)) (LedgerReport, error) {
+	o.defaults()
+	lo, err := ledgerOptions(ctx, o)
+	if err != nil {
+		return LedgerReport{}, err
+	}
+	lo.CheckPrivate = identity.CheckPrivate
+	r, err := ledger.Check(ctx, lo.Path, lo, progress)
+	if err != nil && !errors.Is(err, ledger.ErrCorrupt) {
+		return LedgerReport{}, err
+	}
+	out := LedgerReport{Entries: r.Size, Root: r.Root.String(), Checkpoints: r.Checkpoints, Attachments: r.Attachments, Rows: r.Rows, Faults: []LedgerFault{}}
+	for _, f := range r.Faults {
+		out.Faults = append(out.Faults, LedgerFault{Where: f.Where, What: f.What})
+	}
+	if err != nil && len(out.Faults) == 0 {
+		out.Faults = append(out.Faults, LedgerFault{Where: lo.Path, What: err.Error()})
+	}
+	return out, nil
+}
+
+// LedgerReport is what [CheckLedger] found.
+type LedgerReport struct {
+	Entries     uint64        `json:"entries"`
+	Root        string        `json:"root"` // of the tree, computed anew, hex
+	Checkpoints uint64        `json:"checkpoints"`
+	Attachments uint64        `json:"attachments"`
+	Rows        uint64        `json:"rows"`   // of projections, each compared
+	Faults      []LedgerFault `json:"faults"` // empty: everything is as the entries say
+}
+
+// LedgerFault is one thing that is not as the entries say.
+type LedgerFault struct {
+	Where string `json:"where"`
+	What  string `json:"what"`
+}

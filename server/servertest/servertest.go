@@ -1,0 +1,232 @@
+// Package servertest starts a real server for a test: a real token in SoftHSM2, a real ledger, real TLS on the loopback
+// address. When the test ends the server stops and its whole ledger is verified: every entry replayed, every projection compared.
+package servertest
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+
+	signetv1 "github.com/signetd/signet/api/signet/v1"
+	"github.com/signetd/signet/keystore"
+	"github.com/signetd/signet/keystore/keystoretest"
+	"github.com/signetd/signet/keystore/pkcs11"
+	"github.com/signetd/signet/server"
+)
+
+// Server is a running server.
+type Server struct {
+	Config  server.Config
+	Address string         // host:port
+	Created server.Created // what init made
+	Token   *pkcs11.Token
+	Keys    *keystore.Store
+	Clock   *Clock
+
+	t       testing.TB
+	server  *server.Server
+	roots   *x509.CertPool
+	running bool
+}
+
+// Clock is the server's one clock: the machine's, moved by what the test has added.
+type Clock struct {
+	mu    sync.Mutex
+	ahead time.Duration
+}
+
+// Now returns the time.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.ahead)
+}
+
+// Advance moves the clock.
+func (c *Clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ahead += d
+}
+
+// Option changes the configuration before init.
+type Option func(*server.Config)
+
+// Administrator is the user name of the first administrator, and Password the password of everybody that [Server.Enroll] enrols.
+const (
+	Administrator = "admin"
+	Password      = "correct horse battery staple"
+)
+
+// Start makes a service in a folder of the test's own and starts it.
+func Start(t testing.TB, options ...Option) *Server {
+	t.Helper()
+	c := server.DefaultConfig()
+	c.Environment, c.DataDir, c.Listen.Address = server.Demo, filepath.Join(t.TempDir(), "var"), "127.0.0.1:0"
+	for _, o := range options {
+		o(&c)
+	}
+	hsm := keystoretest.Config(t)
+	hsm.SessionCopies = true
+	token := keystoretest.Open(t, hsm)
+	s := &Server{Config: c, Token: token, Keys: keystore.New(token, keystore.Options{}), Clock: &Clock{}, t: t}
+	var err error
+	s.Created, err = server.Init(t.Context(), s.options(), server.Administrator{
+		UserName: Administrator, Name: "First Administrator", Title: "Security Administrator", Zone: "UTC", ProofingMethod: "test", ProofingReference: "test",
+	}, func(string) {})
+	if err != nil {
+		t.Fatalf("init: %v", err)
+	}
+	pem, err := os.ReadFile(s.Created.ServerCertificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.roots = x509.NewCertPool()
+	s.roots.AppendCertsFromPEM(pem)
+	s.Restart()
+	t.Cleanup(func() {
+		s.Stop()
+		s.Check()
+	})
+	s.redeem(s.Created.Code.Reveal(), Administrator)
+	return s
+}
+
+func (s *Server) options() server.Options {
+	return server.Options{Config: s.Config, Keys: s.Keys, Version: "v0.0.0-test", Clock: s.Clock.Now, Log: slog.New(slog.NewTextHandler(s.t.Output(), nil))}
+}
+
+// Restart starts the server, after stopping it where it runs.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.Stop()
+	opened, err := server.Open(context.WithoutCancel(s.t.Context()), s.options())
+	if err != nil {
+		s.t.Fatalf("open: %v", err)
+	}
+	l, err := opened.Listen()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.server, s.Address, s.running = opened, l.Addr().String(), true
+	go func() { _ = opened.Serve(l) }()
+}
+
+// Stop stops the server gracefully.
+func (s *Server) Stop() {
+	s.t.Helper()
+	if !s.running {
+		return
+	}
+	s.running = false
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := s.server.Stop(ctx); err != nil {
+		s.t.Errorf("stop: %v", err)
+	}
+}
+
+// Check verifies the whole ledger of a server that is stopped.
+func (s *Server) Check() server.LedgerReport {
+	s.t.Helper()
+	report, err := server.CheckLedger(context.Background(), s.options(), nil)
+	if err != nil {
+		s.t.Errorf("ledger check: %v", err)
+	}
+	for _, f := range report.Faults {
+		s.t.Errorf("ledger check: %s: %s", f.Where, f.What)
+	}
+	return report
+}
+
+// Dial connects, with a client certificate if there is one.
+func (s *Server) Dial(certificates ...tls.Certificate) *grpc.ClientConn {
+	s.t.Helper()
+	host, _, _ := net.SplitHostPort(s.Address)
+	c, err := grpc.NewClient(s.Address, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
+		MinVersion: tls.VersionTLS13, RootCAs: s.roots, ServerName: host, Certificates: certificates,
+	})))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// DialSealing connects as the first service.
+func (s *Server) DialSealing() *grpc.ClientConn {
+	s.t.Helper()
+	file := s.Created.SealingClient
+	certificate, err := tls.LoadX509KeyPair(file, strings.TrimSuffix(file, ".pem")+"-key.pem")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return s.Dial(certificate)
+}
+
+// Login opens a session and returns a context that carries it.
+func (s *Server) Login(user string) context.Context {
+	s.t.Helper()
+	r, err := signetv1.NewSessionServiceClient(s.Dial()).OpenSession(s.t.Context(), &signetv1.OpenSessionRequest{UserName: user, Password: Password})
+	if err != nil {
+		s.t.Fatalf("log in as %s: %v", user, err)
+	}
+	return metadata.AppendToOutgoingContext(context.WithoutCancel(s.t.Context()), "authorization", "Bearer "+r.GetToken())
+}
+
+// Enroll enrols a person with the given roles, and redeems their code with [Password].
+func (s *Server) Enroll(user, name string, roles ...signetv1.Role) *signetv1.Signer {
+	s.t.Helper()
+	r, err := signetv1.NewSignerServiceClient(s.Dial()).EnrollSigner(s.Login(Administrator), &signetv1.EnrollSignerRequest{
+		Subject: &signetv1.EnrollSignerRequest_Person{Person: &signetv1.EnrollPerson{
+			UserName: user, PrintedName: name, Title: "QA Lead", TimeZone: "Europe/Berlin", Roles: roles,
+			Proofing: &signetv1.IdentityProofing{Method: "passport seen in person", Reference: "case 1"},
+		}},
+	})
+	if err != nil {
+		s.t.Fatalf("enrol %s: %v", user, err)
+	}
+	return s.redeem(r.GetEnrollmentCode(), user)
+}
+
+func (s *Server) redeem(code, user string) *signetv1.Signer {
+	s.t.Helper()
+	r, err := signetv1.NewSignerServiceClient(s.Dial()).RedeemEnrollment(s.t.Context(), &signetv1.RedeemEnrollmentRequest{
+		EnrollmentCode: code, UserName: user, Password: Password, AccountabilityAcknowledged: true,
+	})
+	if err != nil {
+		s.t.Fatalf("redeem the code of %s: %v", user, err)
+	}
+	return r.GetSigner()
+}
+
+// Record creates a record about a bundle's document.
+func (s *Server) Record(ctx context.Context, document []byte, header *signetv1.RecordHeader) (*signetv1.Record, error) {
+	stream, err := signetv1.NewRecordServiceClient(s.Dial()).CreateRecord(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := stream.Send(&signetv1.CreateRecordRequest{Part: &signetv1.CreateRecordRequest_Header{Header: header}}); err != nil {
+		return nil, fmt.Errorf("header: %w", err)
+	}
+	if len(document) > 0 {
+		if err := stream.Send(&signetv1.CreateRecordRequest{Part: &signetv1.CreateRecordRequest_BundleChunk{BundleChunk: document}}); err != nil {
+			return nil, fmt.Errorf("document: %w", err)
+		}
+	}
+	r, err := stream.CloseAndRecv()
+	return r.GetRecord(), err
+}

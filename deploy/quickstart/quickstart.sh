@@ -24,12 +24,12 @@ step() { printf '\n%s[%d/8] %s%s\n' "$bold" "$1" "$2" "$plain"; }
 say() { printf '      %s\n' "$*"; }
 die() { printf '\nquickstart: %s\n' "$*" >&2; exit 1; }
 
-# show COMMAND... prints a command as one would type it, and runs it.
+# show COMMAND... prints a command as one would type it, and runs it; with lines=N set, N lines of what it says.
 show() {
 	printf '\n    $'
 	printf ' %s' "${@@Q}" | sed "s/'\([A-Za-z0-9_.,:=@%+/-]*\)'/\1/g"
 	printf '\n'
-	"$@" </dev/null 2>&1 | sed 's/^/      /'
+	"$@" </dev/null 2>&1 | sed -n "1,${lines:-\$}s/^/      /p"
 }
 
 stop_server() {
@@ -136,11 +136,16 @@ enrol() {
 			--password-file "$people/$person.password" --accept-accountability
 		show signet login --profile "$person" "${connect[@]}" --user "$person" --password-file "$people/$person.password"
 	done
+	say "Ada pins the trust file, so that what she signs is judged at once."
+	lines=4 show signet trust add --profile ada "$data/signet-trust.json"
 }
 
 evidence() {
 	step 5 "Making the evidence of this release candidate ($bundle)"
 	local work=$data/evidence trace
+	if [[ -n $(git status --porcelain 2>/dev/null) ]]; then
+		say "note: the working tree has changes that are not in commit $commit, which the record will name"
+	fi
 	mkdir -p "$work" "$bundle/bin"
 	cp bin/signet bin/signetd "$bundle/bin/"
 	trace=$(tools/tool.sh trace)
@@ -167,22 +172,25 @@ sign() {
 	record=$(signet record list --profile max --json | sed -n 's/.*"name": *"\(records\/[0-9a-f-]*\)".*/\1/p' | head -n 1)
 	[[ -n $record ]] || die "the record is not in the list"
 	say "Nothing is preselected: Ada states decision, meaning and reason, and proves who she is for this one signature."
-	show signet sign "$record" --profile ada --decision approve --meaning release-approval \
+	show signet sign "$record" --profile ada --bundle "$bundle" --decision approve --meaning release-approval \
 		--reason "The tests of api/ passed, and the checksums are those of the build." \
-		--user ada --password-file "$people/ada.password"
+		--user ada --password-file "$people/ada.password" --yes
 	sha256sum "$manifest" >"$marker/manifest.sha256"
 }
 
 verify() {
 	step 7 "Stopping the service, and verifying with nothing but the bundle, the manifest and the trust file"
 	stop_server
-	show signet verify --bundle "$bundle" --manifest "$manifest" --trust "$data/signet-trust.json"
+	export SIGNET_PROFILE=auditor # who has never spoken to the service
+	say "An auditor pins the trust file, having compared its SHA-256 with the one that the issuer publishes."
+	show signet trust add "$data/signet-trust.json"
+	show signet verify --bundle "$bundle" --manifest "$manifest"
 
 	say "Now one byte of a copy is changed:"
 	local copy=$data/changed code=0
 	rm -rf "$copy" && cp -r "$bundle" "$copy"
 	printf X | dd of="$copy/bin/signet" bs=1 seek=0 conv=notrunc status=none
-	show signet verify --bundle "$copy" --manifest "$manifest" --trust "$data/signet-trust.json" || code=$?
+	lines=3 show signet verify --bundle "$copy" --manifest "$manifest" || code=$?
 	[[ $code -eq 10 ]] || die "a changed file must be found with exit code 10; this was $code"
 	rm -rf "$copy"
 	say "exit code $code: the content differs, and the file is named."
@@ -193,10 +201,11 @@ next() {
 	step 8 "Done in $((SECONDS - began)) s. What next"
 	cat <<EOF
 
-    Start the service again, and look around as Max:
-      export PATH="\$PWD/bin:\$PATH" SIGNET_CONFIG_DIR="\$PWD/$data/client"
-      signetd serve --config $data/signetd.yaml &
-      signet login --profile max --user max --password-file $people/max.password
+    Start the service again, in a terminal of its own:
+      bin/signetd serve --config $data/signetd.yaml
+    and look around as Max, in another:
+      export PATH="\$PWD/bin:\$PATH" SIGNET_CONFIG_DIR="\$PWD/$data/client" SIGNET_PROFILE=max
+      signet login --user max --password-file $people/max.password
       signet ledger head
       signet ledger list
 

@@ -67,7 +67,7 @@ func report(run *Run, e event, w io.Writer) {
 		}
 	}
 	for line := range strings.Lines(p.Output) {
-		if strings.TrimSpace(line) != "PASS" && !strings.HasSuffix(line, "[no test files]\n") {
+		if strings.TrimSpace(line) != "PASS" && !strings.HasPrefix(line, "coverage: ") && !strings.HasSuffix(line, "[no test files]\n") {
 			fmt.Fprint(w, line)
 		}
 	}

@@ -198,6 +198,9 @@ func (c *Ceremony) Manifest(ctx context.Context, event string) (file []byte, nam
 	if err := c.close(ctx, event); err != nil {
 		return nil, "", err
 	}
+	if _, err := c.Ledger.Checkpointed(ctx, c.Ledger.Size()); err != nil { // what was signed a moment ago stands in it too
+		return nil, "", err
+	}
 	released, _, err := c.Signatures(ctx, event, 0, MaxSignatures+100)
 	if err != nil {
 		return nil, "", err

@@ -621,3 +621,7 @@ func one(tb testing.TB) (*world, *signer) {
 	w.close(manifest.OutcomeApproved)
 	return w, ada
 }
+
+func slicesWithout(list []uint64, x uint64) []uint64 {
+	return slices.DeleteFunc(slices.Clone(list), func(y uint64) bool { return y == x })
+}

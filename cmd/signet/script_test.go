@@ -1,0 +1,136 @@
+package main
+
+import (
+	"archive/tar"
+	"encoding/json/v2"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"signet": func() { os.Exit(run()) }})
+}
+
+// TestOffline runs the scripts that need no server.
+func TestOffline(t *testing.T) { runScripts(t, filepath.Join("testdata", "offline"), nil) }
+
+// rows are the requirement rows that a script accepts, in its first comment: "# rows: B-42 X-18".
+var rows = regexp.MustCompile(`(?m)^# rows:(.*)$`)
+
+// runScripts runs each script of a folder as a subtest of its own, so that each clause of a requirement has one.
+func runScripts(t *testing.T, dir string, setup func(*testscript.Env) error) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.txt"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts in %s: %v", dir, err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			script, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m := rows.FindSubmatch(script); m != nil {
+				for _, row := range strings.Fields(string(m[1])) {
+					t.Attr("requirement", row)
+				}
+			}
+			testscript.Run(t, testscript.Params{
+				Files: []string{file},
+				Cmds: map[string]func(*testscript.TestScript, bool, []string){
+					"exits": exits, "field": field, "tarball": tarball, "flip": flip,
+				},
+				Setup: func(env *testscript.Env) error {
+					env.Setenv("SIGNET_CONFIG_DIR", filepath.Join(env.WorkDir, ".config"))
+					env.Setenv("HOME", env.WorkDir)
+					env.Setenv("TZ", "UTC")
+					if setup != nil {
+						return setup(env)
+					}
+					return nil
+				},
+				RequireExplicitExec: true, RequireUniqueNames: true,
+			})
+		})
+	}
+}
+
+// exits runs a command and wants an exit code: exits 10 signet verify …
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits code command …")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	if err != nil {
+		code = -1
+		if e, ok := err.(interface{ ExitCode() int }); ok {
+			code = e.ExitCode()
+		}
+	}
+	if fmt.Sprint(code) != args[0] {
+		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+}
+
+// field puts a field of the JSON on standard output, or in a file, into a variable: field RECORD name [file]; field STATE signer.state
+func field(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: field VARIABLE path [file]")
+	}
+	file := append(args, "stdout")[2]
+	var value any
+	if err := json.Unmarshal([]byte(ts.ReadFile(file)), &value); err != nil {
+		ts.Fatalf("%s: %v", file, err)
+	}
+	for name := range strings.SplitSeq(args[1], ".") {
+		switch v := value.(type) {
+		case map[string]any:
+			next, ok := v[name]
+			if !ok {
+				ts.Fatalf("%s has no field %q", file, name)
+			}
+			value = next
+		case []any:
+			var i int
+			if _, err := fmt.Sscan(name, &i); err != nil || i >= len(v) {
+				ts.Fatalf("%s: a list of %d has no element %q", file, len(v), name)
+			}
+			value = v[i]
+		default:
+			ts.Fatalf("%s: nothing below %q", file, name)
+		}
+	}
+	ts.Setenv(args[0], fmt.Sprint(value))
+}
+
+// tarball packs a folder: tarball bundle.tar bundle
+func tarball(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: tarball file folder")
+	}
+	f, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer f.Close()
+	w := tar.NewWriter(f)
+	ts.Check(w.AddFS(os.DirFS(ts.MkAbs(args[1]))))
+	ts.Check(w.Close())
+}
+
+// flip changes one byte of a file in its middle: flip file
+func flip(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: flip file")
+	}
+	path := ts.MkAbs(args[0])
+	b, err := os.ReadFile(path)
+	ts.Check(err)
+	b[len(b)/2] ^= 1
+	ts.Check(os.WriteFile(path, b, 0o644))
+}

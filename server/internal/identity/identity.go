@@ -162,7 +162,7 @@ func New(cfg Config, l *ledger.Ledger, keys KeyMaker, ca *CA) (*Directory, error
 	}
 	return &Directory{
 		cfg: cfg, ledger: l, keys: keys, ca: ca, hasher: h,
-		sources: newSourceCache(), activity: newActivity(cfg.SessionIdle), proved: newProvedCache(),
+		sources: newSourceCache(), activity: newActivity(cfg.SessionIdle, cfg.SessionLifetime), proved: newProvedCache(),
 	}, nil
 }
 

@@ -219,12 +219,12 @@ func (d *Directory) invite(ctx context.Context, caller Caller, inv Invitation, r
 			return err
 		}
 		view := tx.View(projectionName)
-		request := hash
+		named := hash
 		if first := tx.Request(hash); hash != "" && len(first) > 0 {
 			if again, err = invitedBy(tx, first[0]); err != nil {
 				return err
 			}
-			request = "" // the first answer stays the first
+			named = "" // the first answer stays the first
 		}
 		body.ID = fresh
 		if again != "" {
@@ -240,7 +240,7 @@ func (d *Directory) invite(ctx context.Context, caller Caller, inv Invitation, r
 			return fmt.Errorf("%w: %s", ErrNameTaken, inv.UserName)
 		}
 		body.Expires = tx.Now().Add(lifetime)
-		tx.Emit(ledger.Event{Type: chain.SignerInvited, Actor: caller.Actor(), Request: request, Body: body})
+		tx.Emit(ledger.Event{Type: chain.SignerInvited, Actor: caller.Actor(), Request: named, Body: body})
 		return nil
 	})
 	if err != nil {

@@ -108,6 +108,8 @@ type hasher struct {
 	runs    atomic.Int64 // argon2id computations so far
 	running atomic.Int64
 	most    atomic.Int64 // the most that ever ran at the same time
+
+	computing func() // for tests: called while a computation runs
 }
 
 func newHasher(p ArgonParams, slots, queue int, timeout time.Duration) (*hasher, error) {
@@ -148,6 +150,9 @@ func (h *hasher) acquire(ctx context.Context) (release func(), err error) {
 func (h *hasher) compute(normal string, p ArgonParams, salt []byte) []byte {
 	h.runs.Add(1)
 	n := h.running.Add(1)
+	if h.computing != nil {
+		h.computing()
+	}
 	defer h.running.Add(-1)
 	for {
 		if m := h.most.Load(); n <= m || h.most.CompareAndSwap(m, n) {

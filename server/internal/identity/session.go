@@ -23,10 +23,11 @@ const (
 // activity remembers when each session of this process was used last, and from where. What it does not know is over: a session
 // does not outlive the process that opened it.
 type activity struct {
-	idle time.Duration
+	idle, lifetime time.Duration
 
 	mu       sync.Mutex
 	sessions map[string]*use
+	prune    int // at this number of sessions, those that have lapsed are forgotten
 
 	opening  sync.Mutex // one first call of a service at a time
 	services map[serviceUse]string
@@ -42,13 +43,21 @@ type serviceUse struct {
 	source Source
 }
 
-func newActivity(idle time.Duration) *activity {
-	return &activity{idle: idle, sessions: map[string]*use{}, services: map[serviceUse]string{}}
+func newActivity(idle, lifetime time.Duration) *activity {
+	return &activity{idle: idle, lifetime: lifetime, sessions: map[string]*use{}, services: map[serviceUse]string{}}
 }
 
 func (a *activity) open(session string, s Source, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if len(a.sessions) >= a.prune {
+		for id, u := range a.sessions {
+			if now.Sub(u.last) >= a.lifetime {
+				delete(a.sessions, id)
+			}
+		}
+		a.prune = 2*len(a.sessions) + 64
+	}
 	a.sessions[session] = &use{last: now, source: s}
 }
 
@@ -167,7 +176,6 @@ func (d *Directory) sweep(tx *ledger.Tx) error {
 			return false
 		}
 		n++
-		d.activity.forget(row.ID)
 		tx.Emit(ledger.Event{Type: chain.SessionClosed, Actor: System("sessions").Actor(), Body: sessionClosed{
 			Cause: closedLapsed, ID: row.Signer, Session: row.ID,
 		}})

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"runtime/debug"
 
@@ -128,16 +127,11 @@ func (r *Read) Attachments(index uint64) ([][]byte, error) {
 // Request returns the indexes of the entries that a request (its hash in hex) has brought about, in order; none if it was
 // never carried out.
 func (r *Read) Request(hash string) []uint64 {
-	prefix, err := hex.DecodeString(hash)
-	if err != nil || len(prefix) != 32 {
-		return nil
+	indexes, err := readRequest(r.tx, hash)
+	if err != nil && r.err == nil {
+		r.err = err
 	}
-	var out []uint64
-	c := r.tx.Bucket(requestsBucket).Cursor()
-	for k, _ := c.Seek(prefix); len(k) == 40 && bytes.HasPrefix(k, prefix); k, _ = c.Next() {
-		out = append(out, binary.BigEndian.Uint64(k[32:]))
-	}
-	return out
+	return indexes
 }
 
 // GetPrivate returns a copy of a private row, or nil.

@@ -211,6 +211,48 @@ func TestHang(t *testing.T) {
 	}
 }
 
+// A call that hangs does not keep the program from stopping, and C_Finalize waits for it, since the two together crash.
+func TestCloseWhileACallHangs(t *testing.T) {
+	c := keystoretest.Config(t)
+	fault := keystoretest.NewFault(t)
+	c.Module = fault.Module
+	defer fault.Heal()
+	token, err := pkcs11.Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token.SetCloseWait(10 * time.Millisecond)
+	store := keystore.New(token, keystore.Options{})
+	key := keystoretest.Generate(t, store, "k", keystore.ECDSAP256)
+	fault.Hang(keystoretest.Sign, 1, 0)
+	var caller sync.WaitGroup
+	caller.Go(func() {
+		if err := sign(t, store, key); err != nil {
+			t.Errorf("the call that hung and came back: %v", err)
+		}
+	})
+	until(t, "a call that hangs", func() bool { return fault.Hung(keystoretest.Sign) == 1 })
+	if err := store.Close(); !errors.Is(err, keystore.ErrUnavailable) || !strings.Contains(err.Error(), "does not return") {
+		t.Errorf("Close: got %v", err)
+	}
+	if _, err := pkcs11.Open(t.Context(), c); !errors.Is(err, keystore.ErrUnavailable) {
+		t.Errorf("Open: got %v", err)
+	}
+	if got := fault.Calls(keystoretest.Finalize); got != 0 {
+		t.Error("C_Finalize during C_Sign")
+	}
+	fault.Heal()
+	caller.Wait()
+	until(t, "C_Finalize", func() bool { return fault.Calls(keystoretest.Finalize) == 1 })
+	again, err := pkcs11.Open(t.Context(), c)
+	if err != nil {
+		t.Fatalf("afterwards: %v", err)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // until waits for something that another goroutine or the device does.
 func until(t *testing.T, what string, done func() bool) {
 	t.Helper()

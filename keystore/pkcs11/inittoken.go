@@ -44,7 +44,7 @@ func InitToken(ctx context.Context, c InitConfig) (TokenInfo, error) {
 			err = fmt.Errorf("%w: the new token could not be made durable: %w", keystore.ErrUnavailable, serr)
 		}
 	}
-	if err = errors.Join(err, m.release(false)); err != nil {
+	if err = errors.Join(err, m.release()); err != nil {
 		return TokenInfo{}, err
 	}
 	return info, nil

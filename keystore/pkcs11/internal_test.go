@@ -242,13 +242,14 @@ func TestSyncFolder(t *testing.T) {
 	}
 }
 
-// A key that cannot be made durable is not made.
-func TestGenerateIsDurableOrNothing(t *testing.T) {
+// ownToken opens a token in a folder of its own.
+func ownToken(t *testing.T) (token *Token, folder string) {
+	t.Helper()
 	module, err := FindSoftHSM()
 	if err != nil {
 		t.Fatal(err)
 	}
-	folder := t.TempDir()
+	folder = t.TempDir()
 	conf := filepath.Join(folder, "conf")
 	if err := WriteSoftHSMConf(conf, filepath.Join(folder, "tokens")); err != nil {
 		t.Fatal(err)
@@ -259,22 +260,56 @@ func TestGenerateIsDurableOrNothing(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	token, err := Open(t.Context(), Config{Module: module, SoftHSMConf: conf, TokenLabel: "x", PIN: keystore.PINFixed(pin)})
+	token, err = Open(t.Context(), Config{
+		Module: module, SoftHSMConf: conf, TokenLabel: "x", PIN: keystore.PINFixed(pin), SessionCopies: true,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer token.Close()
-	good := token.folder
-	if good != filepath.Join(folder, "tokens") {
-		t.Errorf("the token's folder is %q", good)
+	t.Cleanup(func() {
+		if err := token.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return token, filepath.Join(folder, "tokens")
+}
+
+// A key that cannot be made durable is not made.
+func TestGenerateIsDurableOrNothing(t *testing.T) {
+	token, folder := ownToken(t)
+	if token.folder != folder {
+		t.Errorf("the token's folder is %q", token.folder)
 	}
 	spec := keystore.Spec{ID: "k", Algorithm: keystore.ECDSAP256}
 	token.folder = filepath.Join(folder, "missing")
 	if _, err := token.Generate(t.Context(), spec); !errors.Is(err, keystore.ErrUnavailable) || !strings.Contains(err.Error(), "durable") {
 		t.Errorf("got %v", err)
 	}
-	token.folder = good
+	token.folder = folder
 	if _, err := token.Generate(t.Context(), spec); err != nil {
 		t.Errorf("the id is not free: %v", err)
+	}
+}
+
+// Where the token's folder is gone, SoftHSM still answers; health shows it although other keys are signed with from memory.
+func TestHealthWithoutStorage(t *testing.T) {
+	token, folder := ownToken(t)
+	store := keystore.New(token, keystore.Options{})
+	if _, err := store.Generate(t.Context(), keystore.Spec{ID: keystore.CanaryID, Algorithm: keystore.ECDSAP256}); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Health(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(folder, folder+".gone"); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := store.Health(t.Context()); !errors.Is(err, keystore.ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if _, err := store.Generate(t.Context(), keystore.Spec{ID: "k", Algorithm: keystore.ECDSAP256}); !errors.Is(err, keystore.ErrUnavailable) {
+		t.Errorf("Generate: got %v", err)
 	}
 }

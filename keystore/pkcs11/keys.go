@@ -75,6 +75,7 @@ func (c *control) generate(id keystore.ID, k kind) (keystore.Key, error) {
 			failed("C_DestroyObject", ctx.DestroyObject(c.session, private)),
 			failed("C_DestroyObject", ctx.DestroyObject(c.session, public)))
 	}
+	c.seen[id] = true
 	if c.index != nil {
 		c.index[id] = []object{{public, pkcs11.CKO_PUBLIC_KEY}, {private, pkcs11.CKO_PRIVATE_KEY}}
 	}

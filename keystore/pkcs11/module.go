@@ -33,7 +33,7 @@ type module struct {
 	users int             // tokens and initialisations that use it; initialised while there are any
 	conf  string          // the SOFTHSM2_CONF it was initialised with
 	open  map[string]bool // serial numbers of the tokens that are open
-	stuck error           // why it can be used no more: a call hung while it should have been finalised
+	stuck int             // tokens that are closed, but for a call that hangs
 
 	// objects is held while objects are searched for, made or destroyed. Signing stays outside.
 	objects sync.Mutex
@@ -72,8 +72,8 @@ func acquire(path, conf string) (*module, error) {
 		rand.Read(m.pinKey[:])
 		modules.loaded[n] = m
 	}
-	if m.stuck != nil {
-		return nil, m.stuck
+	if m.stuck > 0 {
+		return nil, m.stuckError()
 	}
 	if m.users == 0 {
 		if conf != "" {
@@ -104,19 +104,34 @@ func acquire(path, conf string) (*module, error) {
 	return m, nil
 }
 
-// release ends one use of a module. The last one finalises it, so no call of the user may still be running; if one hangs,
-// running says so, and the module is left as it is for the rest of the process (C_Finalize during C_Sign crashes).
-func (m *module) release(running bool) error {
+// release ends one use of a module. The last one finalises it, so no call of the user may still be running.
+func (m *module) release() error {
 	modules.Lock()
 	defer modules.Unlock()
-	if running {
-		m.stuck = fmt.Errorf("%w: a call to the PKCS#11 module %s hangs; restart this program", keystore.ErrUnavailable, m.path)
-		return m.stuck
-	}
 	if m.users--; m.users > 0 {
 		return nil
 	}
 	return failed("C_Finalize", m.ctx.Finalize())
+}
+
+// hangs keeps a module from being finalised or used by anybody new while a call to it does not return: C_Finalize during C_Sign
+// crashes. returned ends that.
+func (m *module) hangs() error {
+	modules.Lock()
+	defer modules.Unlock()
+	m.stuck++
+	return m.stuckError()
+}
+
+func (m *module) returned() {
+	modules.Lock()
+	defer modules.Unlock()
+	m.stuck--
+}
+
+func (m *module) stuckError() error {
+	return fmt.Errorf("%w: a call to the PKCS#11 module %s does not return; if it stays so, restart this program",
+		keystore.ErrUnavailable, m.path)
 }
 
 // claim takes a token for the caller alone: in one process all sessions of a token share one login, so a second user

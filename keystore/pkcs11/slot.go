@@ -29,7 +29,7 @@ func Tokens(module, softHSMConf string) ([]TokenInfo, error) {
 		return nil, err
 	}
 	tokens, err := m.tokens()
-	if rerr := m.release(false); err == nil {
+	if rerr := m.release(); err == nil {
 		err = rerr
 	}
 	return tokens, err

@@ -54,13 +54,14 @@ type Token struct {
 	info   TokenInfo
 	folder string // to sync, or ""
 
-	queue   chan *signJob
-	tasks   chan *task
-	closing chan struct{} // closed first
-	stopped chan struct{} // closed when no worker runs any more
-	close   func() error
-	workers []*worker
-	desk    busy // what the control session does
+	queue     chan *signJob
+	tasks     chan *task
+	closing   chan struct{} // closed first
+	stopped   chan struct{} // closed when no worker runs any more
+	close     func() error
+	workers   []*worker
+	closeWait time.Duration
+	desk      busy // what the control session does
 
 	epoch   atomic.Uint64
 	handles sync.Map // keystore.ID → *handle
@@ -119,7 +120,7 @@ func open(ctx context.Context, c Config) (_ *Token, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, m.release(false))
+			err = errors.Join(err, m.release())
 		}
 	}()
 	info, err := m.find(c.TokenLabel, c.Serial)
@@ -142,7 +143,7 @@ func open(ctx context.Context, c Config) (_ *Token, err error) {
 	t := &Token{
 		config: c, module: m, info: info, folder: folder,
 		queue: make(chan *signJob, c.Queue), tasks: make(chan *task),
-		closing: make(chan struct{}), stopped: make(chan struct{}),
+		closing: make(chan struct{}), stopped: make(chan struct{}), closeWait: closeWait,
 	}
 	t.control = newControl(t)
 	if err := t.control.connect(ctx); err != nil {
@@ -193,24 +194,35 @@ func (t *Token) start() {
 	}()
 	t.close = sync.OnceValue(func() error {
 		close(t.closing)
-		timeout := time.NewTimer(closeWait)
+		timeout := time.NewTimer(t.closeWait)
 		defer timeout.Stop()
 		select {
 		case <-t.stopped:
+			return t.leave()
 		case <-timeout.C:
-			return t.module.release(true)
+			err := t.module.hangs()
+			go func() {
+				<-t.stopped
+				t.module.returned()
+				t.leave() // nobody is there to hear what it says
+			}()
+			return err
 		}
-		for _, w := range t.workers {
-			w.disconnect()
-		}
-		err := t.control.disconnect()
-		t.module.unclaim(t.info.Serial)
-		return errors.Join(err, t.module.release(false))
 	})
 }
 
-// Close implements [keystore.Token]. If a call hangs for longer than 10 seconds it gives up, and the module cannot be used
-// by this process any more.
+// leave gives everything back once no worker runs.
+func (t *Token) leave() error {
+	for _, w := range t.workers {
+		w.disconnect()
+	}
+	err := t.control.disconnect()
+	t.module.unclaim(t.info.Serial)
+	return errors.Join(err, t.module.release())
+}
+
+// Close implements [keystore.Token]. If a call hangs for longer than 10 seconds it gives up; then the module cannot be used
+// by anybody new in this process until the call returns.
 func (t *Token) Close() error { return t.close() }
 
 // Info says what token it is.

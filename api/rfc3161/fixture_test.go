@@ -213,6 +213,7 @@ type forge struct {
 	info         [][]byte // members of TSTInfo
 	certificates [][]byte
 	crls         []byte
+	signer       []byte // version of SignerInfo
 	issuer       []byte
 	serial       *big.Int
 	signerDigest []byte
@@ -262,6 +263,7 @@ func newForge(t testing.TB, a *authority) *forge {
 			infoExtensions: nil,
 		},
 		certificates: [][]byte{a.tsa.Raw},
+		signer:       []byte{tagInteger, 1, 1},
 		issuer:       a.tsa.RawIssuer,
 		serial:       a.tsa.SerialNumber,
 		signerDigest: hash,
@@ -315,7 +317,7 @@ func (f *forge) token() []byte {
 		slices.Reverse(list)
 	}
 	members := [][]byte{
-		{tagInteger, 1, 1},
+		f.signer,
 		element(tagSequence, f.issuer, encodeInteger(f.serial)),
 		f.signerDigest,
 	}

@@ -2,6 +2,7 @@ package rfc3161
 
 import (
 	"crypto"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -121,6 +122,7 @@ func TestRefusedTokens(t *testing.T) {
 		{"ESSCertIDv2 names a certificate beside the chain", func(f *forge) {
 			f.attributes[oidSigningCertificateV2] = signingCertificate(essID(a.tsa.Raw), essID(other.tsa.Raw))
 		}, ErrUntrusted},
+		{"SignerInfo of version 3", func(f *forge) { f.signer = []byte{tagInteger, 1, 3} }, ErrMalformed},
 		{"signer named by another serial number", func(f *forge) { f.serial = big.NewInt(5) }, ErrCertificate},
 		{"signer named by another issuer", func(f *forge) { f.issuer = a.tsa.RawSubject }, ErrCertificate},
 		{"unsigned attributes", func(f *forge) {
@@ -373,6 +375,43 @@ func TestStrictProfile(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a hash that is not the curve's", func(t *testing.T) {
+		f := newForge(t, a)
+		f.digests = element(tagSequence, []byte(oidSHA384))
+		f.signerDigest = f.digests
+		f.algorithm = element(tagSequence, []byte(oidECDSAWithSHA384))
+		f.sign = func(message []byte) []byte {
+			s, err := a.tsa.key.Sign(rand.Reader, digest(crypto.SHA384, message), crypto.SHA384)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		if _, err := judge(f.token(), a.options()); err != nil {
+			t.Error(err)
+		}
+		options := a.options()
+		options.Strict = true
+		if _, err := judge(f.token(), options); !errors.Is(err, ErrProfile) {
+			t.Errorf("strictly: error %v, expected %v", err, ErrProfile)
+		}
+	})
+	t.Run("key usage that is not critical", func(t *testing.T) {
+		b := newAuthority(t, "P-256", func(c *x509.Certificate) {
+			c.KeyUsage = 0
+			usage := pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 15}, Value: []byte{tagBitString, 2, 7, 0x80}}
+			c.ExtraExtensions = append(c.ExtraExtensions, usage)
+		})
+		der := newForge(t, b).token()
+		if _, err := judge(der, b.options()); err != nil {
+			t.Error(err)
+		}
+		options := b.options()
+		options.Strict = true
+		if _, err := judge(der, options); !errors.Is(err, ErrCertificate) {
+			t.Errorf("strictly: error %v, expected %v", err, ErrCertificate)
+		}
+	})
 	t.Run("whole seconds count as one second", func(t *testing.T) {
 		f := newForge(t, a)
 		f.info[infoTime] = encodeTime(genTime.Truncate(time.Second))

@@ -55,6 +55,7 @@ func TestRefusedRequests(t *testing.T) {
 		{"nothing", nil, BadDataFormat, true},
 		{"not DER", []byte{0x30, 0x80, 0, 0}, BadDataFormat, true},
 		{"too large", make([]byte, MaxRequest+1), BadDataFormat, true},
+		{"too large, and DER", element(tagSequence, version, imprint, element(tagInteger, bytes.Repeat([]byte{1}, MaxRequest))), BadDataFormat, true},
 		{"an INTEGER", version, BadDataFormat, true},
 		{"version 2", element(tagSequence, []byte{tagInteger, 1, 2}, imprint), BadRequest, true},
 		{"huge version", element(tagSequence, element(tagInteger, bytes.Repeat([]byte{1}, 40)), imprint), BadDataFormat, true},

@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
 	"math/big"
@@ -91,6 +92,23 @@ func TestTokenVerifiesOffline(t *testing.T) {
 		options.Certificates = []*x509.Certificate{newAuthority(t, "P-256").tsa.Certificate, a.tsa.Certificate}
 		if _, err := judge(der, options); err != nil {
 			t.Error(err)
+		}
+	})
+	t.Run("the imprint said to be of another hash", func(t *testing.T) {
+		a := newAuthority(t, "P-256")
+		options := a.options()
+		options.Hash = crypto.SHA384
+		token, err := Parse(a.token(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := token.Verify(options); !errors.Is(err, ErrImprint) {
+			t.Errorf("error %v, expected %v", err, ErrImprint)
+		}
+		r := request()
+		r.Hash = crypto.SHA384
+		if err := token.Answers(r); !errors.Is(err, ErrImprint) {
+			t.Errorf("error %v, expected %v", err, ErrImprint)
 		}
 	})
 	t.Run("nothing to compare with", func(t *testing.T) {
@@ -401,6 +419,22 @@ func TestIssuerRefuses(t *testing.T) {
 		{"no certificate", func(i *Issuer) { i.Certificate = nil }, genTime, ErrConfig},
 		{"nothing to sign with", func(i *Issuer) { i.Sign = nil }, genTime, ErrConfig},
 		{"no policy", func(i *Issuer) { i.Policy = nil }, genTime, ErrConfig},
+		{"a key that nobody knows", func(i *Issuer) {
+			c := *i.Certificate
+			c.PublicKey = nil
+			i.Certificate = &c
+		}, genTime, ErrCertificate},
+		{"a chain of nine", func(i *Issuer) {
+			for range 8 {
+				i.Chain = append(i.Chain, newCA(t, "Intermediate", a.root).Certificate)
+			}
+		}, genTime, ErrConfig},
+		{"a chain that leaves no room", func(i *Issuer) {
+			template := certificateTemplate("Intermediate")
+			template.ExtraExtensions = []pkix.Extension{{Id: testPolicy, Value: make([]byte, MaxToken)}}
+			i.Chain = append(i.Chain, certify(t, template, newKey(t, "P-256"), a.root).Certificate)
+		}, genTime, ErrConfig},
+		{"no serial number", func(i *Issuer) { i.Serial = func() *big.Int { return nil } }, genTime, ErrConfig},
 		{"serial number zero", func(i *Issuer) { i.Serial = func() *big.Int { return new(big.Int) } }, genTime, ErrConfig},
 		{"serial number of 161 bits", func(i *Issuer) {
 			i.Serial = func() *big.Int { return new(big.Int).Lsh(big.NewInt(1), 160) }

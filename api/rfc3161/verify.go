@@ -107,9 +107,6 @@ func checkProfile(c *x509.Certificate, strict bool) error {
 	bad := func(why string) error {
 		return fmt.Errorf("%w: %q: %s", ErrCertificate, c.Subject, why)
 	}
-	if c.Version != 3 {
-		return bad("not of version 3")
-	}
 	if c.IsCA {
 		return bad("it is a CA's")
 	}

@@ -123,7 +123,6 @@ func TestEnrolledKey(t *testing.T) {
 		}
 	})
 	t.Run("a destroyed key signs no more", func(t *testing.T) {
-		t.Attr("requirement", "B-31")
 		gone := keystoretest.Generate(t, store, "signer-3", keystore.ECDSAP256)
 		if _, err := store.Sign(t.Context(), "signer-3", gone.Public, message); err != nil {
 			t.Fatal(err)
@@ -238,7 +237,6 @@ func TestPolicy(t *testing.T) {
 	})
 
 	t.Run("keys made by SoftHSM keep it", func(t *testing.T) {
-		t.Attr("requirement", "B-31")
 		store := keystoretest.New(t)
 		key := keystoretest.Generate(t, store, "k", keystore.ECDSAP384)
 		if err := keystore.CheckPolicy(key.Attributes); err != nil {

@@ -135,10 +135,6 @@ func (s signingService) Seal(ctx context.Context, in *signetv1.SealRequest) (*si
 
 // signature is a released signature as the wire has it.
 func signature(r signing.Released) (*signetv1.Signature, error) {
-	canonical, err := r.Signature.Statement.Canonical()
-	if err != nil {
-		return nil, err
-	}
 	authorization, err := r.Signature.Authorization.Canonical()
 	if err != nil {
 		return nil, err
@@ -146,7 +142,7 @@ func signature(r signing.Released) (*signetv1.Signature, error) {
 	p := r.Signature.Statement.Predicate
 	return &signetv1.Signature{
 		Name:          fmt.Sprintf("records/%s/signatures/%d", p.Event, r.Index),
-		Statement:     canonical,
+		Statement:     r.Statement,
 		Algorithm:     r.Signature.Signature.Algorithm,
 		KeyId:         r.Signature.Signature.KeyID,
 		Value:         r.Signature.Signature.Value,

@@ -53,34 +53,43 @@ func Marshal(v any) ([]byte, error) {
 
 // Check reports whether b is exactly one JSON value that this package reads, in any layout.
 func Check(b []byte) error {
-	dec := jsontext.NewDecoder(bytes.NewReader(b)) // refuses duplicate names and invalid UTF-8 by default
-	read := false
-	for {
-		if read && dec.StackDepth() == 0 {
-			break
-		}
-		tok, err := dec.ReadToken()
-		if err != nil {
-			return malformed("%v", err)
-		}
-		read = true
-		switch tok.Kind() {
-		case '{', '[':
-			if dec.StackDepth() > MaxDepth {
-				return malformed("nested deeper than %d at byte %d", MaxDepth, dec.InputOffset())
+	_, err := Canonicalize(b)
+	return err
+}
+
+// scan looks for what is JSON but not ours: numbers that are no integers, and nesting that is too deep. Text that is
+// no JSON at all may pass; whoever reads it next refuses it.
+func scan(b []byte) error {
+	depth := 0
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case c == '"':
+			for i++; i < len(b) && b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
 			}
-		case '0':
-			if err := checkNumber(tok.String()); err != nil {
+		case c == '{' || c == '[':
+			if depth++; depth > MaxDepth {
+				return malformed("nested deeper than %d at byte %d", MaxDepth, i)
+			}
+		case c == '}' || c == ']':
+			depth--
+		case c == '-' || '0' <= c && c <= '9':
+			start := i
+			for i+1 < len(b) && isNumber(b[i+1]) {
+				i++
+			}
+			if err := checkNumber(string(b[start : i+1])); err != nil {
 				return err
 			}
 		}
 	}
-	for _, c := range b[dec.InputOffset():] {
-		if c != ' ' && c != '\t' && c != '\r' && c != '\n' {
-			return malformed("data after the value at byte %d", dec.InputOffset())
-		}
-	}
 	return nil
+}
+
+func isNumber(c byte) bool {
+	return '0' <= c && c <= '9' || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E'
 }
 
 // checkNumber admits integers of at most 2^53-1 in magnitude, in their one decimal form.
@@ -94,7 +103,7 @@ func checkNumber(s string) error {
 
 // Canonicalize checks b and returns its canonical form.
 func Canonicalize(b []byte) ([]byte, error) {
-	if err := Check(b); err != nil {
+	if err := scan(b); err != nil {
 		return nil, err
 	}
 	v := jsontext.Value(bytes.Clone(b))

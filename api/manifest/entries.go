@@ -205,6 +205,11 @@ func BodyOf(sig Signature) (SignatureCreated, error) {
 	if err != nil {
 		return SignatureCreated{}, err
 	}
+	return BodyAround(sig, statement)
+}
+
+// BodyAround is [BodyOf] for a caller that has the canonical bytes of the statement already.
+func BodyAround(sig Signature, statement []byte) (SignatureCreated, error) {
 	authorization, err := sig.Authorization.Canonical()
 	if err != nil {
 		return SignatureCreated{}, err

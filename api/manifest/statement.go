@@ -138,15 +138,24 @@ func (s Statement) Closing() bool {
 
 // NewStatement returns a statement about a record.
 func NewStatement(r Record, p Predicate) (Statement, error) {
-	d, err := r.Digest()
+	about, err := Subjects(r)
 	if err != nil {
 		return Statement{}, err
 	}
-	s := Statement{Type: StatementType, Predicate: p, PredicateType: PredicateType, Subject: subjects(r, d)}
+	s := Statement{Type: StatementType, Predicate: p, PredicateType: PredicateType, Subject: about}
 	return s, s.Validate()
 }
 
-// subjects are what every statement about a record is about.
+// Subjects are what every statement about a record is about: the bundle, if there is one, then the record.
+func Subjects(r Record) ([]Subject, error) {
+	d, err := r.Digest()
+	if err != nil {
+		return nil, err
+	}
+	return subjects(r, d), nil
+}
+
+// subjects are what every statement about a record of that digest is about.
 func subjects(r Record, d Digest) []Subject {
 	name := r.Name + "-" + r.Version
 	record := Subject{Digest: DigestSet{SHA256: d}, Name: name + "#record"}

@@ -49,11 +49,11 @@ func (c *Ceremony) close(ctx context.Context, event string) error {
 		return err
 	}
 	req := Request{Event: event, Decision: decisionSeal, Meaning: meaningClosing, Inputs: inputs}
-	sig, canonical, _, err := c.seal(ctx, identity.Caller{ID: manifest.ClosingService}, key, req, "")
+	made, _, err := c.seal(ctx, identity.Caller{ID: manifest.ClosingService}, key, req, "")
 	if err != nil {
 		return err
 	}
-	created, err := c.created(closer(), sig, canonical)
+	created, err := c.created(closer(), made.Signature, made.Statement)
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (c *Ceremony) close(ctx context.Context, event string) error {
 		if now != pending {
 			return errDecidedAgain
 		}
-		if _, err := c.admitSeal(tx, view, key, sig); err != nil {
+		if _, err := c.admitSeal(tx, view, key, made.Signature); err != nil {
 			return err
 		}
 		tx.Emit(created)

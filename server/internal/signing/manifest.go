@@ -21,9 +21,9 @@ import (
 
 // signature puts a committed signature together again from its entry, what is attached to it, and the certificates that
 // the ledger holds. Everything but the proof is there.
-func (c *Ceremony) signature(r *ledger.Read, view *ledger.State, index uint64) (manifest.Signature, time.Time, error) {
-	fail := func(err error) (manifest.Signature, time.Time, error) {
-		return manifest.Signature{}, time.Time{}, fmt.Errorf("signature at entry %d: %w", index, err)
+func (c *Ceremony) signature(r *ledger.Read, view *ledger.State, index uint64) (Released, error) {
+	fail := func(err error) (Released, error) {
+		return Released{}, fmt.Errorf("signature at entry %d: %w", index, err)
 	}
 	e, err := parsed(r, index)
 	if err != nil {
@@ -71,7 +71,7 @@ func (c *Ceremony) signature(r *ledger.Read, view *ledger.State, index uint64) (
 	if err != nil {
 		return fail(err)
 	}
-	return sig, t, nil
+	return Released{Signature: sig, Statement: attachments[attachedStatement], Index: index, Time: t}, nil
 }
 
 // tokenTime is the genTime of a token of ours.
@@ -170,11 +170,12 @@ func (c *Ceremony) Signatures(ctx context.Context, event string, from uint64, li
 				next = row.index
 				return nil
 			}
-			sig, t, err := c.signature(r, view, row.index)
+			one, err := c.signature(r, view, row.index)
 			if err != nil {
 				return err
 			}
-			out = append(out, Released{Signature: sig, Index: row.index, Time: t, Status: state.status()})
+			one.Status = state.status()
+			out = append(out, one)
 		}
 		return nil
 	})
@@ -214,11 +215,11 @@ func (c *Ceremony) Manifest(ctx context.Context, event string) (file []byte, nam
 	var order []uint64
 	err = c.Ledger.View(func(r *ledger.Read) error {
 		view := r.View(projectionName)
-		_, record, err := c.record(r, view, key)
+		_, about, err := c.record(r, view, key)
 		if err != nil {
 			return err
 		}
-		m.Record = record
+		m.Record = about.record
 		for _, s := range released {
 			m.Signatures = append(m.Signatures, s.Signature)
 			indices, err := support(view, s.Signature.Statement.Predicate.Signer)

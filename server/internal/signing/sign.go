@@ -16,6 +16,7 @@ import (
 // Released is a signature that has left the ceremony: durable, proved, verified.
 type Released struct {
 	Signature manifest.Signature
+	Statement []byte // canonical
 	Index     uint64
 	Time      time.Time // genTime of the first token
 	Status    string    // status of the record after it
@@ -149,11 +150,11 @@ func (c *Ceremony) recheck(tx *ledger.Tx, view *ledger.State, key []byte, st man
 	if by.Enrolment != p.Signer.Enrolment {
 		return by, fmt.Errorf("%w: your name or key has changed", ErrRecordChanged)
 	}
-	state, record, err := c.record(tx, view, key)
+	state, about, err := c.record(tx, view, key)
 	if err != nil {
 		return by, err
 	}
-	if err := st.About(record); err != nil {
+	if err := st.About(about.record); err != nil {
 		return by, fmt.Errorf("%w: %w", ErrRecordChanged, err)
 	}
 	rows, err := signatures(view, key)
@@ -165,7 +166,7 @@ func (c *Ceremony) recheck(tx *ledger.Tx, view *ledger.State, key []byte, st man
 
 // make signs and stamps outside of any transaction, then commits.
 func (c *Ceremony) make(ctx context.Context, caller identity.Caller, by identity.SigningIdentity, st manifest.Statement, canonical []byte) (uint64, error) {
-	sig, err := c.signAndStamp(ctx, by, st, canonical)
+	sig, _, err := c.signAndStamp(ctx, by, st, canonical)
 	if err != nil {
 		return 0, err
 	}
@@ -205,17 +206,17 @@ func (c *Ceremony) make(ctx context.Context, caller identity.Caller, by identity
 }
 
 // signAndStamp makes the signature and its time-stamp, and checks that the time lies in the statement's window.
-func (c *Ceremony) signAndStamp(ctx context.Context, by identity.SigningIdentity, st manifest.Statement, canonical []byte) (manifest.Signature, error) {
+func (c *Ceremony) signAndStamp(ctx context.Context, by identity.SigningIdentity, st manifest.Statement, canonical []byte) (manifest.Signature, time.Time, error) {
 	value, err := c.Config.Sign(ctx, by, manifest.PAE(canonical))
 	if err != nil {
-		return manifest.Signature{}, err
+		return manifest.Signature{}, time.Time{}, err
 	}
 	token, genTime, err := c.Stamp(ctx, value)
 	if err != nil {
-		return manifest.Signature{}, err
+		return manifest.Signature{}, time.Time{}, err
 	}
 	if genTime.Before(st.Predicate.PreparedAt.Time()) || genTime.After(st.Predicate.Expires.Time()) {
-		return manifest.Signature{}, fmt.Errorf("%w: %s", ErrTimeWindow, genTime.UTC().Format(time.RFC3339Nano))
+		return manifest.Signature{}, time.Time{}, fmt.Errorf("%w: %s", ErrTimeWindow, genTime.UTC().Format(time.RFC3339Nano))
 	}
 	return manifest.Signature{
 		Authorization: manifest.Authorization{Kind: st.Predicate.Requires},
@@ -223,12 +224,12 @@ func (c *Ceremony) signAndStamp(ctx context.Context, by identity.SigningIdentity
 		Signature:     manifest.SignatureValue{Algorithm: string(by.Algorithm), KeyID: by.KeyID, Value: value},
 		Statement:     st,
 		Timestamps:    [][]byte{token},
-	}, nil
+	}, genTime, nil
 }
 
 // created is the entry of a signature.
 func (c *Ceremony) created(caller identity.Caller, sig manifest.Signature, canonical []byte) (ledger.Event, error) {
-	body, err := manifest.BodyOf(sig)
+	body, err := manifest.BodyAround(sig, canonical)
 	if err != nil {
 		return ledger.Event{}, err
 	}
@@ -323,15 +324,14 @@ func (c *Ceremony) release(ctx context.Context, event string, index uint64) (Rel
 		if ok, err := get(view, bucketRecords, key, &state); err != nil || !ok {
 			return errors.Join(err, ErrRecordNotFound)
 		}
-		out.Status = state.status()
 		var err error
-		out.Signature, out.Time, err = c.signature(r, view, index)
+		out, err = c.signature(r, view, index)
+		out.Status = state.status()
 		return err
 	})
 	if err != nil {
 		return Released{}, err
 	}
-	out.Index = index
 	return out, c.prove(ctx, &out.Signature, index, head)
 }
 
@@ -360,14 +360,14 @@ func (c *Ceremony) Seal(ctx context.Context, caller identity.Caller, req Request
 	if err != nil {
 		return Released{}, err
 	}
-	sig, canonical, earlier, err := c.seal(ctx, caller, key, req, request)
+	made, earlier, err := c.seal(ctx, caller, key, req, request)
 	if err != nil {
 		return Released{}, err
 	}
 	if earlier != nil {
 		return c.release(ctx, req.Event, *earlier)
 	}
-	created, err := c.created(caller, sig, canonical)
+	created, err := c.created(caller, made.Signature, made.Statement)
 	if err != nil {
 		return Released{}, err
 	}
@@ -379,7 +379,7 @@ func (c *Ceremony) Seal(ctx context.Context, caller identity.Caller, req Request
 			index = first[0]
 			return nil
 		}
-		state, err := c.admitSeal(tx, tx.View(projectionName), key, sig)
+		state, err := c.admitSeal(tx, tx.View(projectionName), key, made.Signature)
 		if err != nil {
 			return err
 		}
@@ -397,15 +397,12 @@ func (c *Ceremony) Seal(ctx context.Context, caller identity.Caller, req Request
 	if status == "" { // another call of the same request was first
 		return c.release(ctx, req.Event, index)
 	}
-	out := Released{Signature: sig, Index: index, Status: status}
-	if out.Time, err = tokenTime(sig.Timestamps[0]); err != nil {
-		return Released{}, err
-	}
-	return out, c.prove(ctx, &out.Signature, index, head)
+	made.Index, made.Status = index, status
+	return made, c.prove(ctx, &made.Signature, index, head)
 }
 
 // seal builds and signs a service's statement. It returns the index of an earlier answer to the same request instead, if there is one.
-func (c *Ceremony) seal(ctx context.Context, caller identity.Caller, key []byte, req Request, request string) (sig manifest.Signature, canonical []byte, earlier *uint64, err error) {
+func (c *Ceremony) seal(ctx context.Context, caller identity.Caller, key []byte, req Request, request string) (made Released, earlier *uint64, err error) {
 	head := c.Ledger.Head()
 	var st manifest.Statement
 	var by identity.SigningIdentity
@@ -421,7 +418,7 @@ func (c *Ceremony) seal(ctx context.Context, caller identity.Caller, key []byte,
 			return ErrNotAService
 		}
 		view := r.View(projectionName)
-		state, record, err := c.record(r, view, key)
+		state, about, err := c.record(r, view, key)
 		if err != nil {
 			return err
 		}
@@ -433,19 +430,19 @@ func (c *Ceremony) seal(ctx context.Context, caller identity.Caller, key []byte,
 			return err
 		}
 		st, err = c.statement(statementInput{
-			id: newID("prp_"), by: by, record: record, state: state, request: req, now: chain.NewTime(c.Clock()), head: head, previous: last,
+			id: newID("prp_"), by: by, about: about, request: req, now: chain.NewTime(c.Clock()), head: head, previous: last,
 			requires: manifest.AuthorizationService,
 		})
 		return err
 	})
 	if err != nil || earlier != nil {
-		return sig, nil, earlier, err
+		return Released{}, earlier, err
 	}
-	if canonical, err = st.Canonical(); err != nil {
-		return sig, nil, nil, fmt.Errorf("%w: %w", ErrRecordInvalid, err)
+	if made.Statement, err = st.Canonical(); err != nil {
+		return Released{}, nil, fmt.Errorf("%w: %w", ErrRecordInvalid, err)
 	}
-	sig, err = c.signAndStamp(ctx, by, st, canonical)
-	return sig, canonical, nil, err
+	made.Signature, made.Time, err = c.signAndStamp(ctx, by, st, made.Statement)
+	return made, nil, err
 }
 
 // admitSeal re-checks a seal at its commit.

@@ -76,6 +76,7 @@ type Config struct {
 type Ceremony struct {
 	Config
 	instance string
+	records  recordCache
 	closing  sync.Mutex // one closing seal at a time
 }
 
@@ -188,7 +189,7 @@ func (c *Ceremony) prepare(ctx context.Context, caller identity.Caller, req Requ
 			return fmt.Errorf("%w: a service seals; it does not decide", ErrDecision)
 		}
 		view := tx.View(projectionName)
-		state, record, err := c.record(tx, view, key)
+		state, about, err := c.record(tx, view, key)
 		if err != nil {
 			return err
 		}
@@ -200,7 +201,7 @@ func (c *Ceremony) prepare(ctx context.Context, caller identity.Caller, req Requ
 			return err
 		}
 		statement, err := c.statement(statementInput{
-			id: id, by: by, record: record, state: state, request: req, now: tx.Now(), head: head,
+			id: id, by: by, about: about, request: req, now: tx.Now(), head: head,
 			previous: previous(rows, head.Checkpoint.Size), requires: state.Policy.Resolved.Requires,
 		})
 		if err != nil {
@@ -294,8 +295,7 @@ func admit(state recordState, rows []row, signer, decision string) error {
 type statementInput struct {
 	id       string
 	by       identity.SigningIdentity
-	record   manifest.Record
-	state    recordState
+	about    *aboutRecord
 	request  Request
 	now      chain.Time
 	head     ledger.Signed
@@ -305,7 +305,7 @@ type statementInput struct {
 
 // statement builds the statement: the caller's decision, meaning and reason, and everything else from the server's records.
 func (c *Ceremony) statement(in statementInput) (manifest.Statement, error) {
-	t, err := recordType(in.record.Event.Type)
+	t, err := recordType(in.about.record.Event.Type)
 	if err != nil {
 		return manifest.Statement{}, err
 	}
@@ -321,10 +321,10 @@ func (c *Ceremony) statement(in statementInput) (manifest.Statement, error) {
 	if inputs == nil {
 		inputs = []manifest.Input{}
 	}
-	return manifest.NewStatement(in.record, manifest.Predicate{
+	return manifest.Statement{Type: manifest.StatementType, PredicateType: manifest.PredicateType, Subject: in.about.subjects, Predicate: manifest.Predicate{
 		Activity:    manifest.Activity{ID: "", Attempt: "0"},
 		Decision:    in.request.Decision,
-		Event:       in.record.Event.ID,
+		Event:       in.about.record.Event.ID,
 		Expires:     in.now.Add(c.Lifetime),
 		Inputs:      inputs,
 		Ledger:      manifest.Head{Origin: in.head.Checkpoint.Origin, Root: in.head.Checkpoint.Root, Size: in.head.Checkpoint.Size},
@@ -337,9 +337,9 @@ func (c *Ceremony) statement(in statementInput) (manifest.Statement, error) {
 		Signer: manifest.Signer{
 			Enrolment: in.by.Enrolment, ID: in.by.ID, Name: in.by.Name, Organisation: in.by.Organisation, Roles: in.by.Roles, Title: in.by.Title,
 		},
-		Statement: attestation(in.by, in.record, m),
+		Statement: attestation(in.by, in.about.record, m),
 		Zone:      manifest.Zone{Name: in.by.Zone, Offset: in.now.Time().In(zone).Format("-07:00")},
-	})
+	}}, nil
 }
 
 // attestation is the sentence that the signer attests to.
@@ -354,53 +354,6 @@ func attestation(by identity.SigningIdentity, r manifest.Record, m Meaning) stri
 	}
 	return fmt.Sprintf("I, %s, sign the %s record of %s. %s I have read the record and know the evidence that it names. "+
 		"I hold this electronic signature to be as binding as my handwritten one.", who, r.Event.Type, what, m.Text)
-}
-
-// record returns the state and the content of a record. The content is read from the entry that created it, proved against
-// the last signed checkpoint, and must have the digest that the projection names.
-func (c *Ceremony) record(p prover, view *ledger.State, key []byte) (recordState, manifest.Record, error) {
-	var state recordState
-	ok, err := get(view, bucketRecords, key, &state)
-	if err != nil {
-		return state, manifest.Record{}, err
-	}
-	if !ok {
-		return state, manifest.Record{}, ErrRecordNotFound
-	}
-	record, err := c.provedRecord(p, state)
-	return state, record, err
-}
-
-// prover reads entries that are proved by inclusion, and what is attached to them.
-type prover interface {
-	ProvedEntry(index uint64) ([]byte, error)
-	Attachments(index uint64) ([][]byte, error)
-}
-
-func (c *Ceremony) provedRecord(p prover, state recordState) (manifest.Record, error) {
-	b, err := p.ProvedEntry(state.Index)
-	if err != nil {
-		return manifest.Record{}, err
-	}
-	e, err := chain.ParseEntry(b)
-	if err != nil {
-		return manifest.Record{}, err
-	}
-	var body recordCreated
-	if err := readBody(e, &body); err != nil {
-		return manifest.Record{}, err
-	}
-	attachments, err := p.Attachments(state.Index)
-	if err != nil {
-		return manifest.Record{}, err
-	}
-	if len(attachments) != 1 || body.Record != state.Digest {
-		return manifest.Record{}, fmt.Errorf("%w: entry %d does not agree with the projection; run `signetd ledger check`", ledger.ErrCorrupt, state.Index)
-	}
-	if sum := sha256.Sum256(attachments[0]); hexOf(sum[:]) != body.Record {
-		return manifest.Record{}, fmt.Errorf("%w: the stored record of entry %d has another digest; restore it from a backup", ledger.ErrCorrupt, state.Index)
-	}
-	return manifest.ParseRecord(attachments[0])
 }
 
 // parsed reads an entry.

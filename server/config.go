@@ -73,7 +73,9 @@ type IdentityConfig struct {
 	CodeLifetime    Duration `json:"codeLifetime" doc:"a one-time enrolment code lapses after this long"`
 	LockAfter       int      `json:"lockAfter" doc:"wrong passwords in a row until a name is locked"`
 	LockFor         Duration `json:"lockFor" doc:"how long it is locked"`
-	PasswordChecks  int      `json:"passwordChecks" doc:"password checks at the same time (64 MiB each); the rest queues"`
+	PasswordChecks  int      `json:"passwordChecks" doc:"password checks at the same time; the rest queues"`
+	PasswordMemory  int      `json:"passwordMemory" doc:"memory of a password check (argon2id), in MiB"`
+	PasswordPasses  int      `json:"passwordPasses" doc:"passes of a password check (argon2id)"`
 	MinPassword     int      `json:"minPassword" doc:"least length of a password, in characters"`
 }
 
@@ -129,7 +131,7 @@ func DefaultConfig() Config {
 		HSM:          HSMConfig{Token: "signet", PINFile: "token/user.pin", SoftHSMConf: "token/softhsm2.conf", SessionCopies: true},
 		Identity: IdentityConfig{
 			SessionIdle: Duration(15 * time.Minute), SessionLifetime: Duration(12 * time.Hour), CodeLifetime: Duration(10 * time.Minute),
-			LockAfter: 5, LockFor: Duration(15 * time.Minute), PasswordChecks: 2, MinPassword: 15,
+			LockAfter: 5, LockFor: Duration(15 * time.Minute), PasswordChecks: 2, PasswordMemory: 64, PasswordPasses: 3, MinPassword: 15,
 		},
 		Signing:   SigningConfig{PreparationLifetime: Duration(5 * time.Minute)},
 		Timestamp: TSAConfig{Policy: "2.999.3161.1", Accuracy: Duration(time.Second)},
@@ -221,6 +223,12 @@ func (c Config) Validate() error {
 	}
 	if c.Identity.MinPassword < 8 {
 		return bad("identity.minPassword", "%d; at least 8", c.Identity.MinPassword)
+	}
+	if c.Identity.PasswordMemory < 8 || c.Environment == Production && c.Identity.PasswordMemory < 64 || c.Identity.PasswordMemory > 4096 {
+		return bad("identity.passwordMemory", "%d MiB; use 64 to 4096 (8 or more outside of production)", c.Identity.PasswordMemory)
+	}
+	if c.Identity.PasswordPasses < 1 || c.Environment == Production && c.Identity.PasswordPasses < 3 || c.Identity.PasswordPasses > 64 {
+		return bad("identity.passwordPasses", "%d; use 3 to 64 (1 or more outside of production)", c.Identity.PasswordPasses)
 	}
 	if c.HSM.Workers < 0 {
 		return bad("hsm.workers", "%d; use 0 or more", c.HSM.Workers)

@@ -44,6 +44,7 @@ func TestConfigRefuses(t *testing.T) {
 		"not a duration":       "environment: demo\nsigning:\n  preparationLifetime: soon\n",
 		"inaccurate":           "environment: demo\ntimestamp:\n  accuracy: 2s\n",
 		"short passwords":      "environment: production\nhsm:\n  pinFile: credential:pin\nidentity:\n  minPassword: 8\n",
+		"cheap passwords":      "environment: production\nhsm:\n  pinFile: credential:pin\nidentity:\n  passwordMemory: 8\n",
 		"no lockout":           "environment: demo\nidentity:\n  lockAfter: 0\n",
 		"address without port": "environment: demo\nlisten:\n  address: localhost\n",
 	} {

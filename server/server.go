@@ -89,6 +89,7 @@ type Server struct {
 	grpc       *grpc.Server
 	health     *health.Server
 
+	serving    bool // what checkHealth found last
 	stopHealth context.CancelFunc
 	background sync.WaitGroup
 }
@@ -226,7 +227,9 @@ func openDirectory(c Config, l *ledger.Ledger, keys *keystore.Store, clock func(
 		return nil, err
 	}
 	return identity.New(identity.Config{
-		Issuer: c.Issuer, Organisation: c.Organisation, PasswordChecks: c.Identity.PasswordChecks, SessionIdle: time.Duration(c.Identity.SessionIdle),
+		Issuer: c.Issuer, Organisation: c.Organisation, PasswordChecks: c.Identity.PasswordChecks,
+		Argon:           identity.ArgonParams{Memory: uint32(c.Identity.PasswordMemory) << 10, Time: uint32(c.Identity.PasswordPasses), Threads: 1},
+		SessionIdle:     time.Duration(c.Identity.SessionIdle),
 		SessionLifetime: time.Duration(c.Identity.SessionLifetime), CodeLifetime: time.Duration(c.Identity.CodeLifetime),
 		LockAfter: c.Identity.LockAfter, LockFor: time.Duration(c.Identity.LockFor), MinPassword: c.Identity.MinPassword, Clock: clock, Log: log,
 	}, l, keys, authority)
@@ -348,6 +351,12 @@ func (s *Server) checkHealth(ctx context.Context) {
 		}
 	} else if err := s.ceremony.ClosePending(ctx); err != nil && ctx.Err() == nil {
 		s.log.Error("a closing seal is still missing", "error", err)
+	}
+	if serving := state == grpc_health_v1.HealthCheckResponse_SERVING; serving != s.serving {
+		s.serving = serving
+		if serving {
+			s.log.Info("serving", "environment", s.config.Environment, "version", s.version, "entries", s.ledger.Size())
+		}
 	}
 	s.health.SetServingStatus("", state)
 	for name := range s.grpc.GetServiceInfo() {

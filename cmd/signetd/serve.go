@@ -45,7 +45,7 @@ func serveCommand() *cobra.Command {
 		if err != nil {
 			return errors.Join(err, s.Stop(context.Background()))
 		}
-		log.Info("serving", "address", l.Addr().String(), "environment", c.Environment, "version", version, "data", c.DataDir)
+		log.Info("listening", "address", l.Addr().String(), "data", c.DataDir)
 		served := make(chan error, 1)
 		go func() { served <- s.Serve(l) }()
 		select {

@@ -76,6 +76,7 @@ func Start(t testing.TB, options ...Option) *Server {
 	t.Helper()
 	c := server.DefaultConfig()
 	c.Environment, c.DataDir, c.Listen.Address = server.Demo, filepath.Join(t.TempDir(), "var"), "127.0.0.1:0"
+	c.Identity.PasswordMemory, c.Identity.PasswordPasses = 8, 1 // the cost is identity's to test
 	for _, o := range options {
 		o(&c)
 	}

@@ -74,14 +74,14 @@ func junit(run *Run) ([]byte, error) {
 			}
 			switch {
 			case t.own == Failed:
-				c.Failure = &junitResult{Message: "failed", Text: clean(t.Output)}
+				c.Failure = &junitResult{Message: "failed", Text: clean(string(t.Output))}
 				if t.state != Failed {
 					c.Failure.Message = "passed, but the test or package around it failed"
 				}
 				suite.Failures++
 				failed = true
 			case t.state == Skipped:
-				c.Skipped = &junitResult{Message: "skipped", Text: clean(t.Output)}
+				c.Skipped = &junitResult{Message: "skipped", Text: clean(string(t.Output))}
 				suite.Skipped++
 			}
 			suite.Cases = append(suite.Cases, c)
@@ -89,7 +89,7 @@ func junit(run *Run) ([]byte, error) {
 		if p.State() == Failed && !failed {
 			suite.Errors++
 			suite.Cases = append(suite.Cases, junitCase{ClassName: p.Path, Name: "(package)", Time: seconds(0),
-				Error: &junitResult{Message: "the package failed outside of any test", Text: clean(p.buildLog + p.Output)}})
+				Error: &junitResult{Message: "the package failed outside of any test", Text: clean(p.buildLog + string(p.Output))}})
 		}
 		suite.Tests = len(suite.Cases)
 		if suite.Tests == 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -62,11 +63,11 @@ func report(run *Run, e event, w io.Writer) {
 	if p.State() == Failed {
 		for _, t := range p.Tests {
 			if t.state == Failed || t.state == "" || t.running > 0 {
-				fmt.Fprint(w, strings.TrimSuffix(t.Output, "\n")+"\n")
+				fmt.Fprintf(w, "%s\n", bytes.TrimSuffix(t.Output, []byte("\n")))
 			}
 		}
 	}
-	for line := range strings.Lines(p.Output) {
+	for line := range strings.Lines(string(p.Output)) {
 		if strings.TrimSpace(line) != "PASS" && !strings.HasPrefix(line, "coverage: ") && !strings.HasSuffix(line, "[no test files]\n") {
 			fmt.Fprint(w, line)
 		}

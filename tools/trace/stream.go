@@ -53,7 +53,7 @@ type Test struct {
 	Name    string
 	Elapsed float64
 	Rows    []string // that it names, in order
-	Output  string
+	Output  []byte
 
 	state   State // worst seen; empty: none yet
 	running int   // started and not ended
@@ -65,7 +65,7 @@ type Package struct {
 	Path    string
 	Start   time.Time
 	Elapsed float64
-	Output  string // outside of any test, build errors included
+	Output  []byte // outside of any test
 	Tests   []*Test
 
 	state    State
@@ -190,7 +190,7 @@ func (p *Package) add(e event) {
 			p.Start, p.started = e.Time, true
 		case "output":
 			if len(p.Output) < maxOutput {
-				p.Output += e.Output
+				p.Output = append(p.Output, e.Output...)
 			}
 		case "pass", "fail", "skip":
 			p.state, p.Elapsed = worst(p.state, ended(e.Action)), p.Elapsed+e.Elapsed
@@ -212,7 +212,7 @@ func (p *Package) add(e event) {
 		}
 	case "output":
 		if len(t.Output) < maxOutput {
-			t.Output += e.Output
+			t.Output = append(t.Output, e.Output...)
 		}
 	case "pass", "fail", "skip":
 		t.state, t.Elapsed, t.running = worst(t.state, ended(e.Action)), t.Elapsed+e.Elapsed, max(0, t.running-1)

@@ -102,7 +102,7 @@ func newCA(t testing.TB, name string, issuer *party) *party {
 	template.ExtraExtensions = nil
 	template.NotBefore = genTime.Add(-1000 * time.Hour)
 	template.NotAfter = genTime.Add(1000 * time.Hour)
-	return certify(t, template, newKey(t, "P-384"), issuer)
+	return certify(t, template, newKey(t, "P-256"), issuer) // the fastest: every bit of what it signs is flipped
 }
 
 // authority is a root and a time-stamping certificate below it.

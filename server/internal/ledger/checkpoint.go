@@ -22,6 +22,7 @@ const (
 // waiter waits for a checkpoint of at least size.
 type waiter struct {
 	size   uint64
+	after  uint64        // attempts that had begun before: their failure says nothing about now
 	done   chan struct{} // closed when signed or err is set
 	signed Signed
 	err    error
@@ -45,7 +46,7 @@ func (l *Ledger) Checkpointed(ctx context.Context, size uint64) (Signed, error) 
 		l.mu.Unlock()
 		return Signed{}, ErrClosed
 	}
-	w := &waiter{size: size, done: make(chan struct{})}
+	w := &waiter{size: size, after: l.attempts, done: make(chan struct{})}
 	l.waiters = append(l.waiters, w)
 	l.mu.Unlock()
 	l.pokeSigner()
@@ -86,7 +87,10 @@ func (l *Ledger) signCheckpoints() {
 	for {
 		select {
 		case <-l.ctx.Done():
-			l.release(l.Size(), ErrClosed)
+			l.mu.Lock()
+			l.attempts++
+			l.release(ErrClosed)
+			l.mu.Unlock()
 			return
 		case <-l.poke:
 		case <-timer.C:
@@ -104,41 +108,36 @@ func (l *Ledger) signCheckpoints() {
 // signOnce signs a checkpoint over all durable entries, if the newest one does not cover them.
 func (l *Ledger) signOnce(ctx context.Context) error {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	c := chain.Checkpoint{Origin: l.o.Origin, Size: l.size, Root: l.root}
 	if l.head.Note != nil && l.head.Checkpoint.Size >= c.Size || c.Size == 0 {
-		l.mu.Unlock()
-		l.release(c.Size, nil)
+		l.release(nil)
 		return nil
 	}
+	l.attempts++
 	l.mu.Unlock()
 	signed, err := l.sign(ctx, c)
-	if err != nil {
-		l.mu.Lock()
-		first := l.signErr == nil
-		l.signErr = fmt.Errorf("%w: the checkpoint of %d entries could not be signed: %w", ErrUnavailable, c.Size, err)
-		err = l.signErr
-		l.mu.Unlock()
-		if first {
-			l.log.Error("ledger: signing a checkpoint failed; trying again", "err", err, "size", c.Size)
-		}
-		l.release(c.Size, err)
-		return err
-	}
 	// Crash point: signed, but not in the file. Start-up signs the same bytes again, or a larger checkpoint.
 	l.mu.Lock()
+	if err != nil {
+		if l.signErr == nil {
+			l.log.Error("ledger: signing a checkpoint failed; trying again", "err", err, "size", c.Size)
+		}
+		l.signErr = fmt.Errorf("%w: the checkpoint of %d entries could not be signed: %w", ErrUnavailable, c.Size, err)
+		l.release(l.signErr)
+		return l.signErr
+	}
 	l.signErr = nil
 	l.head = signed
 	l.unsaved = append(l.unsaved, signed)
-	if l.idle == nil {
+	switch {
+	case l.closing: // Close saves it
+	case l.idle == nil:
 		l.idle = time.AfterFunc(saveAfter, l.save)
-	} else {
+	default:
 		l.idle.Reset(saveAfter)
 	}
-	if l.closing {
-		l.idle.Stop()
-	}
-	l.mu.Unlock()
-	l.release(c.Size, nil)
+	l.release(nil)
 	return nil
 }
 
@@ -169,16 +168,15 @@ func (l *Ledger) sign(ctx context.Context, c chain.Checkpoint) (s Signed, err er
 	return Signed{c, signed}, nil
 }
 
-// release answers who waits for a checkpoint: with the head if it is large enough, else with err if that concerns them.
-func (l *Ledger) release(attempted uint64, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// release answers who waits for a checkpoint: with the head if it is large enough, else with err, if there is one and it comes
+// from an attempt that began after they had come. The caller holds mu.
+func (l *Ledger) release(err error) {
 	var rest []*waiter
 	for _, w := range l.waiters {
 		switch {
 		case l.head.Note != nil && l.head.Checkpoint.Size >= w.size:
 			w.signed = l.head
-		case err != nil && w.size <= attempted:
+		case err != nil && w.after < l.attempts:
 			w.err = err
 		default:
 			rest = append(rest, w)
@@ -186,7 +184,9 @@ func (l *Ledger) release(attempted uint64, err error) {
 		}
 		close(w.done)
 	}
-	l.waiters = rest
+	if l.waiters = rest; len(rest) > 0 {
+		l.pokeSigner()
+	}
 }
 
 // readHead returns the newest checkpoint in the file, verified: its signature, and that it is a head of this very tree.

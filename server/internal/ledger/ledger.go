@@ -164,12 +164,14 @@ type Ledger struct {
 	time     chain.Time // of the last one
 	root     chain.Hash
 	signErr  error         // why the last attempt to sign failed, or nil
+	attempts uint64        // to sign, that have begun
 	waiters  []*waiter     // who waits for a checkpoint
 	poke     chan struct{} // wakes the goroutine that signs
 	closed   chan struct{}
 	closeErr error
 
-	seq position // the sequencer's own
+	seq    position // the sequencer's own
+	commit func(tx *bolt.Tx) error
 }
 
 // Do runs a command and returns when what it appended is durable. If ctx ends while the command still waits for its turn, it

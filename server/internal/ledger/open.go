@@ -71,7 +71,8 @@ func newLedger(o Options) (*Ledger, error) {
 	if o.InitialMmap == 0 {
 		o.InitialMmap = defaultMmap
 	}
-	l := &Ledger{o: o, log: o.Log, known: map[string]Projection{}, poke: make(chan struct{}, 1), closed: make(chan struct{})}
+	l := &Ledger{o: o, log: o.Log, known: map[string]Projection{}, poke: make(chan struct{}, 1), closed: make(chan struct{}),
+		commit: (*bolt.Tx).Commit}
 	l.wake = sync.NewCond(&l.mu)
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	if o.Path == "" || o.Clock == nil && !o.ReadOnly {

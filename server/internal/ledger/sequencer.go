@@ -216,7 +216,7 @@ func (l *Ledger) tryBatch(jobs []*job, failed map[*job]error, unsaved []Signed) 
 	}
 	b.root = b.pos.tree.Root()
 	// Crash point: before the commit nothing of the batch is in the file.
-	return b, nil, tx.Commit()
+	return b, nil, l.commit(tx)
 }
 
 // rollback ends a transaction that may be damaged.

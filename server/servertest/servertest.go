@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,7 @@ type Server struct {
 	Clock   *Clock
 
 	t       testing.TB
+	fault   atomic.Pointer[Fault]
 	server  *server.Server
 	roots   *x509.CertPool
 	running bool
@@ -62,6 +64,33 @@ func (c *Clock) Advance(d time.Duration) {
 	c.ahead += d
 }
 
+// Fault is what happens to a signature on its way out of the token: it gets the key's id and the signature, and returns what is
+// handed on, or an error.
+type Fault func(id keystore.ID, signature []byte) ([]byte, error)
+
+// SetFault lets a fault happen from now on; nil ends it.
+func (s *Server) SetFault(f Fault) {
+	if f == nil {
+		s.fault.Store(nil)
+		return
+	}
+	s.fault.Store(&f)
+}
+
+// faultyToken is the real token with the fault of the moment.
+type faultyToken struct {
+	keystore.Token
+	server *Server
+}
+
+func (t *faultyToken) Sign(ctx context.Context, id keystore.ID, a keystore.Algorithm, input []byte) ([]byte, error) {
+	signature, err := t.Token.Sign(ctx, id, a, input)
+	if f := t.server.fault.Load(); f != nil && err == nil {
+		return (*f)(id, signature)
+	}
+	return signature, err
+}
+
 // Option changes the configuration before init.
 type Option func(*server.Config)
 
@@ -83,7 +112,8 @@ func Start(t testing.TB, options ...Option) *Server {
 	hsm := keystoretest.Config(t)
 	hsm.SessionCopies = true
 	token := keystoretest.Open(t, hsm)
-	s := &Server{Config: c, Token: token, Keys: keystore.New(token, keystore.Options{}), Clock: &Clock{}, t: t}
+	s := &Server{Config: c, Token: token, Clock: &Clock{}, t: t}
+	s.Keys = keystore.New(&faultyToken{token, s}, keystore.Options{})
 	var err error
 	s.Created, err = server.Init(t.Context(), s.options(), server.Administrator{
 		UserName: Administrator, Name: "First Administrator", Title: "Security Administrator", Zone: "UTC", ProofingMethod: "test", ProofingReference: "test",
@@ -99,6 +129,7 @@ func Start(t testing.TB, options ...Option) *Server {
 	s.roots.AppendCertsFromPEM(pem)
 	s.Restart()
 	t.Cleanup(func() {
+		s.SetFault(nil)
 		s.Stop()
 		s.Check()
 	})

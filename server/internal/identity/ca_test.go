@@ -1,0 +1,174 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/signetd/signet/keystore"
+	"github.com/signetd/signet/keystore/keystoretest"
+)
+
+// TestCertificateProfile holds certificates against formats.md, section 3: the profile that verifiers demand.
+func TestCertificateProfile(t *testing.T) {
+	t.Attr("requirement", "A-18")
+	f := prepareFixture(t)
+	key := keystoretest.Generate(t, f.keys.Store, "k", keystore.ECDSAP256)
+	for _, s := range []Subject{
+		{ID: "sgn_abc", Name: "Zoë Ångström", Organisation: organisation},
+		{ID: "svc_abc", Name: "builder", Organisation: organisation, Service: true},
+	} {
+		t.Run(s.ID, func(t *testing.T) {
+			der, err := f.ca.Issue(t.Context(), s, key.Public)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := must(x509.ParseCertificate(der))
+			uri := testIssuer + "/signers/" + s.ID
+			if s.Service {
+				uri = testIssuer + "/services/" + s.ID
+			}
+			if c.Subject.CommonName != s.Name || len(c.Subject.Names) != 2 || !reflect.DeepEqual(c.Subject.Organization, []string{organisation}) {
+				t.Errorf("subject %v", c.Subject)
+			}
+			if len(c.URIs) != 1 || c.URIs[0].String() != uri || len(c.DNSNames)+len(c.EmailAddresses)+len(c.IPAddresses) != 0 {
+				t.Errorf("names %v %v %v", c.URIs, c.DNSNames, c.EmailAddresses)
+			}
+			if c.KeyUsage != x509.KeyUsageDigitalSignature || c.IsCA || !c.BasicConstraintsValid ||
+				!reflect.DeepEqual(c.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}) ||
+				len(c.UnknownExtKeyUsage) != 1 || !c.UnknownExtKeyUsage[0].Equal(oidDocumentSigning) {
+				t.Errorf("usage %v %v %v, CA %v", c.KeyUsage, c.ExtKeyUsage, c.UnknownExtKeyUsage, c.IsCA)
+			}
+			if !c.NotBefore.Equal(start) || !c.NotAfter.Equal(start.Add(signerLifetime)) || c.SerialNumber.BitLen() != 159 {
+				t.Errorf("from %v to %v, serial of %d bits", c.NotBefore, c.NotAfter, c.SerialNumber.BitLen())
+			}
+			critical, issuer := map[string]bool{}, ""
+			for _, e := range c.Extensions {
+				critical[e.Id.String()] = e.Critical
+				if e.Id.Equal(oidSigstoreIssuerV2) {
+					issuer = string(e.Value)
+				}
+			}
+			if !critical["2.5.29.15"] || !critical["2.5.29.19"] || critical["2.5.29.37"] {
+				t.Errorf("critical %v", critical)
+			}
+			if issuer != "\x0c"+string(rune(len(testIssuer)))+testIssuer { // UTF8String
+				t.Errorf("issuer %q", issuer)
+			}
+			pool := x509.NewCertPool()
+			pool.AddCert(f.root)
+			if _, err := c.Verify(x509.VerifyOptions{Roots: pool, CurrentTime: start, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Run("never longer than the CA", func(t *testing.T) {
+		f.clock.Add(rootLifetime - 24*time.Hour)
+		c := must(x509.ParseCertificate(must(f.ca.Issue(t.Context(), Subject{ID: "sgn_abc", Name: "A", Organisation: "B"}, key.Public))))
+		if !c.NotAfter.Equal(f.root.NotAfter) {
+			t.Errorf("to %v, the CA to %v", c.NotAfter, f.root.NotAfter)
+		}
+		f.clock.Add(24 * time.Hour)
+		if _, err := f.ca.Issue(t.Context(), Subject{ID: "sgn_abc", Name: "A", Organisation: "B"}, key.Public); !errors.Is(err, ErrCertificateExpired) {
+			t.Errorf("a lapsed CA issues: %v", err)
+		}
+		f.clock.Add(-rootLifetime)
+	})
+	t.Run("only what fits", func(t *testing.T) {
+		for _, s := range []Subject{{ID: "sgn_abc", Organisation: "B"}, {ID: "sgn_abc", Name: strings.Repeat("ä", 65), Organisation: "B"}, {ID: "sgn_abc", Name: "A"}} {
+			if _, err := f.ca.Issue(t.Context(), s, key.Public); !errors.Is(err, ErrInvalid) {
+				t.Errorf("%+v: %v", s, err)
+			}
+		}
+	})
+	t.Run("another CA's certificate has no chain here", func(t *testing.T) {
+		if _, err := f.ca.chain(client(t, "x", p256(t), start, start.Add(time.Hour))); err == nil {
+			t.Error("a chain")
+		}
+	})
+}
+
+// TestTSACertificate holds the certificate of the time-stamping authority against RFC 3161, 2.3.
+func TestTSACertificate(t *testing.T) {
+	f := prepareFixture(t)
+	key := keystoretest.Generate(t, f.keys.Store, "tsa-1", keystore.ECDSAP256)
+	c, err := IssueTSA(t.Context(), TSAConfig{
+		Name: "Example Medical Signet TSA", Organisation: organisation, Public: key.Public, CA: f.root, CAKey: f.caKey, Keys: f.keys, Now: start,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.IsCA || c.KeyUsage != x509.KeyUsageDigitalSignature || !reflect.DeepEqual(c.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageTimeStamping}) ||
+		len(c.UnknownExtKeyUsage) != 0 {
+		t.Errorf("CA %v, usage %v %v", c.IsCA, c.KeyUsage, c.ExtKeyUsage)
+	}
+	usages := 0
+	for _, e := range c.Extensions {
+		if e.Id.Equal(oidExtKeyUsage) {
+			usages++
+			if !e.Critical {
+				t.Error("extended key usage is not critical")
+			}
+		}
+	}
+	if usages != 1 {
+		t.Errorf("%d extended key usages", usages)
+	}
+	if f.root.SignatureAlgorithm != x509.ECDSAWithSHA384 || !f.root.IsCA || f.root.MaxPathLen != 0 || !f.root.MaxPathLenZero ||
+		f.root.KeyUsage != x509.KeyUsageCertSign|x509.KeyUsageCRLSign {
+		t.Errorf("root: %v, CA %v, path %d, usage %v", f.root.SignatureAlgorithm, f.root.IsCA, f.root.MaxPathLen, f.root.KeyUsage)
+	}
+	t.Run("OpenSSL agrees", func(t *testing.T) {
+		openssl, err := exec.LookPath("openssl")
+		if err != nil {
+			t.Skip("openssl is not installed")
+		}
+		dir := t.TempDir()
+		signer := must(f.ca.Issue(t.Context(), Subject{ID: "sgn_abc", Name: "Ada Lovelace", Organisation: organisation}, key.Public))
+		for name, der := range map[string][]byte{"root": f.root.Raw, "tsa": c.Raw, "signer": signer} {
+			if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, v := range []struct {
+			name, purpose string
+			ok            bool
+		}{{"tsa", "timestampsign", true}, {"signer", "codesign", true}, {"signer", "timestampsign", false}, {"tsa", "codesign", false}, {"signer", "sslclient", false}} {
+			command := exec.CommandContext(t.Context(), openssl, "verify", "-x509_strict", "-attime", "1795253401", "-purpose", v.purpose, "-CAfile", "root", v.name)
+			command.Dir = dir
+			out, err := command.CombinedOutput()
+			if (err == nil) != v.ok && !bytes.Contains(out, []byte("nvalid purpose")) { // codesign is not known to older ones
+				t.Errorf("%s for %s: %v: %s", v.name, v.purpose, err, out)
+			}
+		}
+	})
+}
+
+// TestNewCA refuses what is no CA.
+func TestNewCA(t *testing.T) {
+	f := prepareFixture(t)
+	good := CAConfig{Issuer: testIssuer, Key: f.caKey.ID, Certificate: f.root, Keys: f.keys, Clock: f.clock.Now}
+	for what, change := range map[string]func(c *CAConfig){
+		"no certificate":      func(c *CAConfig) { c.Certificate = nil },
+		"no keys":             func(c *CAConfig) { c.Keys = nil },
+		"no clock":            func(c *CAConfig) { c.Clock = nil },
+		"no CA":               func(c *CAConfig) { c.Certificate = client(t, "x", p256(t), start, start.Add(time.Hour)) },
+		"no issuer":           func(c *CAConfig) { c.Issuer = "" },
+		"issuer with a slash": func(c *CAConfig) { c.Issuer = testIssuer + "/" },
+		"another's chain":     func(c *CAConfig) { c.Chain = []*x509.Certificate{client(t, "x", p256(t), start, start.Add(time.Hour))} },
+	} {
+		c := good
+		change(&c)
+		if _, err := NewCA(c); err == nil {
+			t.Errorf("%s: taken", what)
+		}
+	}
+}

@@ -1,0 +1,100 @@
+package identity
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestPasswordForm: the same keys give the same password, and nothing is cut off.
+func TestPasswordForm(t *testing.T) {
+	h := must(newHasher(ArgonParams{Memory: 64, Time: 1, Threads: 1}, 1, 1, time.Second))
+	v := h.create("Zoë's café, granite umbrella") // precomposed
+	if s := v.String(); must(parseVerifier(s)).String() != s || !strings.HasPrefix(s, "$argon2id$v=19$m=64,t=1,p=1$") {
+		t.Errorf("verifier %q", s)
+	}
+	for password, want := range map[Secret]bool{
+		"Zoë's café, granite umbrella":             true,
+		"Zoe\u0308's cafe\u0301, granite umbrella": true, // decomposed
+		"zoë's café, granite umbrella":             false,
+		"Zoë's café, granite umbrella ":            false,
+		"":                                         false,
+		Secret(strings.Repeat("x", 2000)):          false,
+	} {
+		if got := h.matches(&v, password); got != want {
+			t.Errorf("%q matches: %v", password.Reveal(), got)
+		}
+	}
+	long := h.create(Secret(strings.Repeat("0123456789 word ", 64)))
+	if h.matches(&long, Secret(strings.Repeat("0123456789 word ", 63))) {
+		t.Error("a long password was cut off")
+	}
+	if h.matches(nil, "") {
+		t.Error("nobody's password matches")
+	}
+	if a, b := h.create(adaPass), h.create(adaPass); a.String() == b.String() {
+		t.Error("two verifiers of one password are the same")
+	}
+}
+
+// TestNewPassword: long enough and not easily guessed; no prescribed mix.
+func TestNewPassword(t *testing.T) {
+	for password, ok := range map[Secret]bool{
+		"quiet otter granite umbrella":       true,
+		"nur kleine woerter ohne sinn":       true,
+		"カワウソ 静かな 花崗岩 傘の下の散歩":                true,
+		"fourteen chars":                     false,
+		"passwordpassword":                   false,
+		"qwertyuiopasdfghjkl":                false,
+		"111111111111111111111":              false,
+		"examplemedicalsignet":               false,
+		"ada.lovelace-ada.lovelace":          false,
+		"abcdefghijklmnopqrstuvwxyz":         false,
+		"quiet otter granite umbrella\x00":   false,
+		"quiet otter granite umbrella\u0378": false, // unassigned
+	} {
+		if err := checkNewPassword(password, 15, []string{"ada.lovelace", "example medical", "example", "medical", "signet"}); (err == nil) != ok || err != nil && !errors.Is(err, ErrWeakPassword) {
+			t.Errorf("%q: %v", password.Reveal(), err)
+		}
+	}
+	started := time.Now()
+	_ = checkNewPassword(Secret(strings.Repeat("aB3$ word ", 100)), 15, nil)
+	if d := time.Since(started); d > 2*time.Second {
+		t.Errorf("scoring the longest password takes %v", d)
+	}
+}
+
+// BenchmarkSigningIdentity is what each seal asks.
+func BenchmarkSigningIdentity(b *testing.B) {
+	f := newFixture(b)
+	_, _, ada := f.ada()
+	for b.Loop() {
+		if _, err := f.identity(ada.ID); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkAuthenticate is what each call of a person costs before anything else.
+func BenchmarkAuthenticate(b *testing.B) {
+	f := newFixture(b)
+	f.ada()
+	_, token := f.loginToken("ada", adaPass)
+	for b.Loop() {
+		if _, err := f.d.Authenticate(b.Context(), token, nil, desk); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkPassword is one check with the default costs.
+func BenchmarkPassword(b *testing.B) {
+	h := must(newHasher(DefaultArgon, 1, 1, time.Second))
+	v := h.create(adaPass)
+	for b.Loop() {
+		if !h.matches(&v, adaPass) {
+			b.Fatal("no match")
+		}
+	}
+}

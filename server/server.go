@@ -322,7 +322,7 @@ func (s *Server) Listen() (net.Listener, error) {
 const healthEvery = 5 * time.Second
 
 // Serve answers calls on the listener until Stop. Health is SERVING once the HSM has made a real signature, and NOT_SERVING whenever it
-// can't, or the ledger has failed.
+// can't, the clock is in doubt, or the ledger has failed.
 func (s *Server) Serve(l net.Listener) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stopHealth = cancel
@@ -344,7 +344,7 @@ func (s *Server) Serve(l net.Listener) error {
 // checkHealth sets the health status, and finishes closing seals that could not be made before.
 func (s *Server) checkHealth(ctx context.Context) {
 	state := grpc_health_v1.HealthCheckResponse_SERVING
-	if err := errors.Join(s.keys.Health(ctx), s.ledger.Err()); err != nil {
+	if err := errors.Join(s.keys.Health(ctx), s.tsa.Ready(), s.ledger.Err()); err != nil {
 		state = grpc_health_v1.HealthCheckResponse_NOT_SERVING
 		if ctx.Err() == nil {
 			s.log.Error("not serving", "error", err)

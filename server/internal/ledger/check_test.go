@@ -262,6 +262,7 @@ func TestRolledBackFileIsRefused(t *testing.T) {
 
 // A changed byte anywhere in the pages that are in use is found, or changes nothing that the file says; and none crashes.
 func TestCheckFindsChangedBytes(t *testing.T) {
+	t.Parallel()
 	t.Attr("requirement", "11.10(a)")
 	o := filled(t)
 	want := ledgertest.Check(t, o)

@@ -36,7 +36,7 @@ func (l *Ledger) Checkpointed(ctx context.Context, size uint64) (Signed, error) 
 	case l.head.Note != nil && l.head.Checkpoint.Size >= size:
 		defer l.mu.Unlock()
 		return l.head, nil
-	case size > l.size:
+	case size > l.size, l.size == 0:
 		defer l.mu.Unlock()
 		return Signed{}, fmt.Errorf("%w: a checkpoint of %d entries; the ledger has %d", ErrNotFound, size, l.size)
 	case l.o.ReadOnly:
@@ -184,7 +184,7 @@ func (l *Ledger) release(err error) {
 		}
 		close(w.done)
 	}
-	if l.waiters = rest; len(rest) > 0 {
+	if l.waiters = rest; len(rest) > 0 && err != nil {
 		l.pokeSigner()
 	}
 }

@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -650,4 +651,10 @@ func TestRealDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	ledgertest.Check(t, o)
+}
+
+// fixedSigner always has the same key, so that several processes can share a ledger.
+func fixedSigner() ledger.CheckpointSigner {
+	priv := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
+	return ledger.CheckpointSigner{Public: priv.Public(), Sign: func(_ context.Context, msg []byte) ([]byte, error) { return ed25519.Sign(priv, msg), nil }}
 }

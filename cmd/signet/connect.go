@@ -69,6 +69,9 @@ func (a *app) online(ctx context.Context, f func(ctx context.Context, client *si
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	defer hangUp(client)
 	return f(ctx, client, s)
 }
+
+// hangUp ends a connection whose work is done: that it fails says nothing.
+func hangUp(client *signet.Client) { _ = client.Close() }

@@ -3,13 +3,16 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/signetd/signet/api/bundle"
 	signetv1 "github.com/signetd/signet/api/signet/v1"
+	"github.com/signetd/signet/clients/go/signet"
 	"github.com/signetd/signet/server/servertest"
 )
 
@@ -18,6 +21,8 @@ import (
 //
 //	$SERVER $CA $TRUST   where the server is, and what belongs to it
 //	$PASSWORD            a file with everybody's password
+//	$SIGNED              a folder with dist/ and signatures/release-v9.0.0.json, approved by ada
+//	$HALF                the same, but two must approve, and only ada has
 //
 // and the people admin (administrator), ada, grace, linus (signers), max (release manager and auditor).
 func TestEndToEnd(t *testing.T) {
@@ -33,11 +38,91 @@ func TestEndToEnd(t *testing.T) {
 	if err := os.WriteFile(password, []byte(servertest.Password+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	signed := release(t, server, "v9.0.0", &signetv1.ApprovalPolicy{Template: "single-approver", Approvers: []string{"ada"}})
+	half := release(t, server, "v9.1.0", &signetv1.ApprovalPolicy{Template: "k-of-n", Threshold: 2, Approvers: []string{"ada", "grace"}})
 	runScripts(t, filepath.Join("testdata", "script"), func(env *testscript.Env) error {
 		env.Setenv("SERVER", server.Address)
 		env.Setenv("CA", server.Created.ServerCertificate)
 		env.Setenv("TRUST", server.Created.TrustFile)
 		env.Setenv("PASSWORD", password)
+		env.Setenv("SIGNED", signed)
+		env.Setenv("HALF", half)
 		return nil
 	})
+}
+
+// as dials the server with a session of its own.
+func as(t *testing.T, server *servertest.Server, user string) *signet.Client {
+	t.Helper()
+	ca, err := os.ReadFile(server.Created.ServerCertificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	anonymous, err := signet.Dial(server.Address, signet.Options{CA: ca})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hangUp(anonymous)
+	session, err := anonymous.OpenSession(t.Context(), signet.Password{UserName: user, Password: servertest.Password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := readTrust(server.Created.TrustFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := signet.Dial(server.Address, signet.Options{CA: ca, Token: signet.StaticToken(session.GetToken()), Trust: &trust.trust})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { hangUp(c) })
+	return c
+}
+
+// release records a bundle of two files, has ada approve it, and returns the folder that holds it and its manifest.
+func release(t *testing.T, server *servertest.Server, version string, policy *signetv1.ApprovalPolicy) string {
+	t.Helper()
+	dir := t.TempDir()
+	dist := filepath.Join(dir, "dist")
+	if err := os.MkdirAll(filepath.Join(dist, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{"bin/app": "the program", "index.json": "{}"} {
+		if err := os.WriteFile(filepath.Join(dist, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	doc, err := bundle.Read(t.Context(), dist, bundle.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, err := as(t, server, "max").CreateRecord(t.Context(), &signetv1.RecordHeader{
+		Type: "release", Product: "bioflow_pro", Version: version, Policy: policy, Source: &signetv1.Source{Commit: fmt.Sprintf("%040x", 1)},
+		Roles: map[string]string{"bin/app": "installer"},
+	}, &doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ada := as(t, server, "ada")
+	prepared, err := ada.Prepare(t.Context(), signet.Intent{
+		Record: record.Name(), Decision: signetv1.Decision_DECISION_APPROVE, Meaning: "release-approval", Reason: "All gates green, risk file reviewed.",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature, err := ada.Sign(t.Context(), prepared, signet.Password{UserName: "ada", Password: servertest.Password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !signature.Trusted {
+		t.Fatal("the signature does not lead to the pinned anchors")
+	}
+	m, err := ada.GetManifest(t.Context(), record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := placeManifest(dir, m); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }

@@ -61,25 +61,23 @@ func newRecordOut(r *signetv1.Record) recordOut {
 // record shows a record to people.
 func (p *printer) record(r *signet.Record) {
 	o, c := newRecordOut(r.State), r.Content
+	bundled, roles := "", make([]string, 0, len(c.Bundle.Roles))
+	if o.BundleDigest != "" {
+		bundled = fmt.Sprintf("%d files, %s", o.FileCount, size(o.TotalBytes))
+	}
+	for _, path := range sorted(c.Bundle.Roles) {
+		roles = append(roles, c.Bundle.Roles[path]+": "+path)
+	}
 	p.details(
 		pair{"Record", o.Name}, pair{"Type", o.Type}, pair{"Product", o.Product + " " + o.Version}, pair{"Title", o.Title}, pair{"State", o.State},
 		pair{"Created", whenStamp(o.CreateTime)}, pair{"Ledger entry", o.LedgerIndex}, pair{"Record digest", o.Digest}, pair{"Bundle digest", o.BundleDigest},
-	)
-	if o.BundleDigest != "" {
-		p.details(pair{"Bundle", fmt.Sprintf("%d files, %s", o.FileCount, size(o.TotalBytes))})
-	}
-	p.details(
+		pair{"Bundle", bundled}, pair{"Roles", strings.Join(roles, "\n")},
 		pair{"Repository", c.Source.Repo}, pair{"Commit", c.Source.Commit}, pair{"Branch", c.Source.Branch}, pair{"Tag", c.Source.Tag},
 		pair{"Supersedes", c.Supersedes}, pair{"Environment", c.System.Environment}, pair{"Software", c.System.Software},
 		pair{"Policy", fmt.Sprintf("%s, version %d: %d of %d must approve; each proves themselves by %s", c.Policy.Template.ID, c.Policy.Template.Version,
 			c.Policy.Resolved.K, len(c.Policy.Resolved.Approvers), c.Policy.Resolved.Requires)},
 		pair{"Must not decide", join(c.Policy.Resolved.ExcludedSigners)},
 	)
-	var roles []string
-	for _, path := range sorted(c.Bundle.Roles) {
-		roles = append(roles, c.Bundle.Roles[path]+": "+path)
-	}
-	p.details(pair{"Roles", strings.Join(roles, "\n")})
 	for _, a := range o.Approvers {
 		decision := a.Decision
 		if decision == "" {

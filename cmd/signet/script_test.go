@@ -44,7 +44,7 @@ func runScripts(t *testing.T, dir string, setup func(*testscript.Env) error) {
 			testscript.Run(t, testscript.Params{
 				Files: []string{file},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"exits": exits, "field": field, "tarball": tarball, "flip": flip,
+					"exits": exits, "field": field, "tarball": tarball, "flip": flip, "replace": replace, "strip": strip, "within": within,
 				},
 				Setup: func(env *testscript.Env) error {
 					env.Setenv("SIGNET_CONFIG_DIR", filepath.Join(env.WorkDir, ".config"))
@@ -133,4 +133,42 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	b[len(b)/2] ^= 1
 	ts.Check(os.WriteFile(path, b, 0o644))
+}
+
+// replace changes the first occurrence of a text in a file: replace old new file
+func replace(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: replace old new file")
+	}
+	old := ts.ReadFile(args[2])
+	if !strings.Contains(old, args[0]) {
+		ts.Fatalf("%s does not hold %q", args[2], args[0])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(strings.Replace(old, args[0], args[1], 1)), 0o644))
+}
+
+// strip empties a list of a JSON object: strip trust.json ledgers other.json
+func strip(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: strip file list file")
+	}
+	var v map[string]any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &v))
+	if _, ok := v[args[1]].([]any); !ok {
+		ts.Fatalf("%s has no list %q", args[0], args[1])
+	}
+	v[args[1]] = []any{}
+	b, err := json.Marshal(v)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), b, 0o644))
+}
+
+// within wants a file's bytes in another: within part whole
+func within(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: within part whole")
+	}
+	if part := ts.ReadFile(args[0]); part == "" || strings.Contains(ts.ReadFile(args[1]), part) == neg {
+		ts.Fatalf("%s in %s: %v", args[0], args[1], neg)
+	}
 }

@@ -151,7 +151,7 @@ func (a *app) askSecret(ctx context.Context, prompt string) (signet.Secret, erro
 	line, err := interruptible(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
 	fmt.Fprintln(a.stderr)
 	if err != nil {
-		term.Restore(fd, before) // the person must see again what they type
+		_ = term.Restore(fd, before) // the person must see again what they type
 		return "", fmt.Errorf("nothing was entered: %w", err)
 	}
 	if len(line) > maxSecret {

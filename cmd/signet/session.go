@@ -49,7 +49,7 @@ func (a *app) login(ctx context.Context, user string, password *secretInput) err
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	defer hangUp(client)
 	who, err := a.credentials(ctx, user, password)
 	if err != nil {
 		return err
@@ -129,7 +129,7 @@ func (a *app) logoutCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				defer client.Close()
+				defer hangUp(client)
 				if err := client.CloseSession(cmd.Context()); err != nil {
 					a.notice("warning: the server has not closed the session: %s", cleanText(err.Error()))
 				} else {

@@ -61,7 +61,10 @@ With --bundle the files here are compared with the record before you are asked.`
     --reason "All gates green, risk file reviewed." --user ada --password-fd 3 --yes 3< password.txt
   signet sign 0193c1f0-5e3a-7cc1-8a55-1f2d3c4b5a69 --withdraw --reason "A defect was found."`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.checkSigning(cmd, f); err != nil {
+			if _, err := recordName(args[0]); err != nil {
+				return err
+			}
+			if err := a.checkSigning(f); err != nil {
 				return err
 			}
 			return a.withRecord(cmd.Context(), args[0], func(ctx context.Context, client *signet.Client, s selected, r *signet.Record) error {
@@ -85,7 +88,7 @@ With --bundle the files here are compared with the record before you are asked.`
 }
 
 // checkSigning finds what is missing before anything is asked or sent.
-func (a *app) checkSigning(cmd *cobra.Command, f *signing) error {
+func (a *app) checkSigning(f *signing) error {
 	if f.reason != "" && f.reasonFile != "" {
 		return usagef("give --reason or --reason-file, not both")
 	}

@@ -215,7 +215,9 @@ func (a *app) signerRedeem() *cobra.Command {
 		Long: `Take up an enrolment: set your own password with a one-time code.
 
 The code comes from whoever enrolled you. Your signing key is then made in the hardware security module and certified for your name.
-You acknowledge that you hold yourself accountable for what is done under your signature (21 CFR 11.10(j)). Needs no session.`,
+Needs no session. You acknowledge this statement (21 CFR 11.10(j)):
+
+` + accountability,
 		Example: `  signet signer redeem --user ada
   signet signer redeem --user ada --code-file ada.code --password-fd 3 --accept-accountability 3< password.txt`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -226,7 +228,7 @@ You acknowledge that you hold yourself accountable for what is done under your s
 				o := out{Signer: newSignerOut(answer.GetSigner()), Accountability: answer.GetAccountabilityStatement()}
 				return a.print(o, func(p *printer) {
 					p.signer(o.Signer)
-					p.line("\nYou acknowledged: %s", cleanText(o.Accountability))
+					p.line("\nYou have acknowledged: %s", cleanText(o.Accountability))
 					p.line("Log in with: signet login --user %s", clean(o.Signer.UserName))
 				})
 			})
@@ -240,6 +242,11 @@ You acknowledge that you hold yourself accountable for what is done under your s
 	return cmd
 }
 
+// accountability is what a person acknowledges (21 CFR 11.10(j), 11.100(c)): version 1, as the server records it.
+const accountability = "I understand that my electronic signature is the legally binding equivalent of my handwritten signature. " +
+	"I hold myself accountable and responsible for every action initiated under it. I will not share my password, " +
+	"nor let anybody sign in my name, and I will report at once if I believe that somebody else knows it."
+
 func (a *app) redeem(ctx context.Context, user string, code, password *secretInput, accept bool, show func(*signetv1.RedeemEnrollmentResponse) error) error {
 	s, err := a.profile()
 	if err != nil {
@@ -249,7 +256,7 @@ func (a *app) redeem(ctx context.Context, user string, code, password *secretInp
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	defer hangUp(client)
 	secret, err := a.readSecret(ctx, code, "One-time code: ", false)
 	if err != nil {
 		return err
@@ -258,8 +265,7 @@ func (a *app) redeem(ctx context.Context, user string, code, password *secretInp
 		if !a.interactive() {
 			return usagef("there is no terminal to ask: give --accept-accountability to acknowledge that you are accountable for what is done under your signature")
 		}
-		a.notice("You hold yourself accountable for every action under your electronic signature, as under one by hand (21 CFR 11.10(j)).\n" +
-			"Your password is yours alone: nobody else may know it, and nobody may ask for it.")
+		a.notice("%s", accountability)
 		if err := a.confirm(ctx, "Type \"yes\" to acknowledge: ", "yes"); err != nil {
 			return err
 		}
@@ -271,6 +277,9 @@ func (a *app) redeem(ctx context.Context, user string, code, password *secretInp
 	answer, err := client.RedeemEnrollment(ctx, secret, signet.Password{UserName: user, Password: chosen}, true)
 	if err != nil {
 		return err
+	}
+	if said := answer.GetAccountabilityStatement(); said != accountability {
+		a.notice("%s\n  %s\n", a.printer(a.stderr).warn("The server has recorded another accountability statement than the one above; if it is not yours, tell an administrator at once:"), cleanText(said))
 	}
 	if _, known := s.config.Profiles[s.name]; !known { // so that the next command knows the server
 		if err := s.keep(false); err != nil {

@@ -136,9 +136,6 @@ func (p *printer) reportRecord(r *verify.Report) {
 		pair{"Repository", c.Repo}, pair{"Commit", c.Commit}, pair{"Branch", c.Branch}, pair{"Tag", c.Tag}, pair{"Software", c.Software},
 		pair{"Environment", c.Environment},
 	)
-	if c.Environment != "" && c.Environment != manifest.Production {
-		p.line("%s", p.warn("Made in the environment \""+clean(c.Environment)+"\": this is not a production signature."))
-	}
 }
 
 func (p *printer) reportContent(r *verify.Report) {
@@ -225,8 +222,5 @@ func (p *printer) reportPolicy(r *verify.Report) {
 	p.details(pair{"  must not decide", join(c.Excluded)})
 	if r.Complete != nil {
 		p.details(pair{"Complete as of", fmt.Sprintf("%s, entry %d: %s; what came later is not in this manifest", r.Complete.Time, r.Complete.Index, r.Complete.Outcome)})
-	}
-	if r.Unwitnessed {
-		p.line("%s nobody but its operator vouches that the ledger was never rewritten (unwitnessed)", p.warn("note:"))
 	}
 }

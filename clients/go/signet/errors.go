@@ -28,6 +28,9 @@ const (
 	CredentialsMissing Reason = "CREDENTIALS_MISSING"
 	Locked             Reason = "LOCKED"
 	Busy               Reason = "BUSY"
+	SessionEnded       Reason = "SESSION_ENDED"
+	NotAuthenticated   Reason = "NOT_AUTHENTICATED"
+	Denied             Reason = "DENIED"
 
 	RecordInvalid     Reason = "RECORD_INVALID"
 	RecordNotFound    Reason = "RECORD_NOT_FOUND"
@@ -38,19 +41,25 @@ const (
 	Malformed         Reason = "MALFORMED"
 	TooLarge          Reason = "TOO_LARGE"
 
-	NotDesignated      Reason = "NOT_DESIGNATED"
-	NotSigned          Reason = "NOT_SIGNED"
-	KeyRevoked         Reason = "KEY_REVOKED"
-	SignerSuspended    Reason = "SIGNER_SUSPENDED"
-	MeaningUnknown     Reason = "MEANING_UNKNOWN"
-	MeaningReserved    Reason = "MEANING_RESERVED"
-	ReasonMissing      Reason = "REASON_MISSING"
-	NotAService        Reason = "NOT_A_SERVICE"
-	NothingToWithdraw  Reason = "NOTHING_TO_WITHDRAW"
-	PreparationExpired Reason = "PREPARATION_EXPIRED"
-	PreparationUsed    Reason = "PREPARATION_USED"
-	StatementDiffers   Reason = "STATEMENT_DIFFERS"
+	NoKey               Reason = "NO_KEY"
+	CertificateExpired  Reason = "CERTIFICATE_EXPIRED"
+	DecisionUnknown     Reason = "DECISION_UNKNOWN"
+	PreparationNotFound Reason = "PREPARATION_NOT_FOUND"
+	TooManySignatures   Reason = "TOO_MANY_SIGNATURES"
+	NotDesignated       Reason = "NOT_DESIGNATED"
+	NotSigned           Reason = "NOT_SIGNED"
+	KeyRevoked          Reason = "KEY_REVOKED"
+	SignerSuspended     Reason = "SIGNER_SUSPENDED"
+	MeaningUnknown      Reason = "MEANING_UNKNOWN"
+	MeaningReserved     Reason = "MEANING_RESERVED"
+	ReasonMissing       Reason = "REASON_MISSING"
+	NotAService         Reason = "NOT_A_SERVICE"
+	NothingToWithdraw   Reason = "NOTHING_TO_WITHDRAW"
+	PreparationExpired  Reason = "PREPARATION_EXPIRED"
+	PreparationUsed     Reason = "PREPARATION_USED"
+	StatementDiffers    Reason = "STATEMENT_DIFFERS"
 
+	SignerInvalid                 Reason = "SIGNER_INVALID"
 	UserNameTaken                 Reason = "USER_NAME_TAKEN"
 	ZoneUnknown                   Reason = "ZONE_UNKNOWN"
 	RoleUnknown                   Reason = "ROLE_UNKNOWN"
@@ -64,9 +73,20 @@ const (
 	EntryNotFound  Reason = "ENTRY_NOT_FOUND"
 	SizeOutOfRange Reason = "SIZE_OUT_OF_RANGE"
 
-	HSMUnavailable Reason = "HSM_UNAVAILABLE"
-	ClockUntrusted Reason = "CLOCK_UNTRUSTED"
-	DiskFull       Reason = "DISK_FULL"
+	PageTokenInvalid Reason = "PAGE_TOKEN_INVALID"
+	RequestInvalid   Reason = "REQUEST_INVALID"
+
+	HSMUnavailable       Reason = "HSM_UNAVAILABLE"
+	ClockUntrusted       Reason = "CLOCK_UNTRUSTED"
+	DiskFull             Reason = "DISK_FULL"
+	LedgerUnavailable    Reason = "LEDGER_UNAVAILABLE"
+	TimestampCertificate Reason = "TIMESTAMP_CERTIFICATE"
+	KeyPolicy            Reason = "KEY_POLICY"
+	Stopping             Reason = "STOPPING"
+
+	LedgerCorrupt Reason = "LEDGER_CORRUPT"
+	BlobCorrupt   Reason = "BLOB_CORRUPT"
+	BlobMissing   Reason = "BLOB_MISSING"
 
 	// Unreachable: no server answered at the address.
 	Unreachable Reason = "UNREACHABLE"
@@ -153,7 +173,7 @@ func CodeOf(err error) codes.Code {
 
 // restore turns the error of a call into an [*Error].
 func restore(method string, err error) error {
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
 	if _, ok := errors.AsType[*Error](err); ok {

@@ -2,6 +2,7 @@ package signet
 
 import (
 	"context"
+	"errors"
 	"io"
 	"iter"
 
@@ -51,7 +52,7 @@ func (c *Client) Entries(ctx context.Context, r Range) iter.Seq2[*signetv1.Entry
 			}
 			for {
 				answer, err := stream.Recv()
-				if err == io.EOF {
+				if errors.Is(err, io.EOF) {
 					return progress, nil
 				}
 				if err != nil {
@@ -84,7 +85,7 @@ func (c *Client) Entries(ctx context.Context, r Range) iter.Seq2[*signetv1.Entry
 			if stopped || err == nil {
 				return
 			}
-			if i, ok := err.(interrupted); ok {
+			if i, ok := errors.AsType[interrupted](err); ok {
 				if _, again := c.retry.wait(1, i.error); again && c.retry.Attempts > 1 && (r.To == 0 || next < r.To) {
 					continue
 				}

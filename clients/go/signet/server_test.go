@@ -73,7 +73,7 @@ func serve(t *testing.T, change func(*tls.Config), register func(*grpc.Server)) 
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		server.Serve(listener)
+		_ = server.Serve(listener)
 	}()
 	t.Cleanup(func() { server.Stop(); <-done })
 	_, port, err := net.SplitHostPort(listener.Addr().String())

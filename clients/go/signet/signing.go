@@ -204,7 +204,7 @@ func (c *Client) receiveManifest(ctx context.Context, record string) (file []byt
 	}
 	for first := true; ; first = false {
 		piece, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return file, name, nil
 		}
 		if err != nil {

@@ -119,7 +119,7 @@ type signerLocked struct {
 	Until   chain.Time `json:"until"`
 }
 
-// signerUnlocked: a lock ended before its time.
+// signerUnlocked: a lock ended before its time, because the credential is a new one.
 type signerUnlocked struct {
 	Counter string `json:"counter"`
 	ID      string `json:"id"`

@@ -139,6 +139,7 @@ type Directory struct {
 	sources  *sourceCache
 	activity *activity
 	proved   *provedCache
+	rows     *rowCache
 
 	namesMu sync.Mutex
 	names   []byte // the key that blinds user names, once it is known
@@ -162,7 +163,7 @@ func New(cfg Config, l *ledger.Ledger, keys KeyMaker, ca *CA) (*Directory, error
 	}
 	return &Directory{
 		cfg: cfg, ledger: l, keys: keys, ca: ca, hasher: h,
-		sources: newSourceCache(), activity: newActivity(cfg.SessionIdle, cfg.SessionLifetime), proved: newProvedCache(),
+		sources: newSourceCache(), activity: newActivity(cfg.SessionIdle, cfg.SessionLifetime), proved: newProvedCache(), rows: newRowCache(),
 	}, nil
 }
 

@@ -364,10 +364,7 @@ func get(s reader, bucket string, key []byte, v any) (bool, error) {
 	if b == nil {
 		return false, nil
 	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return false, fmt.Errorf("%w: projection %s/%s: %w; run `signetd ledger check`", ledger.ErrCorrupt, projectionName, bucket, err)
-	}
-	return true, nil
+	return true, decode(bucket, b, v)
 }
 
 func put(s *ledger.State, bucket string, key []byte, v any) error {

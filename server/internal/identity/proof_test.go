@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/server/internal/ledger"
 )
 
 // TestNoOracle: whatever is wrong with a proof, the answer, the work and the trace are the same.
@@ -210,6 +211,46 @@ func TestLockout(t *testing.T) {
 			}
 			f.login("ada", adaPass)
 		}
+	})
+	t.Run("so does a signature", func(t *testing.T) {
+		f := newFixture(t)
+		_, ada, _ := f.ada()
+		for range 2 {
+			for range 4 {
+				if err := f.d.CheckPassword(t.Context(), ada, "ada", wrongPass, "prp_x"); !errors.Is(err, ErrBadCredentials) {
+					t.Fatal(err)
+				}
+			}
+			if err := f.d.CheckPassword(t.Context(), ada, "ada", adaPass, "prp_x"); err != nil {
+				t.Fatal(err)
+			}
+			_, err := f.ledger.Do(t.Context(), func(tx *ledger.Tx) error { // what the ceremony appends next
+				tx.Emit(ledger.Event{Type: chain.SignatureAttempted, Actor: ada.Actor(), Body: map[string]string{"preparation": "prp_x"}})
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	t.Run("so does a new credential", func(t *testing.T) {
+		t.Attr("requirement", "11.200(a)(2)")
+		f := newFixture(t)
+		admin, _, ada := f.ada()
+		for range 5 {
+			if _, _, _, err := f.d.OpenSession(t.Context(), desk, "ada", wrongPass); !errors.Is(err, ErrBadCredentials) {
+				t.Fatal(err)
+			}
+		}
+		_, code, _, err := f.d.Renew(t.Context(), admin, ada.ID, Renewal{Reason: "forgotten", Proofing: f.invitation("", "").Proofing})
+		if err != nil {
+			t.Fatal(err)
+		}
+		types := f.appended(func() { must(f.d.Redeem(t.Context(), desk, code, "ada", secondPass, true)) })
+		if !reflect.DeepEqual(types, []chain.Type{chain.KeyCreated, chain.SignerUnlocked, chain.SignerRenewed}) {
+			t.Errorf("entries %v", types)
+		}
+		f.login("ada", secondPass)
 	})
 	t.Run("hanging up saves no failure", func(t *testing.T) {
 		f := newFixture(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -72,6 +73,14 @@ func (d *Directory) Redeem(ctx context.Context, src Source, code Secret, userNam
 		if made != nil {
 			tx.Emit(made.event(actor, "signer"))
 			ev.Attachments = [][]byte{made.certificate}
+		}
+		if locked := lockError(tx.View(projectionName), now.Login, tx.Now().Time()); locked != nil {
+			if !errors.Is(locked, ErrLocked) {
+				return locked
+			}
+			tx.Emit(ledger.Event{Type: chain.SignerUnlocked, Actor: actor, Body: signerUnlocked{
+				Counter: now.Login, ID: row.ID, Reason: "a new credential",
+			}})
 		}
 		tx.PutPrivate(privateVerifiers, []byte(row.ID), []byte(v))
 		tx.Emit(ev)

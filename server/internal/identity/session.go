@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -157,7 +158,7 @@ func (d *Directory) OpenSession(ctx context.Context, src Source, userName string
 	if err != nil {
 		return "", Session{}, Signer{}, err
 	}
-	d.activity.open(session.ID, clipped(src), d.cfg.Clock())
+	d.activity.open(session.ID, place(src), d.cfg.Clock())
 	signer, err := d.Get(ctx, session.Signer)
 	return token, session, signer, err
 }
@@ -262,7 +263,7 @@ func (d *Directory) bySession(ctx context.Context, bearer Secret, src Source) (C
 		if err != nil || !ok {
 			return errors.Join(err, unless(ok, ErrSession))
 		}
-		row, ok, err = getSigner(view, session.Signer)
+		row, ok, err = d.rows.get(view, session.Signer)
 		return errors.Join(err, unless(ok && row.State == StateActive, ErrSession))
 	})
 	if err != nil {
@@ -271,7 +272,7 @@ func (d *Directory) bySession(ctx context.Context, bearer Secret, src Source) (C
 	now := d.cfg.Clock()
 	cause := closedLapsed
 	if now.Before(session.Expires.Time()) {
-		cause = d.activity.touch(session.ID, clipped(src), now)
+		cause = d.activity.touch(session.ID, place(src), now)
 	}
 	if cause != "" {
 		d.end(ctx, session, cause, src)
@@ -328,7 +329,7 @@ func (d *Directory) byCertificate(ctx context.Context, peer *x509.Certificate, s
 		}
 		var ok bool
 		var err error
-		row, ok, err = getSigner(view, string(id))
+		row, ok, err = d.rows.get(view, string(id))
 		if err != nil {
 			return err
 		}
@@ -349,7 +350,7 @@ func (d *Directory) byCertificate(ctx context.Context, peer *x509.Certificate, s
 		return Caller{}, err
 	}
 	c := Caller{ID: row.ID, Kind: chain.Service, Method: MethodTLS, Roles: row.Roles, Source: source.commitment}
-	c.Session, err = d.serviceSession(ctx, c, serviceUse{row.ID, clipped(src)}, source)
+	c.Session, err = d.serviceSession(ctx, c, serviceUse{row.ID, place(src)}, source)
 	return c, err
 }
 
@@ -377,4 +378,14 @@ func (d *Directory) serviceSession(ctx context.Context, c Caller, u serviceUse, 
 	return c.Session, nil
 }
 
-func clipped(s Source) Source { return Source{Address: clip(s.Address), Device: clip(s.Device)} }
+// place is what has to stay the same while a session lasts: the address, whichever way it is written, and the device.
+func place(s Source) Source {
+	s = Source{Address: clip(s.Address), Device: clip(s.Device)}
+	if a, err := netip.ParseAddr(s.Address); err == nil {
+		if a = a.Unmap(); a.IsLoopback() {
+			a = netip.IPv6Loopback() // localhost is one place
+		}
+		s.Address = a.String()
+	}
+	return s
+}

@@ -105,6 +105,20 @@ func TestSessions(t *testing.T) {
 		}
 		ended(t, token)
 	})
+	t.Run("localhost is one place", func(t *testing.T) {
+		token, _, _, err := f.d.OpenSession(ctx, Source{Address: "127.0.0.1", Device: "x"}, "ada", adaPass)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range []string{"::1", "127.0.0.1", "::ffff:127.0.0.1"} {
+			if _, err := f.d.Authenticate(ctx, token, nil, Source{Address: a, Device: "x"}); err != nil {
+				t.Errorf("%s: %v", a, err)
+			}
+		}
+		if _, err := f.d.Authenticate(ctx, token, nil, Source{Address: "::1", Device: "y"}); !errors.Is(err, ErrSession) {
+			t.Errorf("another device: %v", err)
+		}
+	})
 	t.Run("suspended", func(t *testing.T) {
 		t.Attr("requirement", "B-36")
 		_, token := f.loginToken("ada", adaPass)

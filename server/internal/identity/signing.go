@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/x509"
 	"encoding/binary"
@@ -52,6 +53,7 @@ type enrolment struct {
 	roles        []string
 	service      bool
 	credential   string
+	key          keystore.ID // the label in the HSM is the projection's word: whoever signs with it holds the result against the certificate
 	keyID        string
 	algorithm    keystore.Algorithm
 	leaf         *x509.Certificate // nil without a key
@@ -82,6 +84,48 @@ func (c *provedCache) set(index uint64, e *enrolment) {
 		clear(c.rows)
 	}
 	c.rows[index] = e
+}
+
+// rowCache spares decoding a row that has not changed. A row is what its bytes say: it is read each time and compared.
+type rowCache struct {
+	mu   sync.RWMutex
+	rows map[string]decodedRow
+}
+
+type decodedRow struct {
+	raw []byte
+	row signerRow
+}
+
+const maxRows = 10000
+
+func newRowCache() *rowCache { return &rowCache{rows: map[string]decodedRow{}} }
+
+// get is getSigner. The slices in the row are shared and must not be changed.
+func (c *rowCache) get(view reader, id string) (row signerRow, ok bool, err error) {
+	if id == "" {
+		return row, false, nil
+	}
+	raw := view.Get(bucketSigners, []byte(id))
+	if raw == nil {
+		return row, false, nil
+	}
+	c.mu.RLock()
+	known, ok := c.rows[id]
+	c.mu.RUnlock()
+	if ok && bytes.Equal(known.raw, raw) {
+		return known.row, true, nil
+	}
+	if err := decode(bucketSigners, raw, &row); err != nil {
+		return row, false, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.rows) >= maxRows {
+		clear(c.rows)
+	}
+	c.rows[id] = decodedRow{raw, row}
+	return row, true, nil
 }
 
 // enrolment returns what the entry that last enrolled the signer says, proved by inclusion.
@@ -132,6 +176,10 @@ func (d *Directory) readEnrolment(r Reader, index uint64) (*enrolment, error) {
 	if e.keyID == "" {
 		return e, nil
 	}
+	e.key = keystore.ID(r.View(projectionName).Get(bucketKeys, []byte(e.keyID)))
+	if e.key == "" {
+		return nil, errTamperedRow(index)
+	}
 	attachments, err := r.Attachments(index)
 	if err != nil {
 		return nil, err
@@ -157,8 +205,7 @@ func (d *Directory) readEnrolment(r Reader, index uint64) (*enrolment, error) {
 // checkpoint; that nothing has ended them since is the projection's word, which `signetd ledger check` holds against all entries.
 // It may be called inside of a command.
 func (d *Directory) SigningIdentity(r Reader, id string) (SigningIdentity, error) {
-	view := r.View(projectionName)
-	row, ok, err := getSigner(view, id)
+	row, ok, err := d.rows.get(r.View(projectionName), id)
 	if err != nil {
 		return SigningIdentity{}, err
 	}
@@ -183,13 +230,9 @@ func (d *Directory) SigningIdentity(r Reader, id string) (SigningIdentity, error
 		return SigningIdentity{}, fmt.Errorf("%w: that of %s holds from %s to %s", ErrCertificateExpired, id,
 			e.leaf.NotBefore.UTC().Format(time.RFC3339), e.leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
-	label := view.Get(bucketKeys, []byte(e.keyID))
-	if label == nil {
-		return SigningIdentity{}, ErrNoKey
-	}
 	return SigningIdentity{
 		ID: e.id, Name: e.name, Title: e.title, Organisation: e.organisation, Roles: e.roles, Zone: e.zone, Service: e.service,
-		Key: keystore.ID(label), KeyID: e.keyID, Algorithm: e.algorithm, Public: e.leaf.PublicKey,
+		Key: e.key, KeyID: e.keyID, Algorithm: e.algorithm, Public: e.leaf.PublicKey,
 		Enrolment: e.hash, EnrolmentIndex: row.Enrolled, Certificates: e.certificates,
 	}, nil
 }

@@ -1,10 +1,9 @@
 package bundle
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/signetd/signet/api/jcs"
@@ -21,16 +20,11 @@ const (
 	MaxPath = 1024
 	// MaxExclusions is how many exclusions a bundle can have.
 	MaxExclusions = 1000
+	// MaxDocument is the size of the largest document in bytes, in any layout.
+	MaxDocument = 64 << 20
 	// maxSize is the size of the largest file in bytes: what every JSON reader keeps exactly.
 	maxSize = 1<<53 - 1
 )
-
-// ErrMalformed is wrapped by every error about a document that is not one.
-var ErrMalformed = errors.New("malformed bundle document")
-
-func malformed(format string, args ...any) error {
-	return fmt.Errorf("%w: "+format, append([]any{ErrMalformed}, args...)...)
-}
 
 // Digest is a SHA-256. Its text form is 64 lower-case hex digits.
 type Digest [sha256.Size]byte
@@ -74,6 +68,9 @@ type Document struct {
 
 // ParseDocument reads a document in any layout, and nothing that is not one.
 func ParseDocument(b []byte) (Document, error) {
+	if len(b) > MaxDocument {
+		return Document{}, malformed("%d bytes; a document has %d at the most", len(b), MaxDocument)
+	}
 	var d Document
 	if err := jcs.Unmarshal(b, &d); err != nil {
 		return Document{}, malformed("%v", err)
@@ -84,12 +81,25 @@ func ParseDocument(b []byte) (Document, error) {
 	return d, nil
 }
 
+// document puts files that do not clash in their order.
+func document(files []File, x exclusions) Document {
+	slices.SortFunc(files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
+	return Document{Excluded: x.sorted, Files: files, Format: Format}
+}
+
 // Canonical returns the canonical bytes: what the bundle digest is the SHA-256 of.
 func (d Document) Canonical() ([]byte, error) {
 	if err := d.Validate(); err != nil {
 		return nil, err
 	}
-	return jcs.Marshal(d)
+	b, err := jcs.Marshal(d)
+	if err == nil && len(b) > MaxDocument {
+		err = malformed("%d bytes; a document has %d at the most", len(b), MaxDocument)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // Digest returns the bundle digest.
@@ -120,74 +130,39 @@ func (d Document) Validate() error {
 	}
 	x, err := newExclusions(d.Excluded)
 	if err != nil {
-		return malformed("%v", err)
+		return inDocument(err)
 	}
 	if !slices.Equal(x.sorted, d.Excluded) {
-		return malformed("the exclusions are not sorted, or one stands there twice")
+		return malformed("the exclusions are not in their order and form, or one stands there twice")
 	}
-	names := newNames()
+	paths := make([]string, len(d.Files))
 	var total int64
 	for i, f := range d.Files {
 		p, err := cleanPath(f.Path)
-		if err == nil && p != f.Path {
-			err = fmt.Errorf("it is not in its one form, %q", p)
-		}
-		if err == nil {
-			err = names.add(p)
-		}
 		if err != nil {
-			return malformed("path %q: %v", f.Path, err)
+			return inDocument(err)
 		}
-		if i > 0 && d.Files[i-1].Path >= f.Path {
-			return malformed("path %q does not stand in its order", f.Path)
+		if p != f.Path {
+			return inDocument(refuse(ErrPath, f.Path, "it is not in its one form, %q", p))
 		}
-		if x.match(p) {
-			return malformed("path %q is both listed and excluded", f.Path)
+		if i > 0 && d.Files[i-1].Path >= p {
+			return inDocument(refuse(ErrPath, p, "it stands there twice, or not in its order"))
 		}
-		if total += f.Size; f.Size < 0 || f.Size > maxSize || total > maxSize {
-			return malformed("path %q: size %d", f.Path, f.Size)
+		excluded, err := x.match(p)
+		if err != nil {
+			return inDocument(err)
 		}
+		if excluded {
+			return inDocument(refuse(ErrPath, p, "it is both listed and excluded"))
+		}
+		if f.Size < 0 || f.Size > maxSize-total {
+			return inDocument(refuse(ErrTooLarge, p, "its size is %d", f.Size))
+		}
+		total += f.Size
+		paths[i] = p
+	}
+	if err := checkClashes(paths); err != nil {
+		return inDocument(err)
 	}
 	return nil
-}
-
-// Kinds of a [Difference].
-const (
-	Changed = "changed" // other content
-	Missing = "missing" // listed, but not there
-	Extra   = "extra"   // there, but not listed
-)
-
-// Difference is one file that is not as it should be.
-type Difference struct {
-	Path string `json:"path"`
-	Kind string `json:"kind"` // Changed, Missing or Extra
-	Want Digest `json:"want"` // zero for an extra file
-	Got  Digest `json:"got"`  // zero for a missing file
-}
-
-// String names the file and says what is wrong with it.
-func (d Difference) String() string { return d.Path + ": " + d.Kind }
-
-// Compare returns every file in which two valid documents differ, in the order of the paths.
-func Compare(want, got Document) []Difference {
-	var out []Difference
-	i, j := 0, 0
-	for i < len(want.Files) || j < len(got.Files) {
-		switch {
-		case j == len(got.Files) || i < len(want.Files) && want.Files[i].Path < got.Files[j].Path:
-			out = append(out, Difference{Path: want.Files[i].Path, Kind: Missing, Want: want.Files[i].SHA256})
-			i++
-		case i == len(want.Files) || got.Files[j].Path < want.Files[i].Path:
-			out = append(out, Difference{Path: got.Files[j].Path, Kind: Extra, Got: got.Files[j].SHA256})
-			j++
-		default:
-			if w, g := want.Files[i], got.Files[j]; w != g {
-				out = append(out, Difference{Path: w.Path, Kind: Changed, Want: w.SHA256, Got: g.SHA256})
-			}
-			i++
-			j++
-		}
-	}
-	return out
 }

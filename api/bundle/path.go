@@ -1,128 +1,249 @@
 package bundle
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
+	"golang.org/x/text/unicode/rangetable"
 )
 
-// cleanPath returns the one form of a path: relative, separated by slashes, in NFC, without a leading "./". It refuses what
-// could mean two things, or lead out of the bundle.
-func cleanPath(p string) (string, error) {
-	for strings.HasPrefix(p, "./") {
-		p = p[2:]
-	}
-	if !utf8.ValidString(p) {
-		return "", errors.New("it is not UTF-8")
-	}
-	p = norm.NFC.String(p)
+// UnicodeVersion is the version of Unicode of signet-bundle/v1. It stays for ever: what that version assigns, later ones
+// neither normalise nor fold otherwise (Unicode's stability policies), and what it doesn't assign is refused.
+const UnicodeVersion = "17.0.0"
+
+// assigned holds the code points of UnicodeVersion: letters to private use, without surrogates and noncharacters.
+var assigned = sync.OnceValue(func() *unicode.RangeTable { return rangetable.Assigned(UnicodeVersion) })
+
+// grapheme joiner is what golang.org/x/text puts into runs of more than 30 combining marks.
+const graphemeJoiner = "\u034f"
+
+// cleanPath returns the one form of a path: relative, separated by slashes, in NFC, without one leading "./". It refuses
+// what could mean two things, or lead out of the bundle.
+func cleanPath(raw string) (string, error) {
+	no := func(format string, args ...any) (string, error) { return "", refuse(ErrPath, raw, format, args...) }
+	p := strings.TrimPrefix(raw, "./")
 	switch {
 	case p == "":
-		return "", errors.New("it is empty")
+		return no("it is empty")
+	case len(p) > 4*MaxPath: // NFC shortens to a third at the most
+		return no("it has %d bytes; a path has %d at the most", len(p), MaxPath)
+	case !utf8.ValidString(p):
+		return no("it is not UTF-8")
+	}
+	if !isASCII(p) {
+		n := norm.NFC.String(p)
+		if strings.Count(n, graphemeJoiner) != strings.Count(p, graphemeJoiner) {
+			return no("it has more than 30 combining marks in a row")
+		}
+		p = n
+	}
+	switch {
 	case len(p) > MaxPath:
-		return "", fmt.Errorf("it has %d bytes; the limit is %d", len(p), MaxPath)
-	case p[0] == '/':
-		return "", errors.New("it is absolute")
+		return no("it has %d bytes; a path has %d at the most", len(p), MaxPath)
+	case p[0] == '/' || len(p) > 2 && p[1] == ':' && p[2] == '/' && isLetter(p[0]):
+		return no("it is absolute; a bundle has relative paths alone")
 	}
 	for _, r := range p {
 		switch {
 		case r == '\\':
-			return "", errors.New("it holds a backslash")
-		case unicode.IsControl(r):
-			return "", fmt.Errorf("it holds the control character %U", r)
-		case !assigned(r):
-			return "", fmt.Errorf("it holds %U, which Unicode %s does not assign", r, unicode.Version)
+			return no("it holds a backslash, which is a separator on some systems; rename it")
+		case r >= ' ' && r < 0x7f:
+		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r), r == 0x2028, r == 0x2029:
+			return no("it holds the control character %U; rename it", r)
+		case !unicode.Is(assigned(), r):
+			return no("it holds %U, which Unicode %s does not assign; rename it", r, UnicodeVersion)
 		}
 	}
 	for segment := range strings.SplitSeq(p, "/") {
 		switch segment {
 		case "":
-			return "", errors.New("it has an empty segment")
+			return no("it has an empty segment")
 		case ".", "..":
-			return "", fmt.Errorf("it has the segment %q", segment)
+			return no("it has the segment %q; paths of a bundle are plain", segment)
 		}
 	}
 	return p, nil
 }
 
-// assigned reports whether a code point is assigned, or for private use.
-func assigned(r rune) bool {
-	return unicode.In(r, unicode.L, unicode.M, unicode.N, unicode.P, unicode.S, unicode.Z, unicode.Cf, unicode.Co)
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
-// fold is Unicode full case folding, in NFC.
-func fold(s string) string { return norm.NFC.String(cases.Fold().String(norm.NFD.String(s))) }
+func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 
-// names finds paths that are the same, or would be on a file system that knows no case.
-type names struct {
-	folded map[string]string // folded path or folder → as it was written
-	files  map[string]bool   // folded paths of files
+// folder folds the case of paths. It is for one goroutine.
+type folder struct{ caser cases.Caser }
+
+func newFolder() folder { return folder{caser: cases.Fold()} }
+
+// fold returns the same text for all paths that are a canonical caseless match (Unicode, D145): full case folding between
+// two normalisations.
+func (f folder) fold(p string) string {
+	if isASCII(p) {
+		return strings.ToLower(p)
+	}
+	return norm.NFD.String(f.caser.String(strings.Map(cherokee, norm.NFD.String(p))))
 }
 
-func newNames() *names { return &names{folded: map[string]string{}, files: map[string]bool{}} }
+// cherokee maps small Cherokee letters to the capital ones, as CaseFolding.txt does. golang.org/x/text/cases maps each of
+// the two to the other, so that they never meet.
+func cherokee(r rune) rune {
+	switch {
+	case 0xab70 <= r && r <= 0xabbf:
+		return r - 0xab70 + 0x13a0
+	case 0x13f8 <= r && r <= 0x13fd:
+		return r - 8
+	}
+	return r
+}
 
-// add takes the clean path of a file.
-func (n *names) add(p string) error {
-	for i := range len(p) + 1 {
-		if i < len(p) && p[i] != '/' {
-			continue
+// checkClashes refuses clean paths of files two of which are the same, differ in case alone, in themselves or in one of
+// their folders, or are a file here and a folder there.
+//
+// Sorted segment by segment, all that share a folded folder stand together, so that neighbours tell everything. Time and memory
+// stay linear in the size of the paths (times a logarithm), however deep a hostile list nests them.
+func checkClashes(paths []string) error {
+	type key struct{ folded, path string }
+	keys := make([]key, len(paths))
+	f := newFolder()
+	for i, p := range paths {
+		// No path holds a NUL, so that a folder comes right before what lies in it.
+		keys[i] = key{strings.ReplaceAll(f.fold(p), "/", "\x00"), p}
+	}
+	slices.SortFunc(keys, func(a, b key) int {
+		if c := strings.Compare(a.folded, b.folded); c != 0 {
+			return c
 		}
-		part := p[:i]
-		f := fold(part)
-		earlier, known := n.folded[f]
-		switch {
-		case known && earlier != part:
-			return fmt.Errorf("%q and %q differ in case alone", part, earlier)
-		case known && i == len(p) && n.files[f]:
-			return errors.New("it stands there twice")
-		case known && (i == len(p)) != n.files[f]:
-			return fmt.Errorf("%q is both a file and a folder", part)
-		}
-		n.folded[f] = part
-		if i == len(p) {
-			n.files[f] = true
+		return strings.Compare(a.path, b.path)
+	})
+	for i := 1; i < len(keys); i++ {
+		if err := checkNeighbours(keys[i-1].folded, keys[i-1].path, keys[i].folded, keys[i].path); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// exclusions are what a bundle leaves out: exact paths, or folders with a slash at the end.
-type exclusions struct {
-	sorted  []string
-	paths   map[string]bool
-	folders []string
+// checkNeighbours compares two paths as far as their folded segments agree; a sorts before b.
+func checkNeighbours(foldedA, a, foldedB, b string) error {
+	if a == b {
+		return refuse(ErrClash, b, "it stands there twice")
+	}
+	end := 0 // of the segments that were compared, in a and in b
+	for {
+		fa, restA, moreA := strings.Cut(foldedA, "\x00")
+		fb, restB, moreB := strings.Cut(foldedB, "\x00")
+		if fa != fb {
+			return nil
+		}
+		endA, endB := segmentEnd(a, end), segmentEnd(b, end)
+		if a[:endA] != b[:endB] {
+			return refuse(ErrClash, b, "%q and %q differ in case alone; on some file systems they are one: rename one of them",
+				a[:endA], b[:endB])
+		}
+		if !moreA || !moreB {
+			return refuse(ErrClash, b, "%q is a file here and a folder there", a[:endA])
+		}
+		foldedA, foldedB, end = restA, restB, endA+1
+	}
 }
 
+// segmentEnd is where the segment that begins at from ends.
+func segmentEnd(p string, from int) int {
+	if i := strings.IndexByte(p[from:], '/'); i >= 0 {
+		return from + i
+	}
+	return len(p)
+}
+
+// exclusions are what a bundle leaves out: exact paths, or folders with a slash at the end.
+type exclusions struct {
+	sorted []string // as they stand in the document
+	exact  matcher
+	folded matcher
+	folder folder
+}
+
+// newExclusions reads a list in any order; one that stands there twice counts once.
 func newExclusions(list []string) (exclusions, error) {
-	x := exclusions{sorted: []string{}, paths: map[string]bool{}}
+	x := exclusions{sorted: []string{}, folder: newFolder()}
 	if len(list) > MaxExclusions {
-		return x, fmt.Errorf("%d exclusions; the limit is %d", len(list), MaxExclusions)
+		return x, refuse(ErrTooLarge, list[MaxExclusions], "%d exclusions; there may be %d", len(list), MaxExclusions)
 	}
 	for _, e := range list {
-		p, err := cleanPath(strings.TrimSuffix(e, "/"))
+		name, isFolder := strings.CutSuffix(e, "/")
+		p, err := cleanPath(name)
 		if err != nil {
-			return x, fmt.Errorf("exclusion %q: %w", e, err)
+			why := err
+			if pe, ok := err.(*PathError); ok {
+				return x, refuse(ErrPath, e, "as an exclusion: %s", pe.Why)
+			}
+			return x, why
 		}
-		if strings.HasSuffix(e, "/") {
+		if isFolder {
 			p += "/"
-			x.folders = append(x.folders, p)
-		} else {
-			x.paths[p] = true
 		}
 		x.sorted = append(x.sorted, p)
 	}
 	slices.Sort(x.sorted)
 	x.sorted = slices.Compact(x.sorted)
+	var folded []string
+	for _, e := range x.sorted {
+		folded = append(folded, x.folder.fold(e))
+	}
+	slices.Sort(folded)
+	x.exact, x.folded = newMatcher(x.sorted), newMatcher(folded)
 	return x, nil
 }
 
-// match reports whether a clean path is excluded.
-func (x exclusions) match(p string) bool {
-	return x.paths[p] || slices.ContainsFunc(x.folders, func(f string) bool { return strings.HasPrefix(p, f) })
+// match reports whether a clean path is excluded, and refuses one that is in all but its case. A folder is asked for with a
+// slash at its end.
+func (x exclusions) match(p string) (bool, error) {
+	if len(x.sorted) == 0 {
+		return false, nil
+	}
+	if x.exact.match(p) {
+		return true, nil
+	}
+	if x.folded.match(x.folder.fold(p)) {
+		return false, refuse(ErrClash, p, "it is excluded in all but its case; write the exclusion exactly as the path")
+	}
+	return false, nil
+}
+
+// matcher finds the paths and folders of a sorted list.
+type matcher struct {
+	paths   map[string]bool
+	folders []string // sorted, none of them inside of another
+}
+
+func newMatcher(sorted []string) matcher {
+	m := matcher{paths: map[string]bool{}}
+	for _, e := range sorted {
+		if !strings.HasSuffix(e, "/") {
+			m.paths[e] = true
+		} else if n := len(m.folders); n == 0 || !strings.HasPrefix(e, m.folders[n-1]) {
+			m.folders = append(m.folders, e)
+		}
+	}
+	return m
+}
+
+func (m matcher) match(p string) bool {
+	if m.paths[p] {
+		return true
+	}
+	// What sorts between a folder and a path in it lies in the folder too, and so is not in the list.
+	i, found := slices.BinarySearch(m.folders, p)
+	return found || i > 0 && strings.HasPrefix(p, m.folders[i-1])
 }

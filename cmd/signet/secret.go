@@ -140,24 +140,55 @@ func readLine(r io.Reader, limit int) ([]byte, error) {
 	}
 }
 
-// askSecret asks for a secret without showing it.
+// askSecret asks for a secret without showing it. The terminal is switched before the prompt is shown, so that nothing typed in answer to
+// it is ever seen, and back whatever happens.
 func (a *app) askSecret(ctx context.Context, prompt string) (signet.Secret, error) {
 	fd := int(a.stdin.Fd())
-	before, err := term.GetState(fd)
+	before, err := term.MakeRaw(fd)
 	if err != nil {
 		return "", err
 	}
 	fmt.Fprint(a.stderr, prompt)
-	line, err := interruptible(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
+	line, err := interruptible(ctx, func() ([]byte, error) { return typed(a.stdin, maxSecret) })
+	if restored := term.Restore(fd, before); err == nil {
+		err = restored
+	}
 	fmt.Fprintln(a.stderr)
 	if err != nil {
-		_ = term.Restore(fd, before) // the person must see again what they type
 		return "", fmt.Errorf("nothing was entered: %w", err)
 	}
-	if len(line) > maxSecret {
-		return "", usagef("longer than %d bytes", maxSecret)
-	}
 	return checkSecret(line, "secret")
+}
+
+// typed reads a line from a terminal that passes every key on as it is (raw mode), with the keys that people correct themselves with.
+func typed(r io.Reader, limit int) ([]byte, error) {
+	const interrupt, end, backspace, clear, erase = 0x03, 0x04, 0x08, 0x15, 0x7f
+	var line []byte
+	key := make([]byte, 1)
+	for {
+		if n, err := r.Read(key); n == 0 && err != nil {
+			return nil, err
+		}
+		switch key[0] {
+		case '\r', '\n':
+			return line, nil
+		case interrupt:
+			return nil, context.Canceled
+		case end:
+			if len(line) == 0 {
+				return nil, io.ErrUnexpectedEOF
+			}
+		case backspace, erase:
+			_, size := utf8.DecodeLastRune(line)
+			line = line[:len(line)-size]
+		case clear:
+			line = line[:0]
+		default:
+			if line = append(line, key[0]); len(line) > limit {
+				return nil, fmt.Errorf("longer than %d bytes", limit)
+			}
+		}
+	}
 }
 
 // ask asks for a line. There is no default: an empty answer is asked for again.

@@ -1,0 +1,190 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// terminalRun is a run of signet at a terminal of its own.
+type terminalRun struct {
+	t        *testing.T
+	terminal *os.File // the person's side
+	line     *os.File // the program's side
+	cmd      *exec.Cmd
+	seen     strings.Builder
+}
+
+// atTerminal starts signet with standard input, output and error at a new pseudo-terminal.
+func atTerminal(t *testing.T, env []string, args ...string) *terminalRun {
+	t.Helper()
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudo-terminals here: %v", err)
+	}
+	t.Cleanup(func() { terminal.Close() })
+	if err := unix.IoctlSetPointerInt(int(terminal.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetInt(int(terminal.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { line.Close() })
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self)
+	cmd.Args = append([]string{"signet"}, args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = line, line, line
+	cmd.Env = append([]string{"SIGNET_CONFIG_DIR=" + t.TempDir(), "TERM=xterm", "PATH=" + os.Getenv("PATH")}, env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return &terminalRun{t: t, terminal: terminal, line: line, cmd: cmd}
+}
+
+// expect reads until a text was shown.
+func (r *terminalRun) expect(text string) {
+	r.t.Helper()
+	from := r.seen.Len()
+	b := make([]byte, 1)
+	for !strings.Contains(r.seen.String()[from:], text) {
+		if _, err := r.terminal.Read(b); err != nil {
+			r.t.Fatalf("%q was never shown, only %q: %v", text, r.seen.String(), err)
+		}
+		r.seen.WriteByte(b[0])
+	}
+}
+
+// enter types.
+func (r *terminalRun) enter(text string) {
+	r.t.Helper()
+	if _, err := io.WriteString(r.terminal, text); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// end waits for the program and returns its exit code and everything that was shown.
+func (r *terminalRun) end() (code int, shown string) {
+	r.t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b := make([]byte, 4096)
+		for { // ends when the program's side is closed
+			n, err := r.terminal.Read(b)
+			r.seen.Write(b[:n])
+			if err != nil {
+				return
+			}
+		}
+	}()
+	_ = r.cmd.Wait()
+	r.line.Close()
+	<-done
+	return r.cmd.ProcessState.ExitCode(), r.seen.String()
+}
+
+// echoes reports whether the terminal shows what is typed.
+func (r *terminalRun) echoes() bool {
+	r.t.Helper()
+	state, err := unix.IoctlGetTermios(int(r.line.Fd()), unix.TCGETS)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return state.Lflag&unix.ECHO != 0
+}
+
+func TestPasswordIsNotShown(t *testing.T) {
+	r := atTerminal(t, nil, "login", "--server", "localhost:1")
+	r.expect("User name: ")
+	r.enter("ada\n")
+	r.expect("Password: ")
+	if r.echoes() {
+		t.Error("the terminal shows what is typed")
+	}
+	r.enter("hunter2\n")
+	code, shown := r.end()
+	if code != exitInternal || !strings.Contains(shown, "UNREACHABLE") {
+		t.Errorf("exit code %d after %q", code, shown)
+	}
+	if !strings.Contains(shown, "ada") || strings.Contains(shown, "hunter2") {
+		t.Errorf("shown: %q", shown)
+	}
+}
+
+func TestInterruptRestoresTheTerminal(t *testing.T) {
+	r := atTerminal(t, nil, "login", "--server", "localhost:1", "--user", "ada")
+	r.expect("Password: ")
+	r.enter("hunt\x03") // Ctrl-C
+	if err := r.cmd.Wait(); err == nil {
+		t.Error("it went on after Ctrl-C")
+	}
+	if code := r.cmd.ProcessState.ExitCode(); code != exitInternal {
+		t.Errorf("exit code %d", code)
+	}
+	if !r.echoes() {
+		t.Error("the terminal no longer shows what is typed")
+	}
+}
+
+func TestColour(t *testing.T) {
+	const red = "\x1b[31m"
+	for _, c := range []struct {
+		env  []string
+		want bool
+	}{{nil, true}, {[]string{"NO_COLOR=1"}, false}, {[]string{"TERM=dumb"}, false}} {
+		r := atTerminal(t, c.env, "bogus")
+		code, shown := r.end()
+		if code != exitUsage || strings.Contains(shown, red) != c.want {
+			t.Errorf("%v: exit code %d, shown %q", c.env, code, shown)
+		}
+	}
+}
+
+func TestNewPasswordIsAskedForTwice(t *testing.T) {
+	r := atTerminal(t, nil, "signer", "redeem", "--server", "localhost:1", "--user", "ada")
+	r.expect("One-time code: ")
+	r.enter("ABCD\n")
+	r.expect(accountability[:20])
+	r.expect(`Type "yes" to acknowledge: `)
+	r.enter("yes\n")
+	r.expect("New password: ")
+	r.enter("one\n")
+	r.expect("The same again: ")
+	r.enter("two\n")
+	if code, shown := r.end(); code != exitUsage || !strings.Contains(shown, "do not match") {
+		t.Errorf("exit code %d, shown %q", code, shown)
+	}
+}
+
+func TestTyped(t *testing.T) {
+	for keys, want := range map[string]string{
+		"secret\r": "secret", "secret\n": "secret", "sex\x7fcret\r": "secret", "se\u00e4\bcret\r": "secret", "wrong\x15right\r": "right", "\x7f\x7fa\r": "a",
+		"a\x04b\r": "ab", "abc\x03": "context canceled", "\x04": "unexpected EOF", "abc": "EOF", "12345678901\r": "longer than 10 bytes",
+	} {
+		line, err := typed(strings.NewReader(keys), 10)
+		got := string(line)
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%q gives %q, want %q", keys, got, want)
+		}
+	}
+}

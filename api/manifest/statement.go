@@ -171,6 +171,11 @@ func (s Statement) About(r Record) error {
 	if err != nil {
 		return err
 	}
+	return s.AboutDigest(r, d)
+}
+
+// AboutDigest is [Statement.About] for who has the record's digest already.
+func (s Statement) AboutDigest(r Record, d Digest) error {
 	want := subjects(r, d)
 	if len(s.Subject) != len(want) {
 		return fmt.Errorf("the statement has %d subjects, and the record asks for %d", len(s.Subject), len(want))

@@ -79,7 +79,7 @@ type signer struct {
 func newWorld(tb testing.TB) *world {
 	tb.Helper()
 	w := &world{tb: tb, now: start}
-	w.ca = w.newAuthority("Example Signing CA", elliptic.P384())
+	w.ca = w.newAuthority("Example Signing CA", elliptic.P256())
 	w.tsaRoot = w.newAuthority("Example Time CA", elliptic.P256())
 	w.stamp = w.newStamp(w.tsaRoot)
 	_, key, err := ed25519.GenerateKey(rand.Reader)

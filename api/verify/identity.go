@@ -30,7 +30,7 @@ func (j *judge) identity(s *signature) {
 	j.authorization(s)
 	certificates := make([]*x509.Certificate, len(s.Certificates))
 	for i, der := range s.Certificates {
-		c, err := x509.ParseCertificate(der)
+		c, err := j.certificate(der)
 		if err != nil {
 			if i > 0 { // the first has been reported
 				j.signatureFault(s, Untrusted, fmt.Sprintf(".certificates[%d]", i), "%v", err)

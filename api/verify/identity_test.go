@@ -108,7 +108,7 @@ func TestChain(t *testing.T) {
 	})
 	t.Run("an intermediate certificate", func(t *testing.T) {
 		w := newWorld(t)
-		middle := w.newAuthority("Example Issuing CA", elliptic.P256())
+		middle := w.newAuthority("Example Issuing CA", elliptic.P384())
 		template := *middle.cert
 		template.RawSubject = nil
 		der := w.issue(w.ca, &template, middle.key.Public())

@@ -8,7 +8,6 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/sha512"
-	"crypto/x509"
 	"errors"
 	"fmt"
 
@@ -23,7 +22,7 @@ const (
 
 // value verifies the signature over the statement's PAE with the key of the first certificate.
 func (j *judge) value(s *signature) {
-	leaf, err := x509.ParseCertificate(s.Certificates[0])
+	leaf, err := j.certificate(s.Certificates[0])
 	if err != nil {
 		j.signatureFault(s, Untrusted, ".certificates[0]", "%v", err)
 		return

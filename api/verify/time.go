@@ -23,10 +23,10 @@ type root struct {
 	certificate *x509.Certificate
 }
 
-func readRoots(list []manifest.Root) ([]root, error) {
+func (j *judge) readRoots(list []manifest.Root) ([]root, error) {
 	roots := make([]root, 0, len(list))
 	for _, r := range list {
-		c, err := x509.ParseCertificate(r.Certificate)
+		c, err := j.certificate(r.Certificate)
 		if err != nil {
 			return nil, err
 		}

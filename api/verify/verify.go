@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"time"
 
@@ -35,7 +36,7 @@ func Verify(ctx context.Context, in Input) (*Report, error) {
 	if in.SkipContent && (in.Bundle != nil || in.BundlePath != "") || in.Bundle != nil && in.BundlePath != "" {
 		return nil, fmt.Errorf("%w: a bundle is given once, or not at all", ErrUsage)
 	}
-	j := &judge{report: newReport(), notes: map[string]bool{}, checkpoints: map[string]opened{}}
+	j := &judge{report: newReport(), notes: map[string]bool{}, checkpoints: map[string]opened{}, parsed: map[string]*x509.Certificate{}}
 	if err := j.all(ctx, in); err != nil {
 		return nil, err
 	}
@@ -56,7 +57,9 @@ type judge struct {
 	revocations []revocation
 	superseded  []supersession
 	facts       facts
-	checkpoints map[string]opened // by note: several proofs have the same one
+	checkpoints map[string]opened            // by note: several proofs have the same one
+	parsed      map[string]*x509.Certificate // by DER: all signers have the same root
+	subject     manifest.Digest              // of the record
 	notes       map[string]bool
 }
 
@@ -149,8 +152,8 @@ func (j *judge) readTrust(b []byte) bool {
 		j.fault(Malformed, "trust", "%v", err)
 		return false
 	}
-	if j.signerRoots, err = readRoots(j.trust.SignerRoots); err == nil {
-		j.stampRoots, err = readRoots(j.trust.TimestampRoots)
+	if j.signerRoots, err = j.readRoots(j.trust.SignerRoots); err == nil {
+		j.stampRoots, err = j.readRoots(j.trust.TimestampRoots)
 	}
 	if err != nil {
 		j.fault(Malformed, "trust", "%v", err)
@@ -166,6 +169,7 @@ func (j *judge) record() bool {
 		j.fault(Malformed, "record", "%v", err)
 		return false
 	}
+	j.subject = d
 	j.report.Record = recordReport(j.m.Record, d)
 	j.report.Policy = policyReport(j.m.Record.Policy)
 	if e := j.m.Record.System.Environment; e != manifest.Production {
@@ -174,9 +178,21 @@ func (j *judge) record() bool {
 	return true
 }
 
+// certificate parses a certificate, each once.
+func (j *judge) certificate(der []byte) (*x509.Certificate, error) {
+	if c, ok := j.parsed[string(der)]; ok {
+		return c, nil
+	}
+	c, err := x509.ParseCertificate(der)
+	if err == nil {
+		j.parsed[string(der)] = c
+	}
+	return c, err
+}
+
 // one judges one signature by itself.
 func (j *judge) one(s *signature) {
-	if err := s.Statement.About(j.m.Record); err != nil {
+	if err := s.Statement.AboutDigest(j.m.Record, j.subject); err != nil {
 		j.signatureFault(s, Signature, ".statement", "%v", err)
 	}
 	j.time(s)

@@ -54,7 +54,7 @@ func (a *app) hashing() (progress func(bundle.Progress), done func()) {
 			if now.TotalBytes > 0 {
 				of = fmt.Sprintf(" of %s (%d %%)", size(now.TotalBytes), now.Bytes*100/now.TotalBytes)
 			}
-			fmt.Fprintf(p.w, "%shashing: %d files, %s%s, %s/s", wipe, now.Files, size(now.Bytes), of, size(int64(rate)))
+			fmt.Fprintf(p.w, "%shashing: %s, %s%s, %s/s", wipe, files(now.Files), size(now.Bytes), of, size(int64(rate)))
 		}, func() {
 			if shown.After(began.Add(300 * time.Millisecond)) {
 				fmt.Fprint(p.w, wipe)
@@ -98,7 +98,7 @@ The same files give the same digest from each of them, whatever their times, own
 			o := out{digest.String(), doc.Format, len(doc.Files), doc.Bytes(), append([]string{}, doc.Excluded...)}
 			return a.print(o, func(p *printer) {
 				p.line("%s", o.Digest)
-				a.notice("%d files, %s%s", o.Files, size(o.Bytes), without(o.Excluded))
+				a.notice("%s, %s%s", files(int64(o.Files)), size(o.Bytes), without(o.Excluded))
 			})
 		},
 	}, out{})

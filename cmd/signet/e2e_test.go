@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -21,6 +22,7 @@ import (
 //
 //	$SERVER $CA $TRUST   where the server is, and what belongs to it
 //	$PASSWORD            a file with everybody's password
+//	$SEALING             the files of the first service's client certificate ($SEALING.pem) and key ($SEALING-key.pem)
 //	$SIGNED              a folder with dist/ and signatures/release-v9.0.0.json, approved by ada
 //	$HALF                the same, but two must approve, and only ada has
 //
@@ -45,6 +47,7 @@ func TestEndToEnd(t *testing.T) {
 		env.Setenv("CA", server.Created.ServerCertificate)
 		env.Setenv("TRUST", server.Created.TrustFile)
 		env.Setenv("PASSWORD", password)
+		env.Setenv("SEALING", strings.TrimSuffix(server.Created.SealingClient, ".pem"))
 		env.Setenv("SIGNED", signed)
 		env.Setenv("HALF", half)
 		return nil

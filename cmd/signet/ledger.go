@@ -48,6 +48,7 @@ type headOut struct {
 	RootHash    string `json:"rootHash" doc:"root of the Merkle tree"`
 	VerifierKey string `json:"verifierKey" doc:"the key that the server names (signed-note vkey)"`
 	Verified    bool   `json:"verified" doc:"whether the signature verifies with a ledger key of the pinned trust file"`
+	Since       string `json:"continues" doc:"size of the verified head that this profile saw last, whose continuation is proved; empty: none"`
 	Checkpoint  string `json:"checkpoint" doc:"the signed checkpoint (C2SP signed note)"`
 }
 
@@ -56,7 +57,8 @@ func (a *app) ledgerHead() *cobra.Command {
 		Use: "head", Short: "Show the newest signed checkpoint", Args: cobra.NoArgs,
 		Long: `Show the newest signed checkpoint.
 
-With a pinned trust file its signature is verified; without one nothing vouches for it.`,
+With a pinned trust file its signature is verified, and that it continues the head that this profile saw last: a ledger that was
+rewritten or set back is found. Without a trust file nothing vouches for it.`,
 		Example: "  signet ledger head\n  signet ledger head --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.online(cmd.Context(), func(ctx context.Context, client *signet.Client, s selected) error {
@@ -71,10 +73,22 @@ With a pinned trust file its signature is verified; without one nothing vouches 
 				if o.Verified, err = s.verifyHead(head); err != nil {
 					return err
 				}
+				if o.Verified {
+					seen, err := s.follow(ctx, client, head)
+					if err != nil {
+						return err
+					}
+					if seen > 0 {
+						o.Since = fmt.Sprint(seen)
+					}
+				}
 				return a.print(o, func(p *printer) {
 					p.details(pair{"Ledger", o.Origin}, pair{"Entries", o.Size}, pair{"Root", o.RootHash}, pair{"Key", o.VerifierKey})
 					if o.Verified {
 						p.line("%s", p.good("The signature verifies with the pinned key."))
+						if o.Since != "" {
+							p.line("%s", p.good("It continues the ledger of "+o.Since+" entries that was seen last."))
+						}
 					} else {
 						p.line("%s", p.warn("Not verified: no trust file is pinned (signet trust add FILE)."))
 					}

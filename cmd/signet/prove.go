@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -178,13 +177,12 @@ func (a *app) proveConsistency(ctx context.Context, oldSize, newSize uint64, old
 			return err
 		}
 		o := consistencyOut{OldSize: fmt.Sprint(oldSize), NewSize: fmt.Sprint(answer.GetNewSize()), Hashes: []string{}, Checkpoint: string(answer.GetCheckpoint())}
-		hashes := make([]chain.Hash, len(answer.GetHashes()))
-		for i, h := range answer.GetHashes() {
-			if len(h) != len(hashes[i]) {
-				return ledgerFault("a hash of the proof has %d bytes", len(h))
-			}
-			hashes[i] = chain.Hash(h)
-			o.Hashes = append(o.Hashes, hex.EncodeToString(h))
+		hashes, err := hashesOf(answer.GetHashes())
+		if err != nil {
+			return err
+		}
+		for _, h := range hashes {
+			o.Hashes = append(o.Hashes, h.String())
 		}
 		p, err := s.pinnedTrust()
 		if err != nil {

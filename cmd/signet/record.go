@@ -63,7 +63,7 @@ func (p *printer) record(r *signet.Record) {
 	o, c := newRecordOut(r.State), r.Content
 	bundled, roles := "", make([]string, 0, len(c.Bundle.Roles))
 	if o.BundleDigest != "" {
-		bundled = fmt.Sprintf("%d files, %s", o.FileCount, size(o.TotalBytes))
+		bundled = files(o.FileCount) + ", " + size(o.TotalBytes)
 	}
 	for _, path := range sorted(c.Bundle.Roles) {
 		roles = append(roles, c.Bundle.Roles[path]+": "+path)
@@ -88,6 +88,14 @@ func (p *printer) record(r *signet.Record) {
 	for _, u := range o.Unmet {
 		p.line("%s %s", p.warn("  Open:"), clean(u))
 	}
+}
+
+// files is a number of files for people.
+func files(n int64) string {
+	if n == 1 {
+		return "1 file"
+	}
+	return fmt.Sprintf("%d files", n)
 }
 
 // size is a number of bytes for people.

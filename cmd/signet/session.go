@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -97,7 +98,7 @@ func (a *app) showIdentity(ctx context.Context, client *signet.Client, s selecte
 	}
 	return a.print(o, func(p *printer) {
 		p.details(
-			pair{"Signed in as", o.Signer.PrintedName + " (" + o.Signer.UserName + ", " + o.Signer.ID + ")"},
+			pair{"Signed in as", o.Signer.PrintedName + " (" + strings.TrimPrefix(o.Signer.UserName+", ", ", ") + o.Signer.ID + ")"},
 			pair{"Roles", join(o.Signer.Roles)},
 			pair{"Server", o.Server + ", " + o.Version},
 			pair{"Profile", o.Profile},

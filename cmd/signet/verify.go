@@ -151,7 +151,7 @@ func (p *printer) reportContent(r *verify.Report) {
 	case c.Checked:
 		verdict = p.bad("DIFFERS from what was signed")
 	}
-	p.line("%s%s: %d files, %s, SHA-256 %s", p.bold("Content  "), verdict, c.Files, size(c.Bytes), c.Digest)
+	p.line("%s%s: %s, %s, SHA-256 %s", p.bold("Content  "), verdict, files(int64(c.Files)), size(c.Bytes), c.Digest)
 	if len(c.Excluded) > 0 {
 		p.details(pair{"  not signed", join(c.Excluded)})
 	}

@@ -278,7 +278,7 @@ func (w *entryWalk) entry(a *applier) error {
 	}
 	if e.Request != "" {
 		w.requests++
-		if w.tx.Bucket(requestsBucket).Get(requestKey(e.Request, index)) == nil {
+		if found, err := hasRequest(w.tx.Bucket(requestsBucket), e.Request, index); err != nil || !found {
 			if err := w.fault(where, "its request is not in the index of requests"); err != nil {
 				return err
 			}
@@ -413,18 +413,13 @@ func (w *entryWalk) end() error {
 	if err != nil {
 		return err
 	}
-	if n := countRows(w.tx.Bucket(requestsBucket)); n != w.requests {
-		return w.fault("index of requests", "it has %d rows, but the entries give %d", n, w.requests)
+	switch n, err := countRequests(w.tx.Bucket(requestsBucket)); {
+	case err != nil:
+		return w.fault("index of requests", "%v", err)
+	case n != w.requests:
+		return w.fault("index of requests", "it has %d records, but the entries give %d", n, w.requests)
 	}
 	return nil
-}
-
-func countRows(b *bolt.Bucket) (n uint64) {
-	c := b.Cursor()
-	for k, _ := c.First(); k != nil; k, _ = c.Next() {
-		n++
-	}
-	return n
 }
 
 // projections compares every row of every projection with the replayed one.

@@ -3,7 +3,6 @@ package ledger
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -78,42 +77,6 @@ func indexKey(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, i
 // attachmentKey returns the key of an entry's attachment.
 func attachmentKey(index uint64, ordinal int) []byte {
 	return binary.BigEndian.AppendUint16(indexKey(index), uint16(ordinal))
-}
-
-// requestPrefix is how much of a request's hash stands in the index: enough that hardly ever two share it. Its rows come in
-// random order and cost a page each, so they are kept short; the entry has the whole hash.
-const requestPrefix = 8
-
-// requestKey returns the key under which an entry of a request stands. request has been validated.
-func requestKey(request string, index uint64) []byte {
-	key := make([]byte, requestPrefix, requestPrefix+8)
-	hex.Decode(key, []byte(request[:2*requestPrefix]))
-	return binary.BigEndian.AppendUint64(key, index)
-}
-
-// readRequest returns the indexes of the entries of a request, in order.
-func readRequest(tx *bolt.Tx, request string) ([]uint64, error) {
-	if _, err := chain.ParseHash(request); err != nil {
-		return nil, nil // no entry has such a request
-	}
-	var out []uint64
-	prefix := requestKey(request, 0)[:requestPrefix]
-	c := tx.Bucket(requestsBucket).Cursor()
-	for k, _ := c.Seek(prefix); len(k) == requestPrefix+8 && bytes.HasPrefix(k, prefix); k, _ = c.Next() {
-		index := binary.BigEndian.Uint64(k[requestPrefix:])
-		raw, err := readEntry(tx, index)
-		if err != nil {
-			return nil, corrupt("the index of requests names an entry that is not there: %v", err)
-		}
-		e, err := chain.ParseEntry(raw)
-		if err != nil {
-			return nil, corrupt("entry %d: %v", index, err)
-		}
-		if e.Request == request {
-			out = append(out, index)
-		}
-	}
-	return out, nil
 }
 
 // hashReader reads stored tree hashes from a transaction.

@@ -28,7 +28,7 @@
 //	entries       index → the entry's canonical bytes
 //	hashes        index → the tree hashes that this entry completes, 32 bytes each, the leaf hash first
 //	attachments   index ‖ ordinal (2 bytes) → bytes whose SHA-256 stands in the entry's body
-//	requests      first 8 bytes of the request hash ‖ index → nothing: which entries a request brought about
+//	requests      lower bound → sorted records: first 8 bytes of a request hash ‖ index of an entry that it brought about
 //	checkpoints   size → signed checkpoint
 //	private       name → key → value: secrets and erasable data, to which entries hold commitments; not in the ledger
 //	active        projection → its version in decimal

@@ -343,7 +343,7 @@ func (b *batch) append(e encoded, attachments [][]byte) error {
 		return err
 	}
 	if e.Request != "" {
-		if err := b.requests.Put(requestKey(e.Request, e.Index), []byte{}); err != nil {
+		if err := putRequest(b.requests, requestRecord(e.Request, e.Index)); err != nil {
 			return err
 		}
 	}

@@ -54,12 +54,12 @@ func (j *judge) content(ctx context.Context, in Input) error {
 		if in.BundlePath == "" {
 			return fmt.Errorf("%w: the record is about a bundle; name the folder or archive", ErrUsage)
 		}
-		read, fault, err := readBundle(ctx, in, doc)
+		read, refused, err := readBundle(ctx, in, doc)
 		if err != nil {
 			return err
 		}
-		if fault != nil {
-			j.fault(Malformed, in.BundlePath, "%v", fault)
+		if refused != nil {
+			j.fault(Malformed, refused.Path, "the bundle cannot be read: %s", refused.Why)
 			return nil
 		}
 		got = &read
@@ -110,11 +110,11 @@ func describe(x bundle.Difference) string {
 	return "changed: it was signed with SHA-256 " + x.Want.String() + ", and has " + x.Got.String()
 }
 
-// readBundle reads the bundle with the exclusions of its document. fault: it cannot be read as a bundle. err: it could not be read.
-func readBundle(ctx context.Context, in Input, doc bundle.Document) (read bundle.Document, fault, err error) {
+// readBundle reads the bundle with the exclusions of its document. refused: it cannot be read as a bundle. err: it could not be read.
+func readBundle(ctx context.Context, in Input, doc bundle.Document) (read bundle.Document, refused *bundle.PathError, err error) {
 	read, err = bundle.Read(ctx, in.BundlePath, bundle.Options{Excluded: doc.Excluded, Progress: in.Progress})
-	if errors.Is(err, bundle.ErrUnsafe) || errors.Is(err, bundle.ErrMalformed) {
-		return read, err, nil
+	if errors.As(err, &refused) && !errors.Is(err, bundle.ErrChanged) { // who reads again may have more luck
+		return read, refused, nil
 	}
 	if err != nil {
 		return read, nil, fmt.Errorf("reading the bundle: %w", err)

@@ -33,6 +33,6 @@ func (s sessionService) WhoAmI(ctx context.Context, _ *signetv1.WhoAmIRequest) (
 		return nil, err
 	}
 	return &signetv1.WhoAmIResponse{
-		Signer: toSigner(signer), Method: string(c.Method), ExpireTime: stamp(c.Expires), ServerVersion: s.version, Environment: s.config.Environment,
+		Signer: toSigner(signer), Method: c.Method, ExpireTime: stamp(c.Expires), ServerVersion: s.version, Environment: s.config.Environment,
 	}, nil
 }

@@ -75,7 +75,7 @@ func (s signingService) Withdraw(ctx context.Context, in *signetv1.WithdrawReque
 
 // audited appends access.denied where a signer was refused for who they are.
 func (s signingService) audited(ctx context.Context, c identity.Caller, method string, err error) error {
-	why := ""
+	var why string
 	switch {
 	case errors.Is(err, signing.ErrNotDesignated):
 		why = "not designated"

@@ -93,7 +93,7 @@ func (c *Ceremony) prove(ctx context.Context, sig *manifest.Signature, index uin
 	if err != nil {
 		return err
 	}
-	consistency, err := c.Ledger.ProveConsistency(uint64(sig.Statement.Predicate.Ledger.Size), head.Checkpoint.Size)
+	consistency, err := c.Ledger.ProveConsistency(sig.Statement.Predicate.Ledger.Size, head.Checkpoint.Size)
 	if err != nil {
 		return err
 	}

@@ -280,9 +280,31 @@ func createFile(path string, b []byte, mode fs.FileMode) error {
 	}
 	defer os.Remove(temporary)
 	if err := os.Link(temporary, path); err != nil {
-		return err
+		if errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if err := createAlone(path, b, mode); err != nil { // a file system without hard links
+			return err
+		}
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// createAlone makes a new file in its place. A crash in between leaves a part of it, which the next call refuses to overwrite.
+func createAlone(path string, b []byte, mode fs.FileMode) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err = errors.Join(err, f.Close()); err != nil {
+			os.Remove(path)
+		}
+	}()
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 // temporaryFile writes b, durably, to a new file beside path.

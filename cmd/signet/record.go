@@ -190,6 +190,7 @@ func (a *app) recordList() *cobra.Command {
 		},
 	}, out{})
 	cmd.Flags().StringVar(&state, "state", "", "only records of this state: open, approved, rejected, withdrawn, superseded")
+	suggests(cmd, "state", "open", "approved", "rejected", "withdrawn", "superseded")
 	return cmd
 }
 
@@ -324,6 +325,7 @@ manager makes records; signers never supply what they sign.`,
 	f.Int32Var(&h.Policy.Threshold, "threshold", 0, "how many distinct approvers must approve (default what the template says)")
 	f.StringArrayVar(&h.Policy.ExcludedSigners, "exclude-signer", nil, "user name or signer id of somebody who must not decide, repeatable")
 	f.StringVar(&h.Supersedes, "supersedes", "", "record digest of the version before")
+	suggests(cmd, "template", "single-approver", "k-of-n")
 	return cmd
 }
 

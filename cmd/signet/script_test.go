@@ -5,6 +5,7 @@ import (
 	"encoding/json/v2"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -45,6 +46,12 @@ func runScripts(t *testing.T, dir string, setup func(*testscript.Env) error) {
 				Files: []string{file},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"exits": exits, "field": field, "tarball": tarball, "flip": flip, "replace": replace, "strip": strip, "within": within,
+				},
+				Condition: func(c string) (bool, error) {
+					if c != "netless" {
+						return false, fmt.Errorf("unknown condition %q", c)
+					}
+					return exec.CommandContext(t.Context(), "unshare", "-rn", "true").Run() == nil, nil
 				},
 				Setup: func(env *testscript.Env) error {
 					env.Setenv("SIGNET_CONFIG_DIR", filepath.Join(env.WorkDir, ".config"))

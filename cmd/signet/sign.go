@@ -84,6 +84,7 @@ With --bundle the files here are compared with the record before you are asked.`
 	excludeFlag(cmd, &f.excluded)
 	flags.BoolVar(&f.yes, "yes", false, "confirm the statement without being asked")
 	f.password.flags(cmd, "password", "the password")
+	suggests(cmd, "decision", decisionWords()...)
 	return cmd
 }
 

@@ -162,6 +162,7 @@ recorded (21 CFR 11.100(b)). A service is enrolled at once, by the client certif
 	f.StringVar(&codeOut, "code-out", "", "write the one-time code to this new file, readable by you alone, instead of printing it")
 	f.StringVar(&service, "service", "", "enrol a service of this name instead of a person")
 	f.StringVar(&certificate, "certificate", "", "client certificate of the service, PEM or DER")
+	suggests(cmd, "role", roleWords()...)
 	return cmd
 }
 

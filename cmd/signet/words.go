@@ -1,8 +1,11 @@
 package main
 
 import (
+	"slices"
 	"sort"
 	"strings"
+
+	"github.com/spf13/cobra"
 
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 )
@@ -40,31 +43,22 @@ var decisions = []struct {
 
 // parseDecision reads a decision that a person takes.
 func parseDecision(s string) (signetv1.Decision, error) {
-	var known []string
 	for _, d := range decisions {
 		if decisionWord(d.value) == s {
 			return d.value, nil
 		}
-		known = append(known, decisionWord(d.value))
 	}
-	return 0, usagef("%q is not a decision: it is one of %s", s, strings.Join(known, ", "))
+	return 0, usagef("%q is not a decision: it is one of %s", s, join(decisionWords()))
 }
 
 // parseRole reads the role of a person.
 func parseRole(s string) (signetv1.Role, error) {
-	var known []string
-	for number, name := range signetv1.Role_name {
-		role := signetv1.Role(number)
-		if role == signetv1.Role_ROLE_UNSPECIFIED || role == signetv1.Role_ROLE_SERVICE {
-			continue
-		}
-		if word(name, "ROLE_") == s {
+	for number := range signetv1.Role_name {
+		if role := signetv1.Role(number); roleWord(role) == s && slices.Contains(roleWords(), s) {
 			return role, nil
 		}
-		known = append(known, word(name, "ROLE_"))
 	}
-	sort.Strings(known)
-	return 0, usagef("%q is not a role: it is one of %s", s, strings.Join(known, ", "))
+	return 0, usagef("%q is not a role: it is one of %s", s, join(roleWords()))
 }
 
 func join(list []string) string { return strings.Join(list, ", ") }
@@ -77,4 +71,32 @@ func sorted[V any](m map[string]V) []string {
 	}
 	sort.Strings(keys)
 	return keys
+}
+
+// suggests has the shell complete a flag with one of a few words.
+func suggests(cmd *cobra.Command, flag string, words ...string) {
+	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+	if err != nil {
+		panic("the command " + cmd.Name() + " has no flag " + flag) // a mistake in this program, which every test of it finds
+	}
+}
+
+// decisionWords and roleWords are what a shell completes.
+func decisionWords() []string {
+	var list []string
+	for _, d := range decisions {
+		list = append(list, decisionWord(d.value))
+	}
+	return list
+}
+
+func roleWords() []string {
+	var list []string
+	for number := range signetv1.Role_name {
+		if r := signetv1.Role(number); r != signetv1.Role_ROLE_UNSPECIFIED && r != signetv1.Role_ROLE_SERVICE {
+			list = append(list, roleWord(r))
+		}
+	}
+	sort.Strings(list)
+	return list
 }

@@ -1,0 +1,85 @@
+package signing
+
+import (
+	"testing"
+
+	"github.com/signetd/signet/api/manifest"
+)
+
+func TestCount(t *testing.T) {
+	const a, b, c = "sgn_a", "sgn_b", "sgn_c"
+	row := func(signer, decision string) row {
+		r := row{signatureState: signatureState{Signer: signer, Decision: decision, Authorization: "password"}}
+		if decision == decisionSeal {
+			r.Authorization = "service"
+		}
+		return r
+	}
+	weak := row(a, "approve")
+	weak.Authorization = "service"
+	for _, tc := range []struct {
+		name     string
+		k        int
+		veto     bool
+		excluded []string
+		rows     []row
+		want     string
+	}{
+		{"nobody yet", 1, true, nil, nil, statusOpen},
+		{"one of one", 1, true, nil, []row{row(a, "approve")}, statusApproved},
+		{"one of two", 2, true, nil, []row{row(a, "approve")}, statusOpen},
+		{"the same person twice", 2, true, nil, []row{row(a, "approve"), row(a, "approve")}, statusOpen},
+		{"two of two", 2, true, nil, []row{row(a, "approve"), row(b, "approve")}, statusApproved},
+		{"somebody who is not designated", 1, true, nil, []row{row("sgn_x", "approve")}, statusOpen},
+		{"somebody who is excluded", 1, true, []string{a}, []row{row(a, "approve")}, statusOpen},
+		{"a service", 1, true, nil, []row{row("svc_x", "seal"), row(a, "seal")}, statusOpen},
+		{"too weak an authorization", 1, true, nil, []row{weak}, statusOpen},
+		{"a veto", 1, true, nil, []row{row(a, "reject")}, statusRejected},
+		{"a rejection that is no veto", 2, false, nil, []row{row(a, "reject")}, statusOpen},
+		{"out of reach", 2, false, nil, []row{row(a, "reject"), row(b, "reject")}, statusRejected},
+		{"out of reach by exclusion", 3, false, []string{c}, nil, statusRejected},
+		{"the newest decision counts", 1, true, nil, []row{row(a, "reject"), row(a, "approve")}, statusApproved},
+		{"an abstention takes the place of an approval", 1, true, nil, []row{row(a, "approve"), row(a, "abstain")}, statusOpen},
+		{"a withdrawal takes all back", 1, true, nil, []row{row(a, "approve"), row(a, "withdraw")}, statusOpen},
+		{"a withdrawal of somebody else", 1, true, nil, []row{row(a, "approve"), row(b, "withdraw")}, statusApproved},
+		{"a review is no approval", 1, true, nil, []row{row(a, "review")}, statusOpen},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := manifest.Policy{Resolved: manifest.ResolvedPolicy{
+				AnyRejectionVetoes: tc.veto, K: tc.k, ExcludedSigners: tc.excluded, Requires: manifest.AuthorizationPassword,
+				Approvers: []manifest.Approver{{ID: a}, {ID: b}, {ID: c}},
+			}}
+			if got := count(p, tc.rows).outcome; got != tc.want {
+				t.Fatalf("got %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestMeaningsAreWellFormed(t *testing.T) {
+	ids := map[string]bool{}
+	for _, typ := range RecordTypes() {
+		if ids[typ.ID] {
+			t.Errorf("%s stands there twice", typ.ID)
+		}
+		ids[typ.ID] = true
+		meanings := map[string]bool{}
+		for _, m := range typ.Meanings {
+			if meanings[m.ID] || m.ID == "" || m.Text == "" || m.Version < 1 || len(m.Decisions) == 0 {
+				t.Errorf("%s: meaning %+v", typ.ID, m)
+			}
+			meanings[m.ID] = true
+		}
+		for _, d := range []string{"approve", "reject", "abstain", "review", "author", "withdraw", "seal"} {
+			found := false
+			for _, m := range typ.Meanings {
+				for _, x := range m.Decisions {
+					found = found || x == d
+				}
+			}
+			if !found {
+				t.Errorf("%s has no meaning for the decision %s", typ.ID, d)
+			}
+		}
+	}
+}

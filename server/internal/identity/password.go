@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ccojocar/zxcvbn-go"
+	"github.com/ccojocar/zxcvbn-go/matching"
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/text/unicode/norm"
 )
@@ -33,7 +34,7 @@ const (
 	hashSize = 32
 
 	maxPassword = 1024 // bytes; nothing is cut off
-	scoredRunes = 128  // what the estimate of strength looks at: its cost grows with the square
+	scoredRunes = 100  // what the estimate of strength looks at: its cost grows with more than the square
 	leastScore  = 3    // of 4: takes more than 10^8 guesses
 )
 
@@ -204,9 +205,24 @@ func checkNewPassword(p Secret, least int, context []string) error {
 			return fmt.Errorf("%w: it holds a control character or one that Unicode does not know", ErrWeakPassword)
 		}
 	}
-	if zxcvbn.PasswordStrength(string(runes[:min(len(runes), scoredRunes)]), context).Score < leastScore {
+	if guessable(string(runes[:min(len(runes), scoredRunes)]), context) {
 		return fmt.Errorf("%w: it is easily guessed (a common password, a name, a repetition or a row of keys); take a few words that do not belong together",
 			ErrWeakPassword)
 	}
 	return nil
+}
+
+// unleet undoes the usual replacements of letters by what looks like them.
+var unleet = strings.NewReplacer("4", "a", "@", "a", "8", "b", "(", "c", "{", "c", "[", "c", "<", "c", "3", "e", "6", "g", "9", "g", "1", "l", "!", "i",
+	"|", "i", "0", "o", "$", "s", "5", "s", "+", "t", "7", "t", "%", "x", "2", "z")
+
+// guessable reports whether a password takes fewer than about 10^8 guesses, as it stands or with the usual replacements undone. The estimator's own
+// matcher of replacements tries all combinations and can be kept busy for hours with 30 characters, so it stays out.
+func guessable(password string, context []string) bool {
+	for _, p := range []string{password, unleet.Replace(password)} {
+		if zxcvbn.PasswordStrength(p, context, matching.FilterL33tMatcher).Score < leastScore {
+			return true
+		}
+	}
+	return false
 }

@@ -25,9 +25,6 @@ func (d *Directory) Redeem(ctx context.Context, src Source, code Secret, userNam
 		return Signer{}, ErrNotAcknowledged
 	}
 	name := fold(userName)
-	if err := checkNewPassword(password, d.cfg.MinPassword, []string{name, d.cfg.Organisation, "signet"}); err != nil {
-		return Signer{}, err
-	}
 	blind, err := d.blinder(ctx)
 	if err != nil {
 		return Signer{}, err
@@ -104,6 +101,9 @@ func (d *Directory) redeemable(ctx context.Context, source sourceProof, blinded,
 		return row, invitation, "", err
 	}
 	defer release()
+	if err := checkNewPassword(password, d.cfg.MinPassword, []string{name, d.cfg.Organisation, "signet"}); err != nil {
+		return row, invitation, "", err
+	}
 	verifier = d.hasher.create(password).String()
 	valid, id := false, ""
 	err = d.ledger.View(func(r *ledger.Read) (err error) {

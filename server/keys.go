@@ -36,6 +36,16 @@ var ceremonyKeys = []struct {
 	{keyCanary, keystore.CanaryID, keystore.ECDSAP256},
 }
 
+// own reports whether a role is one of the service's own keys.
+func own(role string) bool {
+	for _, k := range ceremonyKeys {
+		if k.role == role {
+			return true
+		}
+	}
+	return false
+}
+
 // ledgerKeyID is the id of the ledger's key: the one key that is needed to open the ledger, which names all others.
 const ledgerKeyID keystore.ID = "ledger-1"
 
@@ -92,6 +102,9 @@ func (keysProjection) Apply(s *ledger.State, e chain.Entry, _ []byte, attachment
 		var body keyCreated
 		if err := json.Unmarshal(e.Body, &body); err != nil {
 			return err
+		}
+		if !own(body.Role) { // a signer's key is identity's
+			return nil
 		}
 		if len(attachments) != 1 {
 			return fmt.Errorf("%d attachments, want the public key alone", len(attachments))

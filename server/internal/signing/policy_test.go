@@ -8,14 +8,14 @@ import (
 
 func TestCount(t *testing.T) {
 	const a, b, c = "sgn_a", "sgn_b", "sgn_c"
-	row := func(signer, decision string) row {
+	by := func(signer, decision string) row {
 		r := row{signatureState: signatureState{Signer: signer, Decision: decision, Authorization: "password"}}
 		if decision == decisionSeal {
 			r.Authorization = "service"
 		}
 		return r
 	}
-	weak := row(a, "approve")
+	weak := by(a, "approve")
 	weak.Authorization = "service"
 	for _, tc := range []struct {
 		name     string
@@ -26,23 +26,23 @@ func TestCount(t *testing.T) {
 		want     string
 	}{
 		{"nobody yet", 1, true, nil, nil, statusOpen},
-		{"one of one", 1, true, nil, []row{row(a, "approve")}, statusApproved},
-		{"one of two", 2, true, nil, []row{row(a, "approve")}, statusOpen},
-		{"the same person twice", 2, true, nil, []row{row(a, "approve"), row(a, "approve")}, statusOpen},
-		{"two of two", 2, true, nil, []row{row(a, "approve"), row(b, "approve")}, statusApproved},
-		{"somebody who is not designated", 1, true, nil, []row{row("sgn_x", "approve")}, statusOpen},
-		{"somebody who is excluded", 1, true, []string{a}, []row{row(a, "approve")}, statusOpen},
-		{"a service", 1, true, nil, []row{row("svc_x", "seal"), row(a, "seal")}, statusOpen},
+		{"one of one", 1, true, nil, []row{by(a, "approve")}, statusApproved},
+		{"one of two", 2, true, nil, []row{by(a, "approve")}, statusOpen},
+		{"the same person twice", 2, true, nil, []row{by(a, "approve"), by(a, "approve")}, statusOpen},
+		{"two of two", 2, true, nil, []row{by(a, "approve"), by(b, "approve")}, statusApproved},
+		{"somebody who is not designated", 1, true, nil, []row{by("sgn_x", "approve")}, statusOpen},
+		{"somebody who is excluded", 1, true, []string{a}, []row{by(a, "approve")}, statusOpen},
+		{"a service", 1, true, nil, []row{by("svc_x", "seal"), by(a, "seal")}, statusOpen},
 		{"too weak an authorization", 1, true, nil, []row{weak}, statusOpen},
-		{"a veto", 1, true, nil, []row{row(a, "reject")}, statusRejected},
-		{"a rejection that is no veto", 2, false, nil, []row{row(a, "reject")}, statusOpen},
-		{"out of reach", 2, false, nil, []row{row(a, "reject"), row(b, "reject")}, statusRejected},
+		{"a veto", 1, true, nil, []row{by(a, "reject")}, statusRejected},
+		{"a rejection that is no veto", 2, false, nil, []row{by(a, "reject")}, statusOpen},
+		{"out of reach", 2, false, nil, []row{by(a, "reject"), by(b, "reject")}, statusRejected},
 		{"out of reach by exclusion", 3, false, []string{c}, nil, statusRejected},
-		{"the newest decision counts", 1, true, nil, []row{row(a, "reject"), row(a, "approve")}, statusApproved},
-		{"an abstention takes the place of an approval", 1, true, nil, []row{row(a, "approve"), row(a, "abstain")}, statusOpen},
-		{"a withdrawal takes all back", 1, true, nil, []row{row(a, "approve"), row(a, "withdraw")}, statusOpen},
-		{"a withdrawal of somebody else", 1, true, nil, []row{row(a, "approve"), row(b, "withdraw")}, statusApproved},
-		{"a review is no approval", 1, true, nil, []row{row(a, "review")}, statusOpen},
+		{"the newest decision counts", 1, true, nil, []row{by(a, "reject"), by(a, "approve")}, statusApproved},
+		{"an abstention takes the place of an approval", 1, true, nil, []row{by(a, "approve"), by(a, "abstain")}, statusOpen},
+		{"a withdrawal takes all back", 1, true, nil, []row{by(a, "approve"), by(a, "withdraw")}, statusOpen},
+		{"a withdrawal of somebody else", 1, true, nil, []row{by(a, "approve"), by(b, "withdraw")}, statusApproved},
+		{"a review is no approval", 1, true, nil, []row{by(a, "review")}, statusOpen},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := manifest.Policy{Resolved: manifest.ResolvedPolicy{

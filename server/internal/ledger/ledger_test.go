@@ -89,7 +89,6 @@ func status(t testing.TB, l *ledger.Ledger, key string) (s string) {
 }
 
 func TestDo(t *testing.T) {
-	t.Attr("requirement", "11.10(e)")
 	l := ledgertest.New(t, statuses{})
 	before := chain.NewTime(time.Now())
 	res := do(t, l, func(tx *ledger.Tx) error {

@@ -114,7 +114,7 @@ func (l *Ledger) runBatch(jobs []*job, unsaved []Signed) (rest []*job, err error
 			l.seq = b.pos
 			l.mu.Lock()
 			l.size, l.root, l.time = b.pos.tree.Size(), b.root, b.pos.time
-			if l.idle != nil {
+			if l.idle != nil && len(l.unsaved) == len(unsaved) { // else one was signed meanwhile, which waits for its turn
 				l.idle.Stop()
 			}
 			l.mu.Unlock()

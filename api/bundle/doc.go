@@ -45,7 +45,8 @@
 //     the end must be there, and only zeros behind it. pax global headers may hold a comment, times and owners, nothing else.
 //   - gzip: one stream, nothing behind it. zstd: windows of up to 128 MiB.
 //   - zip: stored or deflated, zip64 too. The entries fill the file from its first byte to the directory, none overlaps another, and
-//     local headers, data descriptors and the directory agree. Names beyond ASCII are marked as UTF-8. Encrypted entries are refused.
+//     local headers, data descriptors and the directory agree. Names beyond ASCII are UTF-8, and marked so unless the
+//     maker ran on Unix or macOS (Info-ZIP never marks). Encrypted entries are refused.
 //   - Everything is read to the end and every checksum is checked; what is truncated or has anything behind its end is refused.
 //   - An archive that unpacks to more than 250 times its size (beyond a first MiB) or to more than 1 TiB is refused before it takes
 //     the time or memory; see [Options].
@@ -69,7 +70,7 @@
 // testdata/vectors holds one tree in twelve archives, as GNU tar, zip, zstd, Python and Go write them, and archives that must be refused;
 // vectors.json says which is what. The digest of the tree, with nothing excluded, is
 //
-//	DIGEST
+//	8f91332ac534cc738755cd89e48585505adb2c16944c337f26aa967e71304a58
 //
 // # Compatibility
 //

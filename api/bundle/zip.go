@@ -189,7 +189,7 @@ func (a *archive) checkLocal(e *zipEntry) (dataAt int64, err error) {
 	if err != nil {
 		return no("in its local header: %v", err)
 	}
-	if err := checkName(e.raw, e.flags, fields); err != nil {
+	if err := checkName(*e, fields); err != nil {
 		return 0, err
 	}
 	crc := little.Uint32(r[14:])

@@ -35,6 +35,8 @@ const (
 	flagUTF8       = 1 << 11
 	flagsKnown     = 1<<1 | 1<<2 | flagDescriptor | flagUTF8 // 1 and 2 say how hard a deflater tried
 
+	hostUnix, hostDarwin = 3, 19
+
 	methodStore   = 0
 	methodDeflate = 8
 
@@ -48,6 +50,7 @@ type zipEntry struct {
 	path     string // its one form; empty for the root
 	folder   bool
 	excluded bool
+	host     byte // that the maker ran on
 	flags    uint16
 	method   uint16
 	crc      uint32
@@ -186,7 +189,7 @@ func (a *archive) cut(err error) error {
 // centralEntry checks one entry of the central directory as far as it can be by itself.
 func (a *archive) centralEntry(r, raw, extra []byte) (zipEntry, error) {
 	name := string(raw)
-	e := zipEntry{raw: raw, flags: little.Uint16(r[8:]), method: little.Uint16(r[10:]), crc: little.Uint32(r[16:])}
+	e := zipEntry{raw: raw, host: r[5], flags: little.Uint16(r[8:]), method: little.Uint16(r[10:]), crc: little.Uint32(r[16:])}
 	no := func(format string, args ...any) (zipEntry, error) {
 		return e, refuse(ErrArchive, name, format, args...)
 	}
@@ -197,7 +200,7 @@ func (a *archive) centralEntry(r, raw, extra []byte) (zipEntry, error) {
 	if err != nil {
 		return no("in the directory: %v", err)
 	}
-	if err := checkName(raw, e.flags, fields); err != nil {
+	if err := checkName(e, fields); err != nil {
 		return e, err
 	}
 	numbers := []uint64{uint64(little.Uint32(r[24:])), uint64(little.Uint32(r[20:])), uint64(little.Uint32(r[42:]))}
@@ -286,16 +289,18 @@ func checkFlags(name string, flags, method uint16) error {
 	return nil
 }
 
-// checkName refuses names that are not the same to every program.
-func checkName(raw []byte, flags uint16, fields map[uint16][]byte) error {
+// checkName refuses names that are not the same to every program. Makers on Unix and macOS, Info-ZIP above all, write UTF-8
+// without saying so; elsewhere a name that is not said to be UTF-8 is in some code page.
+func checkName(e zipEntry, fields map[uint16][]byte) error {
+	name := string(e.raw)
 	if other, ok := fields[extraUnicodePath]; ok {
-		if len(other) < 5 || other[0] != 1 || little.Uint32(other[1:]) != crc32.ChecksumIEEE(raw) || !bytes.Equal(other[5:], raw) {
-			return refuse(ErrArchive, string(raw), "it has two names; make the archive with UTF-8 names")
+		if len(other) < 5 || other[0] != 1 || little.Uint32(other[1:]) != crc32.ChecksumIEEE(e.raw) || string(other[5:]) != name {
+			return refuse(ErrArchive, name, "it has two names; make the archive with UTF-8 names")
 		}
 		return nil
 	}
-	if flags&flagUTF8 == 0 && !isASCII(string(raw)) {
-		return refuse(ErrArchive, string(raw), "the archive does not say in what encoding its name is; make it with UTF-8 names")
+	if e.flags&flagUTF8 == 0 && e.host != hostUnix && e.host != hostDarwin && !isASCII(name) {
+		return refuse(ErrArchive, name, "the archive does not say in what encoding its name is; make it with UTF-8 names")
 	}
 	return nil
 }

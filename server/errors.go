@@ -40,6 +40,7 @@ var errorTable = []struct {
 	{identity.ErrCodeInvalid, codes.Unauthenticated, "CODE_INVALID", 0},
 	{identity.ErrLocked, codes.ResourceExhausted, "LOCKED", time.Minute},
 	{identity.ErrBusy, codes.ResourceExhausted, "BUSY", 2 * time.Second},
+	{errTooManyCalls, codes.ResourceExhausted, "BUSY", 2 * time.Second},
 	{errDenied, codes.PermissionDenied, "DENIED", 0},
 	// Signers.
 	{identity.ErrSuspended, codes.FailedPrecondition, "SIGNER_SUSPENDED", 0},

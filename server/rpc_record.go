@@ -22,6 +22,11 @@ type recordService struct {
 
 func (s recordService) CreateRecord(stream grpc.ClientStreamingServer[signetv1.CreateRecordRequest, signetv1.CreateRecordResponse]) error {
 	ctx := stream.Context()
+	release, err := s.large.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	var header *signetv1.RecordHeader
 	var document bytes.Buffer
 	for {

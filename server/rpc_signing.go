@@ -162,6 +162,11 @@ func signature(r signing.Released) (*signetv1.Signature, error) {
 }
 
 func (s signingService) GetManifest(in *signetv1.GetManifestRequest, stream grpc.ServerStreamingServer[signetv1.GetManifestResponse]) error {
+	release, err := s.large.take(stream.Context())
+	if err != nil {
+		return err
+	}
+	defer release()
 	file, name, err := s.ceremony.Manifest(stream.Context(), event(in.GetRecord()))
 	if err != nil {
 		return err
@@ -204,6 +209,11 @@ func (s signingService) ListSignatures(ctx context.Context, in *signetv1.ListSig
 }
 
 func (s signingService) Verify(stream grpc.ClientStreamingServer[signetv1.VerifyRequest, signetv1.VerifyResponse]) error {
+	release, err := s.large.take(stream.Context())
+	if err != nil {
+		return err
+	}
+	defer release()
 	var file, document bytes.Buffer
 	for {
 		in, err := stream.Recv()

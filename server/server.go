@@ -86,6 +86,7 @@ type Server struct {
 	trust      []byte
 	vkey       string
 	pages      *pages
+	large      *places
 	grpc       *grpc.Server
 	health     *health.Server
 
@@ -134,7 +135,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: o.Config, version: o.Version, clock: o.Clock, log: o.Log, keys: o.Keys, ledger: l, pages: newPages(), health: health.NewServer()}
+	s := &Server{config: o.Config, version: o.Version, clock: o.Clock, log: o.Log, keys: o.Keys, ledger: l, pages: newPages(), large: newPlaces(8, 2), health: health.NewServer()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())

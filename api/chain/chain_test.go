@@ -16,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	flog "github.com/transparency-dev/formats/log"
-	fnote "github.com/transparency-dev/formats/note"
 	fproof "github.com/transparency-dev/formats/proof"
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"

@@ -135,4 +135,3 @@ func excerpt(v []byte) string {
 	}
 	return fmt.Sprintf("%.120q", v)
 }
-

@@ -178,4 +178,3 @@ func TestRealDiskFull(t *testing.T) {
 	}
 	ledgertest.Check(t, o)
 }
-

@@ -12,6 +12,14 @@ echo "== Go: rules of .golangci.yml"
 "$lint" run ./... || status=1
 (cd tools && "$lint" run --config "$root/.golangci.yml" ./...) || status=1
 
+echo "== Go: tests wait for what is meant; they sleep on the clock of testing/synctest alone"
+for test in $(git grep -l 'time\.Sleep(' -- '*_test.go'); do
+	if ! grep -q '"testing/synctest"' "$test"; then
+		git grep -n 'time\.Sleep(' -- "$test"
+		status=1
+	fi
+done
+
 echo "== Go: cgo in keystore/pkcs11 alone"
 if git grep -n '^import "C"\|^	"C"$' -- '*.go' ':!keystore/pkcs11'; then
 	status=1

@@ -116,6 +116,19 @@ func TestEnrolledKey(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+	t.Run("not even inside the HSM", func(t *testing.T) {
+		t.Attr("requirement", "B-36")
+		store, fake := newFake(t)
+		alice := keystoretest.Generate(t, store, "alice", keystore.ECDSAP256)
+		keystoretest.Generate(t, store, "bob", keystore.ECDSAP256)
+		fake.Tamper = func(id keystore.ID, s []byte, _ func(keystore.ID) []byte) ([]byte, error) {
+			t.Errorf("the HSM signed with %s's key", id)
+			return s, nil
+		}
+		if _, err := store.Sign(t.Context(), "bob", alice.Public, message); !errors.Is(err, keystore.ErrWrongSignature) {
+			t.Errorf("got %v", err)
+		}
+	})
 	t.Run("a key that is not in the HSM is refused", func(t *testing.T) {
 		t.Attr("requirement", "B-36")
 		if _, err := store.Sign(t.Context(), "signer-2", key.Public, message); !errors.Is(err, keystore.ErrNotFound) {

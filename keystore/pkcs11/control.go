@@ -2,7 +2,6 @@ package pkcs11
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/miekg/pkcs11"
@@ -67,15 +66,9 @@ func (c *control) connect(ctx context.Context) error {
 
 func (c *control) login(ctx context.Context) error {
 	t := c.token
-	if refused := t.refused.Load(); refused != nil {
-		return *refused
-	}
 	err := t.module.login(ctx, t.info.Slot, c.session, t.config.PIN)
 	if code(err) == pkcs11.CKR_USER_ALREADY_LOGGED_IN && t.epoch.Load() != 0 {
-		err = nil // another session of ours is still logged in
-	}
-	if errors.Is(err, keystore.ErrPIN) {
-		t.refused.Store(&err)
+		return nil // another session of ours is still logged in
 	}
 	return err
 }
@@ -88,13 +81,15 @@ func (c *control) beginEpoch() {
 	c.token.handles.Clear()
 }
 
-// disconnect logs out, which ends the login of all sessions of the token, and closes the session.
+// disconnect logs out if we had logged in, which ends the login of all sessions of the token, and closes the session.
 func (c *control) disconnect() error {
 	if !c.open {
 		return nil
 	}
 	c.open = false
-	c.token.module.ctx.Logout(c.session) // fails if the login was lost: just as well
+	if c.token.epoch.Load() != 0 { // the login is ours
+		c.token.module.ctx.Logout(c.session) // fails if it was lost: just as well
+	}
 	return failed("C_CloseSession", c.token.module.ctx.CloseSession(c.session))
 }
 

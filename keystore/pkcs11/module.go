@@ -39,7 +39,7 @@ type module struct {
 	objects sync.Mutex
 
 	pinKey  [32]byte // of refused, fresh for each process
-	refused sync.Map // serial number → MAC of the PIN that was refused
+	refused sync.Map // MACs of serial numbers with a PIN that was refused
 }
 
 // acquire loads a module if it is not loaded and initialises it if nobody else uses it. It must be released.
@@ -160,8 +160,8 @@ func (m *module) macPIN(serial string, pin keystore.Secret) [32]byte {
 	return [32]byte(mac.Sum(nil))
 }
 
-var errSamePIN = errors.New("this PIN was refused before and is not tried again, so that the token is not locked; " +
-	"correct the PIN and start this program anew")
+var errSamePIN = errors.New("this PIN was refused before and is not tried again, so that the token is not locked: " +
+	"correct it")
 
 // login logs a session in as user. It never tries a PIN twice that was refused, nor one when the token says that it is the
 // last try.
@@ -187,14 +187,14 @@ func (m *module) login(ctx context.Context, slot uint, session pkcs11.SessionHan
 		return fmt.Errorf("%w: %w", keystore.ErrPIN, err)
 	}
 	mac := m.macPIN(info.SerialNumber, pin)
-	if refused, ok := m.refused.Load(info.SerialNumber); ok && refused == mac {
+	if _, refused := m.refused.Load(mac); refused {
 		return fmt.Errorf("%w: %w", keystore.ErrPIN, errSamePIN)
 	}
 	err = m.ctx.Login(session, pkcs11.CKU_USER, pin.Reveal())
 	switch code(err) {
 	case pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_PIN_INVALID,
 		pkcs11.CKR_PIN_LEN_RANGE:
-		m.refused.Store(info.SerialNumber, mac)
+		m.refused.Store(mac, true)
 	}
 	return failed("C_Login", err)
 }

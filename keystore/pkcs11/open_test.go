@@ -169,6 +169,36 @@ func TestOneTokenIsOpenedOnce(t *testing.T) {
 	}
 }
 
+// All sessions of a process share the login, so that a token that another part of the program is logged in to takes any PIN.
+func TestOthersAreLoggedIn(t *testing.T) {
+	keep := keystoretest.Open(t, keystoretest.Config(t)) // keeps the module initialised
+	c := keystoretest.Config(t)
+	tokens, err := pkcs11.Tokens(c.Module, c.SoftHSMConf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	module := wrapper.New(keep.Info().Module)
+	for _, token := range tokens {
+		if token.Serial != c.Serial {
+			continue
+		}
+		session, err := module.OpenSession(token.Slot, wrapper.CKF_SERIAL_SESSION)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer module.CloseSession(session)
+		if err := module.Login(session, wrapper.CKU_USER, keystoretest.PIN); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, pin := range []string{keystoretest.PIN, "wrong"} {
+		c.PIN = keystore.PINFixed(keystore.NewSecret(pin))
+		if _, err := pkcs11.Open(t.Context(), c); !errors.Is(err, keystore.ErrInvalid) || !strings.Contains(err.Error(), "logged in") {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
 func TestInitTokenRefuses(t *testing.T) {
 	module, conf := keystoretest.SoftHSM(t)
 	good := pkcs11.InitConfig{

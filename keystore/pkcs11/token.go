@@ -65,7 +65,6 @@ type Token struct {
 
 	epoch   atomic.Uint64
 	handles sync.Map // keystore.ID → *handle
-	refused atomic.Pointer[error]
 
 	control control // used by its own goroutine only
 }

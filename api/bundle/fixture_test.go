@@ -18,6 +18,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
+// epoch is a time that no file has.
+var epoch = time.Unix(0, 0)
+
 // tree is a set of files: content by path.
 type tree map[string]string
 

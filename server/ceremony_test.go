@@ -620,3 +620,32 @@ func TestSeal(t *testing.T) {
 		t.Fatalf("%d signatures, want seal, approval and closing", len(report.Signatures))
 	}
 }
+
+func TestSupersededAfterApproval(t *testing.T) {
+	s := start(t)
+	s.sign(s.ada, "ada", s.prepare(s.ada))
+	next := header("ada")
+	next.Version, next.Supersedes = "v0.1.1", fmt.Sprintf("%x", s.record.GetDigest())
+	newer := s.create(next)
+	report := s.wantVerdict(s.manifest(), verify.OK) // it was approved, and stays so
+	if !strings.Contains(fmt.Sprint(report.Notes), strings.TrimPrefix(newer.GetName(), "records/")) {
+		t.Errorf("the verdict does not say that a newer record takes its place: %v", report.Notes)
+	}
+	w, err := s.signing.Withdraw(s.ada, &signetv1.WithdrawRequest{Record: s.record.GetName(), Reason: "Recalled."})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.sign(s.ada, "ada", w.GetPreparation())
+	s.wantVerdict(s.manifest(), verify.Policy)
+	_, err = s.Record(s.rita, mustCanonical(t, s.document), next)
+	wantError(t, err, codes.InvalidArgument, "RECORD_INVALID") // it is superseded once
+}
+
+func mustCanonical(t testing.TB, d bundle.Document) []byte {
+	t.Helper()
+	b, err := d.Canonical()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}

@@ -215,11 +215,14 @@ func (c *Ceremony) Manifest(ctx context.Context, event string) (file []byte, nam
 	var order []uint64
 	err = c.Ledger.View(func(r *ledger.Read) error {
 		view := r.View(projectionName)
-		_, about, err := c.record(r, view, key)
+		state, about, err := c.record(r, view, key)
 		if err != nil {
 			return err
 		}
 		m.Record = about.record
+		if state.Superseded != 0 && state.Superseded < head.Checkpoint.Size {
+			order = append(order, state.Superseded)
+		}
 		for _, s := range released {
 			m.Signatures = append(m.Signatures, s.Signature)
 			indices, err := support(view, s.Signature.Statement.Predicate.Signer)

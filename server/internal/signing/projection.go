@@ -52,9 +52,9 @@ type recordState struct {
 	Bytes      int64           `json:"bytes"`
 	Policy     manifest.Policy `json:"policy"`
 	Status     string          `json:"status"`
-	Superseded bool            `json:"superseded"`
-	Decided    uint64          `json:"decided"` // index of the newest record.decided; 0: none
-	Closing    uint64          `json:"closing"` // index of the newest closing seal; 0: none
+	Superseded uint64          `json:"superseded"` // index of record.superseded; 0: none
+	Decided    uint64          `json:"decided"`    // index of the newest record.decided; 0: none
+	Closing    uint64          `json:"closing"`    // index of the newest closing seal; 0: none
 	Signatures int             `json:"signatures"`
 }
 
@@ -214,7 +214,7 @@ func applyRecordSuperseded(s *ledger.State, e chain.Entry) error {
 	if err := readBody(e, &body); err != nil {
 		return err
 	}
-	return changeRecord(s, e, body.Event, func(r *recordState) { r.Superseded = true })
+	return changeRecord(s, e, body.Event, func(r *recordState) { r.Superseded = e.Index })
 }
 
 func applyRecordDecided(s *ledger.State, e chain.Entry) error {

@@ -112,7 +112,7 @@ func (c *Ceremony) Create(ctx context.Context, caller identity.Caller, n NewReco
 		if old.Name != record.Name || old.Type != record.Event.Type {
 			return fmt.Errorf("%w: it supersedes a %s of %s; only a record of the same type and name can be superseded", ErrRecordInvalid, old.Type, old.Name)
 		}
-		if old.Superseded {
+		if old.Superseded != 0 {
 			return fmt.Errorf("%w: the record that it supersedes is superseded already", ErrRecordInvalid)
 		}
 		tx.Emit(ledger.Event{Type: chain.RecordSuperseded, Actor: caller.Actor(), Request: request, Body: manifest.RecordSuperseded{

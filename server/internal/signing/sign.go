@@ -337,7 +337,7 @@ func (c *Ceremony) release(ctx context.Context, event string, index uint64) (Rel
 
 // status is the state of a record as people see it.
 func (r recordState) status() string {
-	if r.Superseded && r.Status == statusOpen {
+	if r.Superseded != 0 && r.Status == statusOpen {
 		return statusSuperseded
 	}
 	return r.Status
@@ -466,7 +466,7 @@ func (c *Ceremony) admitSeal(tx *ledger.Tx, view *ledger.State, key []byte, sig 
 	if state.Status != statusOpen {
 		return state, ErrRecordClosed
 	}
-	if state.Superseded {
+	if state.Superseded != 0 {
 		return state, ErrRecordChanged
 	}
 	if state.Signatures >= MaxSignatures {

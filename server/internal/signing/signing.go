@@ -258,9 +258,6 @@ func (c *Ceremony) preparation(index uint64) (Preparation, error) {
 
 // admit says whether a person may make this decision about the record as it stands.
 func admit(state recordState, rows []row, signer, decision string) error {
-	if state.Superseded {
-		return fmt.Errorf("%w: a newer version supersedes it", ErrRecordChanged)
-	}
 	if len(rows) >= MaxSignatures {
 		return fmt.Errorf("%w (%d)", ErrTooMany, MaxSignatures)
 	}
@@ -278,6 +275,9 @@ func admit(state recordState, rows []row, signer, decision string) error {
 			return ErrRecordClosed
 		}
 		return nil
+	}
+	if state.Superseded != 0 {
+		return fmt.Errorf("%w: a newer version supersedes it", ErrRecordChanged)
 	}
 	if state.Status != statusOpen {
 		return ErrRecordClosed

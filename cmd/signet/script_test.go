@@ -14,8 +14,26 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"signet": func() { os.Exit(run()) }})
+// program is the folder of the program under test, as it is shipped: built without cgo, its version set by the linker.
+var program string
+
+func TestMain(m *testing.M) { os.Exit(withProgram(m.Run)) }
+
+func withProgram(test func() int) int {
+	dir, err := os.MkdirTemp("", "signet")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	program = dir
+	build := exec.Command("go", "build", "-ldflags", "-X main.version=v0.0.0-test", "-o", filepath.Join(dir, "signet"), ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "%s%v\n", out, err)
+		return 1
+	}
+	return test()
 }
 
 // TestOffline runs the scripts that need no server.
@@ -56,6 +74,7 @@ func runScripts(t *testing.T, dir string, setup func(*testscript.Env) error) {
 				Setup: func(env *testscript.Env) error {
 					env.Setenv("SIGNET_CONFIG_DIR", filepath.Join(env.WorkDir, ".config"))
 					env.Setenv("HOME", env.WorkDir)
+					env.Setenv("PATH", program+string(os.PathListSeparator)+env.Getenv("PATH"))
 					env.Setenv("TZ", "UTC")
 					if setup != nil {
 						return setup(env)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -43,12 +44,7 @@ func atTerminal(t *testing.T, env []string, args ...string) *terminalRun {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { line.Close() })
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), self)
-	cmd.Args = append([]string{"signet"}, args...)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(program, "signet"), args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = line, line, line
 	cmd.Env = append([]string{"SIGNET_CONFIG_DIR=" + t.TempDir(), "TERM=xterm", "PATH=" + os.Getenv("PATH")}, env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}

@@ -330,7 +330,8 @@ func lists(t *testing.T, r *real) {
 	if next != head.GetSize() {
 		t.Errorf("%d entries of %d", next, head.GetSize())
 	}
-	for range r.max.Entries(ctx, signet.Range{}) {
+	for _, err := range r.max.Entries(ctx, signet.Range{}) {
+		check(t, err)
 		break // whoever has seen enough can stop
 	}
 	one, err := r.max.Entry(ctx, 1)

@@ -84,6 +84,10 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 		c.Hang = defaultHang
 	}
 
+	if ctx.Err() != nil {
+		return nil, expired(ctx)
+	}
+
 	// No call of PKCS#11 takes a deadline, so the whole opening runs beside the caller, who may leave.
 	type result struct {
 		token *Token

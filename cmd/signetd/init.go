@@ -55,6 +55,11 @@ The one-time code of the first administrator is written to administrator.code in
 			if _, err := os.Lstat(configFile); !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("%w: %s is there; start it with `signetd serve --config %s`, or choose another --data", server.ErrInitialised, configFile, configFile)
 			}
+			for _, file := range []string{filepath.Join(filepath.Dir(c.Path(c.HSM.PINFile)), "tokens"), c.Path(server.LedgerFile)} {
+				if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) && ownToken {
+					return fmt.Errorf("%s is left from an init that did not finish: nothing was signed with it; remove %s and run init again", file, data)
+				}
+			}
 			if err := os.MkdirAll(data, 0o700); err != nil {
 				return err
 			}

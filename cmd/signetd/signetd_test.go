@@ -149,6 +149,18 @@ func TestInitMakesAService(t *testing.T) {
 			t.Fatal("the configuration was changed")
 		}
 	})
+	t.Run("not over one that was not finished", func(t *testing.T) {
+		if err := os.Rename(s.config(), s.config()+".away"); err != nil {
+			t.Fatal(err)
+		}
+		_, stderr, code := run(t, "init", "--data", s.data, "--environment", "demo")
+		if code == 0 || !strings.Contains(stderr, "did not finish") {
+			t.Fatalf("%d: %s", code, stderr)
+		}
+		if err := os.Rename(s.config()+".away", s.config()); err != nil {
+			t.Fatal(err)
+		}
+	})
 	t.Run("whose ledger checks", func(t *testing.T) {
 		stdout, stderr, code := run(t, "ledger", "check", "--config", s.config())
 		if code != 0 || !strings.Contains(stdout, "the ledger checks") {

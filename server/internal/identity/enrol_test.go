@@ -279,8 +279,7 @@ func TestCodes(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("redeemed twice at the same time, once", func(t *testing.T) {
-		code := invite("p11")
+	redeemTogether := func(t *testing.T, code Secret) {
 		var calls sync.WaitGroup
 		errs := make([]error, 4)
 		for i := range errs {
@@ -299,6 +298,16 @@ func TestCodes(t *testing.T) {
 			t.Errorf("%d redemptions", done)
 		}
 		f.login("p11", adaPass)
+	}
+	t.Run("redeemed several times at once, once", func(t *testing.T) {
+		t.Run("an invitation", func(t *testing.T) { redeemTogether(t, invite("p11")) })
+		t.Run("a renewal", func(t *testing.T) {
+			_, code, _, err := f.d.Renew(ctx, admin, must(f.d.Lookup(ctx, "p11")).ID, Renewal{Reason: "code lost", Proofing: f.invitation("", "").Proofing})
+			if err != nil {
+				t.Fatal(err)
+			}
+			redeemTogether(t, code)
+		})
 	})
 	t.Run("a retried call gets the same person and a new code", func(t *testing.T) {
 		inv := f.invitation("p12", "Person p12", RoleSigner)
@@ -445,6 +454,20 @@ func TestTampering(t *testing.T) {
 		})
 		reopen(f)
 		if _, _, _, err := f.d.OpenSession(t.Context(), desk, "ada", secondPass); !errors.Is(err, ErrTampered) {
+			t.Errorf("error %v, want tampered", err)
+		}
+	})
+	t.Run("a commitment in the projection", func(t *testing.T) {
+		f, ada, _ := prepare(t)
+		f.ledger.Close()
+		editRow(t, f.options.Path, bucketSigners, func(rows map[string][]byte) {
+			var a signerRow
+			unmarshal(t, rows[ada.ID], &a)
+			a.Credential = hexSum(nil)
+			rows[ada.ID] = marshal(t, a)
+		})
+		reopen(f)
+		if _, _, _, err := f.d.OpenSession(t.Context(), desk, "ada", adaPass); !errors.Is(err, ErrTampered) {
 			t.Errorf("error %v, want tampered", err)
 		}
 	})

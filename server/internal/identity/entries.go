@@ -44,8 +44,8 @@ type signerInvited struct {
 	Name         string         `json:"name"`
 	Organisation string         `json:"organisation"`
 	Proofing     proofingRecord `json:"proofing"`
-	Reason       string         `json:"reason"` // why, for a renewal
-	RevokeNow    bool           `json:"revokeNow"`
+	Reason       string         `json:"reason"`    // why, for a renewal
+	RevokeNow    bool           `json:"revokeNow"` // signer.credential follows, where there is one
 	Roles        []string       `json:"roles"`
 	Title        string         `json:"title"`
 	UserName     string         `json:"userName"`

@@ -162,10 +162,6 @@ func applyInvited(s *ledger.State, e chain.Entry) error {
 	row.Invitation = invitationRow{
 		Index: e.Index, Code: body.Code, Expires: body.Expires, Name: body.Name, Title: body.Title, Proofing: proofing,
 	}
-	if body.RevokeNow {
-		row.Credential = ""
-		dropSessions(s, body.ID)
-	}
 	return putSigner(s, row)
 }
 

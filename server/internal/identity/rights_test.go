@@ -101,8 +101,12 @@ func TestRename(t *testing.T) {
 	if between := must(f.identity(ada.ID)); between.Name != "Ada Lovelace" || between.Enrolment != before.Enrolment {
 		t.Errorf("before the code was redeemed: %+v", between)
 	}
+	_, token := f.loginToken("ada", adaPass)
 	if _, err := f.d.Redeem(ctx, desk, code, "ada", secondPass, true); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := f.d.Authenticate(ctx, token, nil, desk); !errors.Is(err, ErrSession) {
+		t.Errorf("a session from before the new credential: %v", err)
 	}
 	after := must(f.identity(ada.ID))
 	if after.ID != before.ID || after.Name != "Ada King" || after.Title != before.Title || after.Enrolment == before.Enrolment || after.KeyID == before.KeyID {

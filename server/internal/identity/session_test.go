@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -220,6 +221,27 @@ func TestServices(t *testing.T) {
 		}
 		if _, err := f.d.EnrollService(ctx, admin, "builder4", "", f.root, ""); !errors.Is(err, ErrInvalid) {
 			t.Errorf("CA: %v", err)
+		}
+	})
+	t.Run("enrolled several times at once, once", func(t *testing.T) {
+		var calls sync.WaitGroup
+		errs := make([]error, 4)
+		for i := range errs {
+			calls.Go(func() {
+				_, errs[i] = f.d.EnrollService(ctx, admin, "together", "", client(t, "t", p256(t), start, start.Add(time.Hour)), "")
+			})
+		}
+		calls.Wait()
+		done := 0
+		for _, err := range errs {
+			if err == nil {
+				done++
+			} else if !errors.Is(err, ErrNameTaken) {
+				t.Error(err)
+			}
+		}
+		if done != 1 {
+			t.Errorf("%d services of one name", done)
 		}
 	})
 	t.Run("is known by its certificate", func(t *testing.T) {

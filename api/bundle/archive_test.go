@@ -216,7 +216,7 @@ func TestBombTakesNoTime(t *testing.T) {
 	begun := time.Now()
 	_, err = Read(t.Context(), saved(t, b.Bytes()), Options{})
 	wantRefusal(t, err, ErrTooLarge, "")
-	if d := time.Since(begun); d > 5*time.Second {
+	if d := time.Since(begun); d > time.Minute { // some milliseconds; but other work may run beside the tests
 		t.Errorf("it took %v", d)
 	}
 }

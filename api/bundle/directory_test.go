@@ -17,11 +17,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 )
-
 
 func TestFoldersThatAreRefused(t *testing.T) {
 	must := func(err error) {
@@ -191,7 +189,7 @@ func TestFilesThatChange(t *testing.T) {
 
 // TestMemoryDoesNotGrow hashes large files of nothing but holes.
 func TestMemoryDoesNotGrow(t *testing.T) {
-	const size = 256 << 20
+	const size = 64 << 20
 	dir := t.TempDir()
 	for _, n := range []string{"a", "b", "c"} {
 		f, err := os.Create(filepath.Join(dir, n))

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/signetd/signet/api/chain"
@@ -306,35 +307,38 @@ func TestQueue(t *testing.T) {
 		}
 	})
 	t.Run("who waits too long is told", func(t *testing.T) {
-		h := must(newHasher(ArgonParams{Memory: 64, Time: 1, Threads: 1}, 1, 1, time.Millisecond))
-		release := must(h.acquire(t.Context()))
-		if _, err := h.acquire(t.Context()); !errors.Is(err, ErrBusy) {
-			t.Errorf("error %v, want busy", err)
-		}
-		release()
-		must(h.acquire(t.Context()))()
+		synctest.Test(t, func(t *testing.T) {
+			h := must(newHasher(ArgonParams{Memory: 64, Time: 1, Threads: 1}, 1, 1, 10*time.Second))
+			release := must(h.acquire(t.Context()))
+			began := time.Now()
+			if _, err := h.acquire(t.Context()); !errors.Is(err, ErrBusy) || time.Since(began) != 10*time.Second {
+				t.Errorf("error %v after %v, want busy after 10 s", err, time.Since(began))
+			}
+			release()
+			must(h.acquire(t.Context()))()
+		})
 	})
 	t.Run("the queue is bounded", func(t *testing.T) {
-		h := must(newHasher(ArgonParams{Memory: 64, Time: 1, Threads: 1}, 1, 1, time.Hour))
-		release := must(h.acquire(t.Context()))
-		waiting := make(chan error)
-		ctx, cancel := context.WithCancel(t.Context())
-		go func() {
-			_, err := h.acquire(ctx)
-			waiting <- err
-		}()
-		for len(h.queue) < 2 { // until it waits
-			time.Sleep(0)
-		}
-		if _, err := h.acquire(t.Context()); !errors.Is(err, ErrBusy) {
-			t.Errorf("error %v, want busy", err)
-		}
-		cancel()
-		if err := <-waiting; !errors.Is(err, context.Canceled) {
-			t.Errorf("error %v, want cancelled", err)
-		}
-		release()
-		must(h.acquire(t.Context()))()
+		synctest.Test(t, func(t *testing.T) {
+			h := must(newHasher(ArgonParams{Memory: 64, Time: 1, Threads: 1}, 1, 1, time.Hour))
+			release := must(h.acquire(t.Context()))
+			ctx, cancel := context.WithCancel(t.Context())
+			waiting := make(chan error, 1)
+			go func() {
+				_, err := h.acquire(ctx)
+				waiting <- err
+			}()
+			synctest.Wait() // it waits
+			if _, err := h.acquire(t.Context()); !errors.Is(err, ErrBusy) {
+				t.Errorf("error %v, want busy", err)
+			}
+			cancel()
+			if err := <-waiting; !errors.Is(err, context.Canceled) {
+				t.Errorf("error %v, want cancelled", err)
+			}
+			release()
+			must(h.acquire(t.Context()))()
+		})
 	})
 	t.Run("busy is an answer, not a failure", func(t *testing.T) {
 		f := newFixture(t)

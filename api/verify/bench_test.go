@@ -2,7 +2,6 @@ package verify_test
 
 import (
 	"bytes"
-	"context"
 	"testing"
 
 	"github.com/signetd/signet/api/manifest"
@@ -16,14 +15,14 @@ func BenchmarkVerify(b *testing.B) {
 	b.Run("one signature and its closing", func(b *testing.B) {
 		b.SetBytes(int64(len(raw)))
 		for b.Loop() {
-			if r, err := verify.Verify(context.Background(), verify.Input{Manifest: raw, Trust: trust, Bundle: &doc}); verify.CodeOf(r, err) != verify.OK {
+			if r, err := verify.Verify(b.Context(), verify.Input{Manifest: raw, Trust: trust, Bundle: &doc}); verify.CodeOf(r, err) != verify.OK {
 				b.Fatal(r, err)
 			}
 		}
 	})
 	b.Run("malformed", func(b *testing.B) {
 		for b.Loop() {
-			if r, err := verify.Verify(context.Background(), verify.Input{Manifest: bad, Trust: trust, Bundle: &doc}); verify.CodeOf(r, err) != verify.Malformed {
+			if r, err := verify.Verify(b.Context(), verify.Input{Manifest: bad, Trust: trust, Bundle: &doc}); verify.CodeOf(r, err) != verify.Malformed {
 				b.Fatal(r, err)
 			}
 		}

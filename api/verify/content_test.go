@@ -28,7 +28,7 @@ func unpacked(t *testing.T, w *world) string {
 
 func (w *world) verifyPath(path string, m manifest.Manifest) *verify.Report {
 	w.tb.Helper()
-	r, err := verify.Verify(context.Background(), verify.Input{BundlePath: path, Manifest: encode(w.tb, m), Trust: w.trustFile()})
+	r, err := verify.Verify(w.tb.Context(), verify.Input{BundlePath: path, Manifest: encode(w.tb, m), Trust: w.trustFile()})
 	w.check(err)
 	return r
 }
@@ -92,14 +92,14 @@ func TestContent(t *testing.T) {
 	})
 	t.Run("is not there", func(t *testing.T) {
 		w, _ := one(t)
-		r, err := verify.Verify(context.Background(), verify.Input{BundlePath: filepath.Join(t.TempDir(), "none"), Manifest: encode(t, w.manifest()), Trust: w.trustFile()})
+		r, err := verify.Verify(t.Context(), verify.Input{BundlePath: filepath.Join(t.TempDir(), "none"), Manifest: encode(t, w.manifest()), Trust: w.trustFile()})
 		if !errors.Is(err, fs.ErrNotExist) || verify.CodeOf(r, err) != verify.Internal {
 			t.Errorf("%v, code %d", err, verify.CodeOf(r, err))
 		}
 	})
 	t.Run("cancelled", func(t *testing.T) {
 		w, _ := one(t)
-		ctx, cancel := context.WithCancel(context.Background())
+		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		r, err := verify.Verify(ctx, verify.Input{BundlePath: unpacked(t, w), Manifest: encode(t, w.manifest()), Trust: w.trustFile()})
 		if !errors.Is(err, context.Canceled) || verify.CodeOf(r, err) != verify.Internal {
@@ -125,7 +125,7 @@ func TestDocument(t *testing.T) {
 			if !m.HasBundle() {
 				in.Bundle, in.SkipContent = nil, true
 			}
-			r, err := verify.Verify(context.Background(), in)
+			r, err := verify.Verify(t.Context(), in)
 			w.check(err)
 			want(t, r, x.code, x.says)
 		})
@@ -147,7 +147,7 @@ func TestDocument(t *testing.T) {
 	})
 	t.Run("not compared", func(t *testing.T) {
 		w, _ := one(t)
-		r, err := verify.Verify(context.Background(), verify.Input{Manifest: encode(t, w.manifest()), Trust: w.trustFile(), SkipContent: true})
+		r, err := verify.Verify(t.Context(), verify.Input{Manifest: encode(t, w.manifest()), Trust: w.trustFile(), SkipContent: true})
 		w.check(err)
 		want(t, r, verify.OK, "")
 		if r.Content.Checked || r.Content.Matches || !strings.Contains(r.Text(), "was not compared") {

@@ -292,7 +292,7 @@ func signNote(tb testing.TB, key ed25519.PrivateKey, c chain.Checkpoint) []byte 
 	if err != nil {
 		tb.Fatal(err)
 	}
-	signed, err := chain.SignedNote(context.Background(), c, c.Origin, hash, func(_ context.Context, msg []byte) ([]byte, error) { return ed25519.Sign(key, msg), nil })
+	signed, err := chain.SignedNote(tb.Context(), c, c.Origin, hash, func(_ context.Context, msg []byte) ([]byte, error) { return ed25519.Sign(key, msg), nil })
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -492,7 +492,7 @@ func signWith(tb testing.TB, key crypto.Signer, message []byte) []byte {
 func token(tb testing.TB, i *rfc3161.Issuer, value []byte, genTime time.Time) []byte {
 	tb.Helper()
 	h := sha256.Sum256(value)
-	t, err := i.Issue(context.Background(), rfc3161.Request{Hash: crypto.SHA256, Imprint: h[:], CertReq: true}, genTime)
+	t, err := i.Issue(tb.Context(), rfc3161.Request{Hash: crypto.SHA256, Imprint: h[:], CertReq: true}, genTime)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -589,7 +589,7 @@ func (w *world) verify(m manifest.Manifest) *verify.Report {
 		doc := w.doc
 		in.Bundle = &doc
 	}
-	r, err := verify.Verify(context.Background(), in)
+	r, err := verify.Verify(w.tb.Context(), in)
 	w.check(err)
 	return r
 }

@@ -2,7 +2,6 @@ package verify_test
 
 import (
 	"bytes"
-	"context"
 	"os"
 	"runtime"
 	"strings"
@@ -21,7 +20,7 @@ func TestBitFlips(t *testing.T) {
 	w, _ := one(t)
 	raw, trust, doc := encode(t, w.manifest()), w.trustFile(), w.doc
 	judge := func(b []byte) verify.Code {
-		r, err := verify.Verify(context.Background(), verify.Input{Manifest: b, Trust: trust, Bundle: &doc})
+		r, err := verify.Verify(t.Context(), verify.Input{Manifest: b, Trust: trust, Bundle: &doc})
 		return verify.CodeOf(r, err)
 	}
 	if code := judge(raw); code != verify.OK {
@@ -84,12 +83,12 @@ func TestBitFlipsInUnknownCosignatures(t *testing.T) {
 		} else {
 			b[i] = 'A'
 		}
-		r, err := verify.Verify(context.Background(), verify.Input{Manifest: b, Trust: trust, Bundle: &doc})
+		r, err := verify.Verify(t.Context(), verify.Input{Manifest: b, Trust: trust, Bundle: &doc})
 		w.check(err)
 		want(t, r, verify.OK, "")
 	}
 	b := []byte(strings.Replace(string(raw), string(marker), `\n— witness.example/unknown x`, 1))
-	r, err := verify.Verify(context.Background(), verify.Input{Manifest: b, Trust: trust, Bundle: &doc})
+	r, err := verify.Verify(t.Context(), verify.Input{Manifest: b, Trust: trust, Bundle: &doc})
 	w.check(err)
 	want(t, r, verify.Ledger, "malformed")
 }
@@ -100,12 +99,12 @@ func TestTruncated(t *testing.T) {
 	w, _ := one(t)
 	raw, doc := encode(t, w.manifest()), w.doc
 	for n := 1; n < len(raw); n += 97 {
-		r, err := verify.Verify(context.Background(), verify.Input{Manifest: raw[:n], Trust: w.trustFile(), Bundle: &doc})
+		r, err := verify.Verify(t.Context(), verify.Input{Manifest: raw[:n], Trust: w.trustFile(), Bundle: &doc})
 		w.check(err)
 		want(t, r, verify.Malformed, "")
 	}
 	for _, tail := range []string{" ", "\n", "{}", "\x00"} {
-		r, err := verify.Verify(context.Background(), verify.Input{Manifest: append(bytes.Clone(raw), tail...), Trust: w.trustFile(), Bundle: &doc})
+		r, err := verify.Verify(t.Context(), verify.Input{Manifest: append(bytes.Clone(raw), tail...), Trust: w.trustFile(), Bundle: &doc})
 		w.check(err)
 		want(t, r, verify.Malformed, "")
 	}

@@ -1,7 +1,6 @@
 package verify_test
 
 import (
-	"context"
 	"strings"
 	"testing"
 
@@ -19,7 +18,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add(encode(f, cosign(w.manifest(), newCosigner("witness.example/x"))), trust)
 	f.Add([]byte("{}\n"), trust)
 	f.Fuzz(func(t *testing.T, m, pinned []byte) {
-		r, err := verify.Verify(context.Background(), verify.Input{Manifest: m, Trust: pinned, Bundle: &doc})
+		r, err := verify.Verify(t.Context(), verify.Input{Manifest: m, Trust: pinned, Bundle: &doc})
 		if err != nil {
 			if len(m) > 0 && verify.CodeOf(r, err) != verify.Usage {
 				t.Fatal(err)
@@ -47,7 +46,7 @@ func FuzzWitnessPolicy(f *testing.F) {
 		if err != nil {
 			return
 		}
-		r, err := verify.Verify(context.Background(), verify.Input{Manifest: m, Trust: trust, Bundle: &bundle.Document{Format: bundle.Format}})
+		r, err := verify.Verify(t.Context(), verify.Input{Manifest: m, Trust: trust, Bundle: &bundle.Document{Format: bundle.Format}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -74,7 +74,6 @@ type SignatureReport struct {
 	Holds         bool   `json:"holds"`        // no fault was found in it
 	Counted       bool   `json:"counted"`      // by the policy
 	Why           string `json:"why"`          // why it is not counted
-	time          manifest.Time
 }
 
 // PolicyReport says how the policy was evaluated.

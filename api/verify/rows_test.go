@@ -1,7 +1,6 @@
 package verify_test
 
 import (
-	"context"
 	"crypto/elliptic"
 	"encoding/json/v2"
 	"fmt"
@@ -36,7 +35,7 @@ func TestDistinctCodes(t *testing.T) {
 		"ledger":    {func(w *world) *verify.Report { w.trust.Ledgers = nil; return w.verify(w.manifest()) }, 14},
 		"policy":    {func(w *world) *verify.Report { w.sigs = w.sigs[:1]; return w.verify(w.manifest()) }, 15},
 		"malformed": {func(w *world) *verify.Report {
-			r, err := verify.Verify(context.Background(), verify.Input{Manifest: []byte("{}\n"), Trust: w.trustFile(), Bundle: &w.doc})
+			r, err := verify.Verify(w.tb.Context(), verify.Input{Manifest: []byte("{}\n"), Trust: w.trustFile(), Bundle: &w.doc})
 			w.check(err)
 			return r
 		}, 16},
@@ -62,7 +61,7 @@ func TestDistinctCodes(t *testing.T) {
 			"two bundles":                    {Trust: w.trustFile(), Manifest: encode(t, w.manifest()), Bundle: &w.doc, BundlePath: "x"},
 			"a bundle that is to be skipped": {Trust: w.trustFile(), Manifest: encode(t, w.manifest()), Bundle: &w.doc, SkipContent: true},
 		} {
-			r, err := verify.Verify(context.Background(), in)
+			r, err := verify.Verify(t.Context(), in)
 			if code := verify.CodeOf(r, err); code != verify.Usage {
 				t.Errorf("%s: %d, %v", name, code, err)
 			}
@@ -70,7 +69,7 @@ func TestDistinctCodes(t *testing.T) {
 	})
 	t.Run("a trust file that cannot be read", func(t *testing.T) {
 		w, _ := one(t)
-		r, err := verify.Verify(context.Background(), verify.Input{Manifest: encode(t, w.manifest()), Trust: []byte("{}"), Bundle: &w.doc})
+		r, err := verify.Verify(t.Context(), verify.Input{Manifest: encode(t, w.manifest()), Trust: []byte("{}"), Bundle: &w.doc})
 		w.check(err)
 		want(t, r, verify.Malformed, "trust")
 	})
@@ -100,13 +99,13 @@ func TestEmbeddedKeySwapped(t *testing.T) {
 		honest, _ := one(t)
 		evil, _ := one(t)
 		m := evil.manifest()
-		r, err := verify.Verify(context.Background(), verify.Input{Manifest: encode(t, m), Trust: honest.trustFile(), Bundle: &evil.doc})
+		r, err := verify.Verify(t.Context(), verify.Input{Manifest: encode(t, m), Trust: honest.trustFile(), Bundle: &evil.doc})
 		honest.check(err)
 		want(t, r, verify.Untrusted, "no pinned root leads to the signer")
 	})
 	t.Run("without a trust file", func(t *testing.T) {
 		w, _ := one(t)
-		r, err := verify.Verify(context.Background(), verify.Input{Manifest: encode(t, w.manifest()), Bundle: &w.doc})
+		r, err := verify.Verify(t.Context(), verify.Input{Manifest: encode(t, w.manifest()), Bundle: &w.doc})
 		w.check(err)
 		want(t, r, verify.Untrusted, "no trust file is pinned")
 		for _, s := range r.Signatures {
@@ -176,7 +175,7 @@ func TestNothingButTheSignPath(t *testing.T) {
 		forger.sign(&s, manifest.Approve)
 		forger.closer = w.closer
 		forger.close(manifest.OutcomeApproved)
-		r, err := verify.Verify(context.Background(), verify.Input{Manifest: encode(t, forger.manifest()), Trust: trust, Bundle: &forger.doc})
+		r, err := verify.Verify(t.Context(), verify.Input{Manifest: encode(t, forger.manifest()), Trust: trust, Bundle: &forger.doc})
 		w.check(err)
 		want(t, r, verify.Ledger, "signature does not verify")
 	})
@@ -284,7 +283,7 @@ func TestSignedBytes(t *testing.T) {
 		w, _ := one(t)
 		raw := string(encode(t, w.manifest()))
 		for old, other := range map[string]string{`"sha256": `: `"sha512": `, `"format": "signet-bundle/v1"`: `"format": "signet-bundle/v2"`} {
-			r, err := verify.Verify(context.Background(), verify.Input{Manifest: []byte(strings.Replace(raw, old, other, 1)), Trust: w.trustFile(), Bundle: &w.doc})
+			r, err := verify.Verify(t.Context(), verify.Input{Manifest: []byte(strings.Replace(raw, old, other, 1)), Trust: w.trustFile(), Bundle: &w.doc})
 			w.check(err)
 			want(t, r, verify.Malformed, "")
 		}
@@ -321,7 +320,7 @@ func TestRecordTypes(t *testing.T) {
 		if r.Content.Bundle || r.Content.Checked || !strings.Contains(r.Text(), "the record is about no bundle") {
 			t.Errorf("%+v\n%s", r.Content, r.Text())
 		}
-		_, err := verify.Verify(context.Background(), verify.Input{Manifest: encode(t, w.manifest()), Trust: w.trustFile(), Bundle: &bundle.Document{}})
+		_, err := verify.Verify(t.Context(), verify.Input{Manifest: encode(t, w.manifest()), Trust: w.trustFile(), Bundle: &bundle.Document{}})
 		if verify.CodeOf(nil, err) != verify.Usage {
 			t.Errorf("a bundle for a record without one: %v", err)
 		}
@@ -367,7 +366,7 @@ func TestCleanRoom(t *testing.T) {
 		}
 		return b
 	}
-	r, err := verify.Verify(context.Background(), verify.Input{
+	r, err := verify.Verify(t.Context(), verify.Input{
 		BundlePath: filepath.Join(room, "bundle"), Manifest: read("release-v0.1.0.json"), Trust: read("signet-trust.json"),
 	})
 	if err != nil {

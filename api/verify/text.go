@@ -40,7 +40,7 @@ func (r *Report) Text() string {
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "Note: %s.\n", n)
 	}
-	w.Flush() // writes to memory
+	_ = w.Flush() // into memory
 	return b.String()
 }
 

@@ -56,9 +56,9 @@ func (j *judge) time(s *signature) {
 	}
 	s.genTime, s.accuracy = first.GenTime, first.Accuracy
 	r := s.report
-	r.time = manifest.NewTime(first.GenTime)
-	r.Time, r.Accuracy = r.time.String(), first.Accuracy.String()
-	r.LocalTime = manifest.LocalTime(r.time, s.Statement.Predicate.Zone)
+	at := manifest.NewTime(first.GenTime)
+	r.Time, r.Accuracy = at.String(), first.Accuracy.String()
+	r.LocalTime = manifest.LocalTime(at, s.Statement.Predicate.Zone)
 }
 
 func (j *judge) token(s *signature, der, imprint []byte) (*rfc3161.Token, error) {

@@ -30,13 +30,14 @@ const (
 // maxCommonName is ub-common-name and ub-organization-name of RFC 5280, in characters.
 const maxCommonName = 64
 
-// KeySigner signs a message with a key in the HSM and returns the signature only if the public key verifies it. A *keystore.Store
-// is one.
+// KeySigner signs a message with a key in the HSM and returns the signature only if the public key verifies it. A
+// *keystore.Store is one.
 type KeySigner interface {
 	Sign(ctx context.Context, id keystore.ID, want crypto.PublicKey, message []byte) ([]byte, error)
 }
 
-// hsmKey is a key in the HSM as crypto/x509 wants it. It gets the whole message: what is signed is hashed here, never by who asks.
+// hsmKey is a key in the HSM as crypto/x509 wants it. It gets the whole message: what is signed is hashed here, never
+// by who asks.
 type hsmKey struct {
 	ctx    context.Context
 	keys   KeySigner
@@ -81,7 +82,8 @@ type RootConfig struct {
 	Lifetime     time.Duration // 20 years
 }
 
-// CreateRoot makes the certificate of the CA, signed by itself. It may issue certificates for signers, and none for another CA.
+// CreateRoot makes the certificate of the CA, signed by itself. It may issue certificates for signers, and none for
+// another CA.
 func CreateRoot(ctx context.Context, c RootConfig) (*x509.Certificate, error) {
 	template, err := newTemplate(c.Name, c.Organisation, c.Key.Public, c.Now, orDefault(c.Lifetime, rootLifetime))
 	if err != nil {
@@ -104,8 +106,8 @@ type TSAConfig struct {
 	Lifetime     time.Duration // 10 years
 }
 
-// IssueTSA makes the certificate of the time-stamping authority (RFC 3161, 2.3): no CA, key usage digitalSignature alone, the one
-// extended key usage timeStamping, critical.
+// IssueTSA makes the certificate of the time-stamping authority (RFC 3161, 2.3): no CA, key usage digitalSignature
+// alone, the one extended key usage timeStamping, critical.
 func IssueTSA(ctx context.Context, c TSAConfig) (*x509.Certificate, error) {
 	template, err := newTemplate(c.Name, c.Organisation, c.Public, c.Now, orDefault(c.Lifetime, tsaLifetime))
 	if err != nil {
@@ -172,8 +174,8 @@ type Subject struct {
 	Service      bool
 }
 
-// Issue certifies a public key for a signer: the profile of formats.md, section 3. The certificate is an end entity's that
-// signs code and documents and nothing else, and its one SAN is the URI of the signer.
+// Issue certifies a public key for a signer: the profile of formats.md, section 3. The certificate is an end entity's
+// that signs code and documents and nothing else, and its one SAN is the URI of the signer.
 func (ca *CA) Issue(ctx context.Context, s Subject, public crypto.PublicKey) ([]byte, error) {
 	now := ca.Clock()
 	if now.Before(ca.Certificate.NotBefore) || now.After(ca.Certificate.NotAfter) {

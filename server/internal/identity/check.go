@@ -25,9 +25,9 @@ type attempt struct {
 	source   sourceProof
 }
 
-// prove checks a password: one argon2id computation, whatever was given. If it was right, then runs, while the place in the queue is
-// still held. If not, the failure is durable when prove returns [ErrBadCredentials]. Holding the place until the failure is counted means that at
-// most as many guesses as there are places can overtake a lock.
+// prove checks a password: one argon2id computation, whatever was given. If it was right, then runs, while the place in
+// the queue is still held. If not, the failure is durable when prove returns [ErrBadCredentials]. Holding the place
+// until the failure is counted means that at most as many guesses as there are places can overtake a lock.
 func (d *Directory) prove(ctx context.Context, a attempt, then func(ctx context.Context, row signerRow) error) error {
 	if err := d.ledger.View(func(r *ledger.Read) error { return d.checkLock(r.View(projectionName), a.counter) }); err != nil {
 		return err
@@ -51,7 +51,8 @@ func (d *Directory) prove(ctx context.Context, a attempt, then func(ctx context.
 		return err
 	}
 	right := d.hasher.matches(against, a.password)
-	// From here on the outcome is recorded even if the caller has gone: hanging up does not save a failure from being counted.
+	// From here on the outcome is recorded even if the caller has gone: hanging up does not save a failure from being
+	// counted.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	switch {
@@ -115,8 +116,8 @@ func lockError(view reader, counter string, now time.Time) error {
 	return nil
 }
 
-// recordFailure counts a failure, and locks the name after the last one. Attempts while it is locked leave no entry of their own: the
-// entry of the lock says that they are refused unseen, and nobody fills the disk with them.
+// recordFailure counts a failure, and locks the name after the last one. Attempts while it is locked leave no entry of
+// their own: the entry of the lock says that they are refused unseen, and nobody fills the disk with them.
 func (d *Directory) recordFailure(ctx context.Context, a attempt, id string) error {
 	_, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
 		view := tx.View(projectionName)
@@ -191,9 +192,9 @@ func errJoin(err, also error) error {
 	return fmt.Errorf("%w (and it could not be recorded: %w)", err, also)
 }
 
-// CheckPassword checks a fresh proof for one signature (purpose names what is signed: the preparation). It must be the caller's own: an unknown
-// name, somebody else's name and a wrong password get the same answer in the same time, and each is counted against the
-// caller. Success opens nothing.
+// CheckPassword checks a fresh proof for one signature (purpose names what is signed: the preparation). It must be the
+// caller's own: an unknown name, somebody else's name and a wrong password get the same answer in the same time, and
+// each is counted against the caller. Success opens nothing.
 func (d *Directory) CheckPassword(ctx context.Context, caller Caller, userName string, password Secret, purpose string) error {
 	if caller.Kind != chain.Person || caller.Session == "" {
 		return fmt.Errorf("%w: only a person in a session signs with a password", ErrForbidden)

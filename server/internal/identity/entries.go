@@ -10,8 +10,8 @@ import (
 	"github.com/signetd/signet/api/jcs"
 )
 
-// Bodies of the entries that this package appends. Those of signer.enrolled, signer.renewed, service.enrolled, signer.revoked and
-// service.revoked stand in api/manifest, because verifiers read them.
+// Bodies of the entries that this package appends. Those of signer.enrolled, signer.renewed, service.enrolled,
+// signer.revoked and service.revoked stand in api/manifest, because verifiers read them.
 
 // Proofing says how a person's identity was verified before their signature was established (21 CFR 11.100(b)).
 type Proofing struct {
@@ -19,8 +19,8 @@ type Proofing struct {
 	Reference string `json:"reference"`
 }
 
-// proofingRecord is what the entry keeps, and whose SHA-256 signer.enrolled names. The salt keeps a manifest, which holds that digest,
-// from giving away a text that can be guessed.
+// proofingRecord is what the entry keeps, and whose SHA-256 signer.enrolled names. The salt keeps a manifest, which
+// holds that digest, from giving away a text that can be guessed.
 type proofingRecord struct {
 	Method    string `json:"method"`
 	Reference string `json:"reference"`

@@ -40,8 +40,8 @@ var (
 	ErrForbidden = errors.New("the caller may not do this")
 	// ErrInvalid: an argument cannot be: the message names it.
 	ErrInvalid = errors.New("invalid")
-	// ErrTampered: what is stored beside the ledger is not what the ledger committed to. Nothing is let through; an operator must look
-	// (`signetd ledger check`) and restore it.
+	// ErrTampered: what is stored beside the ledger is not what the ledger committed to. Nothing is let through; an
+	// operator must look (`signetd ledger check`) and restore it.
 	ErrTampered = errors.New("stored data does not match its commitment in the ledger")
 )
 

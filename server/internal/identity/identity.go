@@ -2,40 +2,47 @@
 //
 // # The problem
 //
-// An electronic signature is worth what the proof of its signer is worth (21 CFR 11.100, 11.200, 11.300). So a name is one
-// person's for ever, nobody but that person ever knows their password, a session never signs, and whoever guesses learns nothing:
-// not whether a name exists, not whether it was the name or the password that was wrong, and not by the clock either.
+// An electronic signature is worth what the proof of its signer is worth (21 CFR 11.100, 11.200, 11.300). So a name is
+// one person's for ever, nobody but that person ever knows their password, a session never signs, and whoever guesses
+// learns nothing: not whether a name exists, not whether it was the name or the password that was wrong, and not by the
+// clock either.
 //
 // # How it is kept
 //
 // The ledger is the database. Every change of a signer, credential or session is an entry, and the state here
-// ([Projection]) is a pure function of the entries. Three things are not in the ledger but beside it, in its private store, with a
-// commitment in an entry, so that a swapped one is refused:
+// ([Projection]) is a pure function of the entries. Three things are not in the ledger but beside it, in its private
+// store, with a commitment in an entry, so that a swapped one is refused:
 //
-//   - password verifiers: argon2id in PHC form; the entry `signer.credential` holds the SHA-256 of the whole string;
+//   - password verifiers: argon2id in PHC form; the entries `signer.enrolled` and `signer.renewed` hold the SHA-256 of the
+//     whole string;
 //   - the key under which user names are blinded: people type passwords into the name field, so a name that did not
-//     lead in is kept as HMAC-SHA-256 alone; the entry `key.created` of "user-names" holds the key's SHA-256;
+//     lead in is kept as HMAC-SHA-256 alone; the entry `signer.credential` of the kind "user-names" holds the key's
+//     SHA-256;
 //   - sources (address and device), which can be erased: entries hold the SHA-256 of 32 random bytes and the text.
 //
-// The commitment of a credential, a signer's key, name and roles are read from their entries, proved by inclusion under the last
-// signed checkpoint, never from the projection alone.
+// The commitment of a credential, a signer's key, name and roles are read from their entries, proved by inclusion under
+// the last signed checkpoint, never from the projection alone.
 //
 // # Proofs
 //
-// [Directory.OpenSession] and [Directory.CheckPassword] run argon2id exactly once, whatever name and password are: unknown names
-// against a decoy. Failures are counted durably by the blinded name, known or not, and a name is locked after some in a row. A check
-// at a signature counts against the caller's own name, whatever name was typed, so a stolen session does not buy more guesses. At most
-// [Config].PasswordChecks run at the same time (64 MiB each); the rest queues with a deadline, and the queue is bounded.
+// [Directory.OpenSession] and [Directory.CheckPassword] compute argon2id exactly once, whatever name and password are:
+// unknown names against a decoy. Failures are counted durably by the blinded name, known or not, and a name is locked
+// after some in a row. A check at a signature counts against the caller's own name, whatever name was typed, so a
+// stolen session does not buy more guesses. At most [Config].PasswordChecks run at the same time (64 MiB each); the
+// rest queues with a deadline, and the queue is bounded.
 //
 // Sessions are opaque: 256 random bits, of which the entry `session.opened` holds the SHA-256. They end when idle, after
-// their lifetime, with the process, and with every suspension, revocation or change of credential.
+// their lifetime, when used from another address or device, with the process, and with every suspension, revocation or
+// change of credential. A service has no token: its client certificate, or the key in it, is pinned, and its first call
+// from a place leaves a `session.opened`.
 //
 // # Administrators
 //
-// An administrator invites a person and hands over a one-time code; the person sets the password. The code works once, for
-// that user name alone, for ten minutes, and its redemption is an entry with a new key and certificate. Nobody renews themselves.
-// An administrator who keeps a code back and redeems it takes over a name that its owner then cannot use: the ledger shows who
-// issued the code, and the owner's old password and sessions are dead. It cannot happen unseen; it is not made impossible.
+// An administrator invites a person and hands over a one-time code; the person sets the password. The code works once,
+// for that user name alone, for ten minutes, and its redemption is an entry with a new key and certificate. Nobody
+// renews themselves. An administrator who keeps a code back and redeems it takes over a name that its owner then cannot
+// use: the ledger shows who issued the code, and the owner's old password and sessions are dead. It cannot happen
+// unseen; it is not made impossible.
 package identity
 
 import (

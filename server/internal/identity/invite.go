@@ -20,7 +20,8 @@ import (
 // AccountabilityVersion names the statement that each person acknowledges; signer.enrolled holds it.
 const AccountabilityVersion = "accountability-1"
 
-// AccountabilityText is the accountability statement (21 CFR 11.10(j), 11.100(c)). A text never changes; a better one gets a new version.
+// AccountabilityText is the accountability statement (21 CFR 11.10(j), 11.100(c)). A text never changes; a better one
+// gets a new version.
 const AccountabilityText = "I understand that my electronic signature is the legally binding equivalent of my handwritten signature. " +
 	"I hold myself accountable and responsible for every action initiated under it. I will not share my password, " +
 	"nor let anybody sign in my name, and I will report at once if I believe that somebody else knows it."
@@ -152,16 +153,17 @@ func mayAdminister(view reader, caller Caller) error {
 	return nil
 }
 
-// InvitePerson records a person, how their identity was verified, and a one-time code with which they set their own password. The code
-// is returned here alone. A call that is retried under the same requestID gives the same person and a new code.
+// InvitePerson records a person, how their identity was verified, and a one-time code with which they set their own
+// password. The code is returned here alone. A call that is retried under the same requestID gives the same person and
+// a new code.
 func (d *Directory) InvitePerson(ctx context.Context, caller Caller, inv Invitation, requestID string) (Signer, Secret, time.Time, error) {
 	return d.invite(ctx, caller, inv, requestID, d.cfg.CodeLifetime, func(tx *ledger.Tx) (string, error) {
 		return "", mayAdminister(tx.View(projectionName), caller)
 	})
 }
 
-// Bootstrap invites the first administrator, as long as there is none who has redeemed a code. Called again for the same user
-// name, it gives a new code.
+// Bootstrap invites the first administrator, as long as there is none who has redeemed a code. Called again for the
+// same user name, it gives a new code.
 func (d *Directory) Bootstrap(ctx context.Context, inv Invitation) (Signer, Secret, time.Time, error) {
 	if !slices.Contains(inv.Roles, RoleAdministrator) {
 		return Signer{}, "", time.Time{}, invalid("the first administrator needs the role %s", RoleAdministrator)
@@ -265,8 +267,8 @@ func invitedBy(tx *ledger.Tx, index uint64) (string, error) {
 	return body.ID, err
 }
 
-// settle waits, within bounds, until what was appended is covered by a signed checkpoint, so that the next call can lean on it. What was
-// appended is durable in any case.
+// settle waits, within bounds, until what was appended is covered by a signed checkpoint, so that the next call can
+// lean on it. What was appended is durable in any case.
 func (d *Directory) settle(ctx context.Context, r ledger.Result) {
 	if r.Count == 0 {
 		return
@@ -278,9 +280,9 @@ func (d *Directory) settle(ctx context.Context, r ledger.Result) {
 	}
 }
 
-// Renew issues a new one-time code after a new identity proofing: for a lost password, a lapsing certificate, a change of name, or a
-// first code that was not redeemed in time. The old password and key hold until it is redeemed, unless RevokeNow is set. Nobody
-// renews themselves.
+// Renew issues a new one-time code after a new identity proofing: for a lost password, a lapsing certificate, a change
+// of name, or a first code that was not redeemed in time. The old password and key hold until it is redeemed, unless
+// RevokeNow is set. Nobody renews themselves.
 func (d *Directory) Renew(ctx context.Context, caller Caller, id string, n Renewal) (Signer, Secret, time.Time, error) {
 	fail := func(err error) (Signer, Secret, time.Time, error) { return Signer{}, "", time.Time{}, err }
 	if err := checkReason(n.Reason); err != nil {

@@ -23,7 +23,8 @@ const (
 	namesKey         = "user-names"
 )
 
-// blinder returns what blinds user names: HMAC-SHA-256 under a key of the service. The key is made when it is needed for the first time.
+// blinder returns what blinds user names: HMAC-SHA-256 under a key of the service. The key is made when it is needed
+// for the first time.
 func (d *Directory) blinder(ctx context.Context) (func(name string) string, error) {
 	d.namesMu.Lock()
 	defer d.namesMu.Unlock()
@@ -115,8 +116,8 @@ func checkText(what, s string, least, most int) error {
 // areas of the IANA time zone database.
 var areas = []string{"Africa/", "America/", "Antarctica/", "Arctic/", "Asia/", "Atlantic/", "Australia/", "Europe/", "Indian/", "Pacific/", "Etc/"}
 
-// checkZone holds the name of a time zone against the IANA database. Names of the machine's own ("Local", "localtime", "right/…") and
-// the database's old ones are not taken: a signature must show the same zone everywhere.
+// checkZone holds the name of a time zone against the IANA database. Names of the machine's own ("Local", "localtime",
+// "right/…") and the database's old ones are not taken: a signature must show the same zone everywhere.
 func checkZone(zone string) error {
 	known := zone == "UTC"
 	for _, a := range areas {

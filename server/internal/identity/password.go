@@ -189,8 +189,8 @@ func normalPassword(p Secret) string {
 	return norm.NFKC.String(p.Reveal())
 }
 
-// checkNewPassword holds a password that somebody wants to set against the rules: long enough, nothing cut off, no prescribed
-// mix of characters, and not easily guessed by somebody who knows the context (NIST SP 800-63B-4, 3.1.1.2).
+// checkNewPassword holds a password that somebody wants to set against the rules: long enough, nothing cut off, no
+// prescribed mix of characters, and not easily guessed by somebody who knows the context (NIST SP 800-63B-4, 3.1.1.2).
 func checkNewPassword(p Secret, least int, context []string) error {
 	if len(p) > maxPassword || !utf8.ValidString(p.Reveal()) {
 		return fmt.Errorf("%w: it has more than %d bytes or is not UTF-8", ErrWeakPassword, maxPassword)
@@ -216,8 +216,9 @@ func checkNewPassword(p Secret, least int, context []string) error {
 var unleet = strings.NewReplacer("4", "a", "@", "a", "8", "b", "(", "c", "{", "c", "[", "c", "<", "c", "3", "e", "6", "g", "9", "g", "1", "l", "!", "i",
 	"|", "i", "0", "o", "$", "s", "5", "s", "+", "t", "7", "t", "%", "x", "2", "z")
 
-// guessable reports whether a password takes fewer than about 10^8 guesses, as it stands or with the usual replacements undone. The estimator's own
-// matcher of replacements tries all combinations and can be kept busy for hours with 30 characters, so it stays out.
+// guessable reports whether a password takes fewer than about 10^8 guesses, as it stands or with the usual replacements
+// undone. The estimator's own matcher of replacements tries all combinations and can be kept busy for hours with 30
+// characters, so it stays out.
 func guessable(password string, context []string) bool {
 	for _, p := range []string{password, unleet.Replace(password)} {
 		if zxcvbn.PasswordStrength(p, context, matching.FilterL33tMatcher).Score < leastScore {

@@ -411,8 +411,8 @@ func endKey(end chain.Time, session string) []byte {
 	return append(binary.BigEndian.AppendUint64(nil, uint64(end.UnixMilli())), session...)
 }
 
-// spkiOf returns the SubjectPublicKeyInfo of a certificate, or nil. It walks the DER by itself, so that a replay gives the same answer under
-// every release of Go.
+// spkiOf returns the SubjectPublicKeyInfo of a certificate, or nil. It walks the DER by itself, so that a replay gives
+// the same answer under every release of Go.
 func spkiOf(certificate []byte) []byte {
 	input := cryptobyte.String(certificate)
 	var cert, tbs, spki cryptobyte.String

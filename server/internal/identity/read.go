@@ -38,7 +38,8 @@ func (d *Directory) Lookup(_ context.Context, userNameOrID string) (s Signer, er
 	return s, err
 }
 
-// List returns signers in the order of their enrolment, from after the [Signer].Index that is given; 0 means from the start.
+// List returns signers in the order of their enrolment, from after the [Signer].Index that is given; 0 means from the
+// start.
 func (d *Directory) List(_ context.Context, after uint64, limit int) ([]Signer, error) {
 	var list []Signer
 	err := d.ledger.View(func(r *ledger.Read) error {

@@ -15,9 +15,9 @@ import (
 	"github.com/signetd/signet/server/internal/ledger"
 )
 
-// Redeem takes up an invitation: the person sets the password that only they know, and acknowledges the accountability statement. For
-// somebody who signs, a key is made in the HSM and certified. The code works once, for this user name, until it lapses. If the
-// HSM fails, nothing was changed and the code can be used again.
+// Redeem takes up an invitation: the person sets the password that only they know, and acknowledges the accountability
+// statement. For somebody who signs, a key is made in the HSM and certified. The code works once, for this user name,
+// until it lapses. If the HSM fails, nothing was changed and the code can be used again.
 //
 // Whatever is wrong with code and name, the answer is ErrCodeInvalid, in the same time.
 func (d *Directory) Redeem(ctx context.Context, src Source, code Secret, userName string, password Secret, acknowledged bool) (Signer, error) {
@@ -91,9 +91,9 @@ func (d *Directory) Redeem(ctx context.Context, src Source, code Secret, userNam
 	return d.Get(ctx, row.ID)
 }
 
-// redeemable computes the verifier, whatever the code is, and then looks at the code: so a wrong one costs as much as a right one, and
-// nobody floods the ledger with guesses. Guesses are not counted towards a lock: a code of 150 random bits cannot be guessed,
-// and its ten minutes could be taken from its owner that way.
+// redeemable computes the verifier, whatever the code is, and then looks at the code: so a wrong one costs as much as a
+// right one, and nobody floods the ledger with guesses. Guesses are not counted towards a lock: a code of 150 random
+// bits cannot be guessed, and its ten minutes could be taken from its owner that way.
 func (d *Directory) redeemable(ctx context.Context, source sourceProof, blinded, name string, code, password Secret) (
 	row signerRow, invitation signerInvited, verifier string, err error) {
 	release, err := d.hasher.acquire(ctx)

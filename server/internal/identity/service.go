@@ -13,8 +13,8 @@ import (
 	"github.com/signetd/signet/server/internal/ledger"
 )
 
-// EnrollService enrols a program: its client certificate (and with it its key) is pinned, and a sealing key is made for it in the
-// HSM. A call that is retried under the same requestID gives the first answer.
+// EnrollService enrols a program: its client certificate (and with it its key) is pinned, and a sealing key is made for
+// it in the HSM. A call that is retried under the same requestID gives the first answer.
 func (d *Directory) EnrollService(ctx context.Context, caller Caller, name, organisation string, client *x509.Certificate, requestID string) (Signer, error) {
 	name = fold(name)
 	if organisation == "" {
@@ -85,8 +85,8 @@ func (d *Directory) EnrollService(ctx context.Context, caller Caller, name, orga
 	return d.Get(ctx, body.ID)
 }
 
-// EnrollOwnService enrols a service of the server's own, with a key from the key ceremony: the closing service, which nobody can
-// call, and the first sealing service.
+// EnrollOwnService enrols a service of the server's own, with a key from the key ceremony: the closing service, which
+// nobody can call, and the first sealing service.
 func (d *Directory) EnrollOwnService(ctx context.Context, id, name string, key keystore.Key, client *x509.Certificate) (Signer, error) {
 	certificate, err := d.ca.Issue(ctx, Subject{ID: id, Name: name, Organisation: d.cfg.Organisation, Service: true}, key.Public)
 	if err != nil {

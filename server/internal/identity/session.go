@@ -21,8 +21,8 @@ const (
 	sweepAtOnce = 32   // lapsed sessions that a new session cleans up
 )
 
-// activity remembers when each session of this process was used last, and from where. What it does not know is over: a session
-// does not outlive the process that opened it.
+// activity remembers when each session of this process was used last, and from where. What it does not know is over: a
+// session does not outlive the process that opened it.
 type activity struct {
 	idle, lifetime time.Duration
 
@@ -239,8 +239,9 @@ func (d *Directory) CloseSession(ctx context.Context, caller Caller) error {
 	return err
 }
 
-// Authenticate says who makes a call: the person whose session the bearer token opened, or the service whose client certificate
-// TLS has verified the possession of. A token that leads nowhere is refused even where a certificate is there too.
+// Authenticate says who makes a call: the person whose session the bearer token opened, or the service whose client
+// certificate TLS has verified the possession of. A token that leads nowhere is refused even where a certificate is
+// there too.
 func (d *Directory) Authenticate(ctx context.Context, bearer Secret, peer *x509.Certificate, src Source) (Caller, error) {
 	switch {
 	case bearer != "":
@@ -291,7 +292,8 @@ func unless(ok bool, err error) error {
 	return err
 }
 
-// end records, once, that a session is over. If that fails the session is over all the same: nobody remembers it any more.
+// end records, once, that a session is over. If that fails the session is over all the same: nobody remembers it any
+// more.
 func (d *Directory) end(ctx context.Context, session sessionRow, cause string, src Source) {
 	if !d.activity.forget(session.ID) && cause != closedRestarted {
 		return
@@ -318,7 +320,8 @@ func (d *Directory) end(ctx context.Context, session sessionRow, cause string, s
 	}
 }
 
-// byCertificate finds the service that has pinned the certificate, or its key: a service may renew its certificate by itself.
+// byCertificate finds the service that has pinned the certificate, or its key: a service may renew its certificate by
+// itself.
 func (d *Directory) byCertificate(ctx context.Context, peer *x509.Certificate, src Source) (Caller, error) {
 	var row signerRow
 	err := d.ledger.View(func(r *ledger.Read) error {

@@ -60,8 +60,8 @@ type enrolment struct {
 	certificates [][]byte
 }
 
-// provedCache keeps enrolments that were proved once. A proof holds for as long as the process: the tree only grows, and what is
-// kept here cannot be changed by whoever changes the file.
+// provedCache keeps enrolments that were proved once. A proof holds for as long as the process: the tree only grows,
+// and what is kept here cannot be changed by whoever changes the file.
 type provedCache struct {
 	mu   sync.RWMutex
 	rows map[uint64]*enrolment
@@ -200,10 +200,10 @@ func (d *Directory) readEnrolment(r Reader, index uint64) (*enrolment, error) {
 	return e, err
 }
 
-// SigningIdentity returns who would sign. It refuses who may not: suspended, revoked, without a key, or with a certificate that
-// does not hold now. Name, rights and key are read from the entry that enrolled them, proved against the last signed
-// checkpoint; that nothing has ended them since is the projection's word, which `signetd ledger check` holds against all entries.
-// It may be called inside of a command.
+// SigningIdentity returns who would sign. It refuses who may not: suspended, revoked, without a key, or with a
+// certificate that does not hold now. Name, rights and key are read from the entry that enrolled them, proved against
+// the last signed checkpoint; that nothing has ended them since is the projection's word, which `signetd ledger check`
+// holds against all entries. It may be called inside of a command.
 func (d *Directory) SigningIdentity(r Reader, id string) (SigningIdentity, error) {
 	row, ok, err := d.rows.get(r.View(projectionName), id)
 	if err != nil {
@@ -237,8 +237,8 @@ func (d *Directory) SigningIdentity(r Reader, id string) (SigningIdentity, error
 	}, nil
 }
 
-// Support returns the entries that a verdict about a signer's signature leans on: the enrolment that its statement names, by its leaf
-// hash, and every revocation of the signer.
+// Support returns the entries that a verdict about a signer's signature leans on: the enrolment that its statement
+// names, by its leaf hash, and every revocation of the signer.
 func (d *Directory) Support(r Reader, id string, enrolment chain.Hash) ([]uint64, error) {
 	view := r.View(projectionName)
 	index := view.Get(bucketEnrolments, enrolment[:])

@@ -34,8 +34,8 @@ func (d *Directory) Reinstate(ctx context.Context, caller Caller, id, reason str
 	})
 }
 
-// Revoke takes a signer's rights and key away for good. Their sessions end at once, their password verifier is erased, their name is
-// never given again. Earlier signatures stand.
+// Revoke takes a signer's rights and key away for good. Their sessions end at once, their password verifier is erased,
+// their name is never given again. Earlier signatures stand.
 func (d *Directory) Revoke(ctx context.Context, caller Caller, id, reason string) (Signer, error) {
 	return d.change(ctx, caller, id, reason, func(tx *ledger.Tx, row signerRow) error {
 		if row.State == StateRevoked {

@@ -75,7 +75,7 @@ func largeOptions(b *testing.B) ledger.Options {
 			return
 		}
 		for n, total := 0, benchEntries(b); n < total && large.err == nil; {
-			end := min(n+2000, total)
+			end := min(n+500, total)
 			events := make([]ledger.Event, 0, end-n)
 			for ; n < end; n++ {
 				events = append(events, benchEvent(b, uint64(n), true))

@@ -113,7 +113,7 @@ func openStore(o Options) (*bolt.DB, error) {
 	var db *bolt.DB
 	open := func() (err error) {
 		db, err = bolt.Open(o.Path, 0o600, &bolt.Options{Timeout: lockTimeout, ReadOnly: o.ReadOnly, InitialMmapSize: o.InitialMmap,
-			FreelistType: bolt.FreelistMapType, NoStatistics: true, MaxSize: o.MaxFile})
+			FreelistType: bolt.FreelistArrayType, NoStatistics: true, MaxSize: o.MaxFile})
 		return err
 	}
 	err := guard(open)

@@ -15,8 +15,8 @@ import (
 const (
 	// maxBatch is how many commands one transaction takes at the most. After maxBatchEntries or maxBatchBytes it takes no more.
 	// Larger ones gain nothing: they only make their callers wait longer, and leave more free pages to keep account of.
-	maxBatch        = 1024
-	maxBatchEntries = 2048
+	maxBatch        = 512
+	maxBatchEntries = 512
 	maxBatchBytes   = 8 << 20
 	// maxDrift is how far the clock may lie behind the last entry before entries are refused: corrections of a disciplined clock
 	// are smaller. Within it the last entry's time is used again.

@@ -58,7 +58,7 @@ type unpacked struct {
 }
 
 func (a *archive) unpack(from *packed) (*unpacked, error) {
-	u := &unpacked{a: a, from: from, buffer: bufio.NewReaderSize(from, bufferSize), close: func() {}}
+	u := &unpacked{a: a, from: from, buffer: bufio.NewReaderSize(from, int(min(from.size, bufferSize))), close: func() {}}
 	switch a.kind {
 	case kindTarGzip:
 		z, err := gzip.NewReader(u.buffer)

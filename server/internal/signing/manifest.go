@@ -225,7 +225,8 @@ func (c *Ceremony) Manifest(ctx context.Context, event string) (file []byte, nam
 		}
 		for _, s := range released {
 			m.Signatures = append(m.Signatures, s.Signature)
-			indices, err := support(view, s.Signature.Statement.Predicate.Signer)
+			signer := s.Signature.Statement.Predicate.Signer
+			indices, err := c.Identities.Support(r, signer.ID, signer.Enrolment)
 			if err != nil {
 				return err
 			}
@@ -257,22 +258,6 @@ func (c *Ceremony) Manifest(ctx context.Context, event string) (file []byte, nam
 	}
 	file, err = m.Encode()
 	return file, manifest.FileName(m.Record), err
-}
-
-// support names the entries that the verdict about a signature leans on: the enrolment that its statement names, and
-// every revocation of a key of the signer.
-func support(view *ledger.State, signer manifest.Signer) ([]uint64, error) {
-	at := view.Get(bucketEnrolments, signer.Enrolment[:])
-	if len(at) != 8 {
-		return nil, fmt.Errorf("%w: no entry enrolled %s as %s; run `signetd ledger check`", ledger.ErrCorrupt, signer.ID, signer.Enrolment)
-	}
-	indices := []uint64{binary.BigEndian.Uint64(at)}
-	prefix := []byte(signer.ID + "\x00")
-	view.Prefix(bucketRevocations, prefix, func(k, _ []byte) bool {
-		indices = append(indices, binary.BigEndian.Uint64(k[len(prefix):]))
-		return true
-	})
-	return indices, nil
 }
 
 // storeDocument keeps a bundle's canonical document under its digest.

@@ -25,8 +25,6 @@ const (
 	bucketAttempts     = "attempts"     // preparation id → attemptState, while a signature is being made
 	bucketClosings     = "closings"     // event → closingState, while a closing seal is missing
 	bucketCertificates = "certificates" // SHA-256 of a DER → index of the entry that it is attached to, and its place there
-	bucketEnrolments   = "enrolments"   // leaf hash of an entry that bound a key to a signer → its index
-	bucketRevocations  = "revocations"  // signer, 0, index of the entry that revoked a key of theirs
 )
 
 // States of a record.
@@ -151,7 +149,7 @@ func (projection) Name() string { return projectionName }
 func (projection) Version() int { return 1 }
 
 // Apply takes one entry.
-func (projection) Apply(s *ledger.State, e chain.Entry, entry []byte, attachments [][]byte) error {
+func (projection) Apply(s *ledger.State, e chain.Entry, _ []byte, attachments [][]byte) error {
 	switch e.Type {
 	case chain.RecordCreated:
 		return applyRecordCreated(s, e, attachments)
@@ -172,14 +170,6 @@ func (projection) Apply(s *ledger.State, e chain.Entry, entry []byte, attachment
 			digest := sha256.Sum256(der)
 			s.Put(bucketCertificates, digest[:], append(indexKey(e.Index), byte(i)))
 		}
-		leaf := chain.LeafHash(entry)
-		s.Put(bucketEnrolments, leaf[:], indexKey(e.Index))
-	case chain.SignerRevoked, chain.ServiceRevoked:
-		body, err := manifest.ParseSignerRevoked(e.Body)
-		if err != nil {
-			return fmt.Errorf("entry %d: %w", e.Index, err)
-		}
-		s.Put(bucketRevocations, append([]byte(body.ID+"\x00"), indexKey(e.Index)...), []byte{})
 	}
 	return nil
 }

@@ -468,7 +468,7 @@ type EnrollPerson struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// User name; unique for ever, whatever its case.
 	UserName string `protobuf:"bytes,1,opt,name=user_name,json=userName,proto3" json:"user_name,omitempty"`
-	// Printed name as in the identity document.
+	// Printed name as in the identity document; at most 64 characters, for a certificate holds no more (RFC 5280, ub-common-name).
 	PrintedName string `protobuf:"bytes,2,opt,name=printed_name,json=printedName,proto3" json:"printed_name,omitempty"`
 	// Title.
 	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
@@ -1563,13 +1563,12 @@ const file_signet_v1_signer_proto_rawDesc = "" +
 	"\aservice\x18\x02 \x01(\v2\x18.signet.v1.EnrollServiceH\x00R\aservice\x12*\n" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestIdB\x10\n" +
-	"\asubject\x12\x05\xbaH\x02\b\x01\"\xf5\x02\n" +
+	"\asubject\x12\x05\xbaH\x02\b\x01\"\xf3\x02\n" +
 	"\fEnrollPerson\x12?\n" +
-	"\tuser_name\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{1,63}$R\buserName\x12-\n" +
-	"\fprinted_name\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\vprintedName\x12\x1e\n" +
-	"\x05title\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x05title\x12,\n" +
-	"\forganisation\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\forganisation\x12&\n" +
+	"\tuser_name\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{1,63}$R\buserName\x12,\n" +
+	"\fprinted_name\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\vprintedName\x12\x1e\n" +
+	"\x05title\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x05title\x12+\n" +
+	"\forganisation\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\forganisation\x12&\n" +
 	"\ttime_zone\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\btimeZone\x12>\n" +
 	"\x05roles\x18\x06 \x03(\x0e2\x0f.signet.v1.RoleB\x17\xbaH\x14\x92\x01\x11\b\x01\x10\x04\x18\x01\"\t\x82\x01\x06\x10\x01 \x00 \x05R\x05roles\x12?\n" +
 	"\bproofing\x18\a \x01(\v2\x1b.signet.v1.IdentityProofingB\x06\xbaH\x03\xc8\x01\x01R\bproofing\"`\n" +
@@ -1577,10 +1576,10 @@ const file_signet_v1_signer_proto_rawDesc = "" +
 	"\x06method\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x03\x18\xf4\x03R\x06method\x12(\n" +
 	"\treference\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\treference\"\xc0\x01\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\treference\"\xbf\x01\n" +
 	"\rEnrollService\x12E\n" +
-	"\fservice_name\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{1,63}$R\vserviceName\x12,\n" +
-	"\forganisation\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\forganisation\x12:\n" +
+	"\fservice_name\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{1,63}$R\vserviceName\x12+\n" +
+	"\forganisation\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\forganisation\x12:\n" +
 	"\x12client_certificate\x18\x03 \x01(\fB\v\xbaH\bz\x06\x10\x01\x18\x80\x80\x04R\x11clientCertificate\"\xb5\x01\n" +
 	"\x14EnrollSignerResponse\x12)\n" +
 	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer\x12,\n" +
@@ -1623,13 +1622,13 @@ const file_signet_v1_signer_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\"A\n" +
 	"\x14RevokeSignerResponse\x12)\n" +
-	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer\"\x9e\x02\n" +
+	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer\"\x9d\x02\n" +
 	"\x12RenewSignerRequest\x127\n" +
 	"\x04name\x18\x01 \x01(\tB#\xbaH r\x1e2\x1c^signers/sgn_[0-9a-z]{1,64}$R\x04name\x12\"\n" +
 	"\x06reason\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\x12?\n" +
-	"\bproofing\x18\x03 \x01(\v2\x1b.signet.v1.IdentityProofingB\x06\xbaH\x03\xc8\x01\x01R\bproofing\x12+\n" +
-	"\fprinted_name\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\vprintedName\x12\x1e\n" +
+	"\bproofing\x18\x03 \x01(\v2\x1b.signet.v1.IdentityProofingB\x06\xbaH\x03\xc8\x01\x01R\bproofing\x12*\n" +
+	"\fprinted_name\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\vprintedName\x12\x1e\n" +
 	"\x05title\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x05title\x12\x1d\n" +
 	"\n" +
 	"revoke_now\x18\x06 \x01(\bR\trevokeNow\"\xb4\x01\n" +

@@ -9,31 +9,43 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// program is the folder of the program under test, as it is shipped: built without cgo, its version set by the linker.
-var program string
+// built is the folder of the program under test, as it is shipped: built without cgo, its version set by the linker. It is built for the first
+// test that wants it.
+var built = sync.OnceValues(func() (dir string, err error) {
+	if dir, err = os.MkdirTemp("", "signet"); err != nil {
+		return "", err
+	}
+	temporary = dir
+	cmd := exec.Command("go", "build", "-ldflags", "-X main.version=v0.0.0-test", "-o", filepath.Join(dir, "signet"), ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return dir, fmt.Errorf("%w\n%s", err, out)
+	}
+	return dir, nil
+})
 
-func TestMain(m *testing.M) { os.Exit(withProgram(m.Run)) }
+// temporary is what is removed at the end.
+var temporary string
 
-func withProgram(test func() int) int {
-	dir, err := os.MkdirTemp("", "signet")
+func program(t *testing.T) string {
+	t.Helper()
+	dir, err := built()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		t.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
-	program = dir
-	build := exec.Command("go", "build", "-ldflags", "-X main.version=v0.0.0-test", "-o", filepath.Join(dir, "signet"), ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "%s%v\n", out, err)
-		return 1
-	}
-	return test()
+	return dir
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	os.RemoveAll(temporary)
+	os.Exit(code)
 }
 
 // TestOffline runs the scripts that need no server.
@@ -43,12 +55,13 @@ func TestOffline(t *testing.T) { runScripts(t, filepath.Join("testdata", "offlin
 var rows = regexp.MustCompile(`(?m)^# rows:(.*)$`)
 
 // runScripts runs each script of a folder as a subtest of its own, so that each clause of a requirement has one.
-func runScripts(t *testing.T, dir string, setup func(*testscript.Env) error) {
+func runScripts(t *testing.T, scripts string, setup func(*testscript.Env) error) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "*.txt"))
+	files, err := filepath.Glob(filepath.Join(scripts, "*.txt"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts in %s: %v", dir, err)
+		t.Fatalf("no scripts in %s: %v", scripts, err)
 	}
+	dir := program(t)
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			script, err := os.ReadFile(file)
@@ -74,7 +87,7 @@ func runScripts(t *testing.T, dir string, setup func(*testscript.Env) error) {
 				Setup: func(env *testscript.Env) error {
 					env.Setenv("SIGNET_CONFIG_DIR", filepath.Join(env.WorkDir, ".config"))
 					env.Setenv("HOME", env.WorkDir)
-					env.Setenv("PATH", program+string(os.PathListSeparator)+env.Getenv("PATH"))
+					env.Setenv("PATH", dir+string(os.PathListSeparator)+env.Getenv("PATH"))
 					env.Setenv("TZ", "UTC")
 					if setup != nil {
 						return setup(env)

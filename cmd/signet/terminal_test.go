@@ -44,7 +44,7 @@ func atTerminal(t *testing.T, env []string, args ...string) *terminalRun {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { line.Close() })
-	cmd := exec.CommandContext(t.Context(), filepath.Join(program, "signet"), args...)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(program(t), "signet"), args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = line, line, line
 	cmd.Env = append([]string{"SIGNET_CONFIG_DIR=" + t.TempDir(), "TERM=xterm", "PATH=" + os.Getenv("PATH")}, env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}

@@ -112,6 +112,25 @@ func (s *scene) prepareAgain(p *signetv1.Preparation) *signetv1.Preparation {
 	return s.prepare(s.ada)
 }
 
+func TestNoStartWithAFaultyHSM(t *testing.T) {
+	s := start(t)
+	s.Stop()
+	for name, tc := range map[string]struct {
+		fault servertest.Fault
+		want  error
+	}{"gone": {gone("canary"), keystore.ErrUnavailable}, "wrong": {wrong("canary"), keystore.ErrWrongSignature}} {
+		t.Run(name, func(t *testing.T) {
+			s.SetFault(tc.fault)
+			_, err := server.Open(t.Context(), server.Options{Config: s.Config, Keys: s.Keys})
+			s.SetFault(nil)
+			if !errors.Is(err, tc.want) {
+				t.Fatalf("got %v, want %v", err, tc.want)
+			}
+		})
+	}
+	s.Restart()
+}
+
 func TestSecondServerIsRefused(t *testing.T) {
 	s := start(t)
 	_, err := server.Open(t.Context(), server.Options{Config: s.Config, Keys: s.Keys})

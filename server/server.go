@@ -127,6 +127,11 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	if _, err := os.Stat(o.Config.Path(LedgerFile)); err != nil {
 		return nil, fmt.Errorf("%w: no ledger in %s; `signetd init` makes one", ErrConfig, o.Config.DataDir)
 	}
+	tests, err := o.Keys.SelfTest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o.Log.Info("known-answer tests passed", "tests", len(tests))
 	lo, err := ledgerOptions(ctx, o)
 	if err != nil {
 		return nil, err

@@ -95,8 +95,8 @@ func Check(ctx context.Context, path string, o Options, progress Progress) (Chec
 		}
 	}
 	defer os.RemoveAll(dir)
-	fresh, err := bolt.Open(filepath.Join(dir, "replay.db"), 0o600, &bolt.Options{NoSync: true, NoGrowSync: true, NoFreelistSync: true,
-		InitialMmapSize: l.o.InitialMmap, FreelistType: bolt.FreelistMapType, NoStatistics: true})
+	fresh, err := openBolt(filepath.Join(dir, "replay.db"), &bolt.Options{NoSync: true, NoGrowSync: true, NoFreelistSync: true,
+		InitialMmapSize: l.o.InitialMmap, FreelistType: bolt.FreelistArrayType, NoStatistics: true})
 	if err != nil {
 		return CheckReport{}, storeError(err)
 	}

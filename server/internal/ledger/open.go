@@ -110,17 +110,8 @@ func newLedger(o Options) (*Ledger, error) {
 func openStore(o Options) (*bolt.DB, error) {
 	_, statErr := os.Stat(o.Path)
 	created := errors.Is(statErr, fs.ErrNotExist)
-	var db *bolt.DB
-	open := func() (err error) {
-		db, err = bolt.Open(o.Path, 0o600, &bolt.Options{Timeout: lockTimeout, ReadOnly: o.ReadOnly, InitialMmapSize: o.InitialMmap,
-			FreelistType: bolt.FreelistArrayType, NoStatistics: true, MaxSize: o.MaxFile})
-		return err
-	}
-	err := guard(open)
-	if errors.Is(err, syscall.ENOMEM) { // the address space is limited: map only what the file has
-		o.InitialMmap = 0
-		err = guard(open)
-	}
+	db, err := openBolt(o.Path, &bolt.Options{Timeout: lockTimeout, ReadOnly: o.ReadOnly, InitialMmapSize: o.InitialMmap,
+		FreelistType: bolt.FreelistArrayType, NoStatistics: true, MaxSize: o.MaxFile})
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
 		return nil, fmt.Errorf("%w: %s", ErrLocked, o.Path)
@@ -136,6 +127,19 @@ func openStore(o Options) (*bolt.DB, error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
+}
+
+// openBolt opens a bbolt file, with a smaller map where the address space is limited.
+func openBolt(path string, o *bolt.Options) (db *bolt.DB, err error) {
+	open := func() error {
+		db, err = bolt.Open(path, 0o600, o)
+		return err
+	}
+	if err = guard(open); errors.Is(err, syscall.ENOMEM) {
+		o.InitialMmapSize = 0
+		err = guard(open)
+	}
+	return db, err
 }
 
 // secureFile makes a new file's name durable, and takes rights away that others must not have.

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -41,6 +43,10 @@ func TestEndToEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	signed := release(t, server, "v9.0.0", &signetv1.ApprovalPolicy{Template: "single-approver", Approvers: []string{"ada"}})
+	t.Run("an older manifest never replaces a newer one", func(t *testing.T) {
+		t.Attr("requirement", "B-42")
+		neverShortened(t, server)
+	})
 	half := release(t, server, "v9.1.0", &signetv1.ApprovalPolicy{Template: "k-of-n", Threshold: 2, Approvers: []string{"ada", "grace"}})
 	runScripts(t, filepath.Join("testdata", "script"), func(env *testscript.Env) error {
 		env.Setenv("SERVER", server.Address)
@@ -106,26 +112,72 @@ func release(t *testing.T, server *servertest.Server, version string, policy *si
 	if err != nil {
 		t.Fatal(err)
 	}
-	ada := as(t, server, "ada")
-	prepared, err := ada.Prepare(t.Context(), signet.Intent{
+	if _, _, err := placeManifest(dir, approve(t, server, "ada", record)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// approve has somebody approve a record, and returns the manifest after it.
+func approve(t *testing.T, server *servertest.Server, user string, record *signet.Record) *signet.ManifestFile {
+	t.Helper()
+	c := as(t, server, user)
+	prepared, err := c.Prepare(t.Context(), signet.Intent{
 		Record: record.Name(), Decision: signetv1.Decision_DECISION_APPROVE, Meaning: "release-approval", Reason: "All gates green, risk file reviewed.",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	signature, err := ada.Sign(t.Context(), prepared, signet.Password{UserName: "ada", Password: servertest.Password})
+	signature, err := c.Sign(t.Context(), prepared, signet.Password{UserName: user, Password: servertest.Password})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !signature.Trusted {
 		t.Fatal("the signature does not lead to the pinned anchors")
 	}
-	m, err := ada.GetManifest(t.Context(), record)
+	m, err := c.GetManifest(t.Context(), record)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := placeManifest(dir, m); err != nil {
+	return m
+}
+
+// neverShortened writes the manifests of two signatures, the newer one first, then in their order.
+func neverShortened(t *testing.T, server *servertest.Server) {
+	doc := bundle.Document{Excluded: []string{}, Files: []bundle.File{{Path: "app"}}, Format: bundle.Format}
+	record, err := as(t, server, "max").CreateRecord(t.Context(), &signetv1.RecordHeader{
+		Type: "release", Product: "bioflow_pro", Version: "v9.2.0", Source: &signetv1.Source{Commit: fmt.Sprintf("%040x", 1)},
+		Policy: &signetv1.ApprovalPolicy{Template: "k-of-n", Threshold: 2, Approvers: []string{"ada", "grace"}},
+	}, &doc)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return dir
+	older := approve(t, server, "ada", record)
+	newer := approve(t, server, "grace", record)
+
+	dir := t.TempDir()
+	path, written, err := placeManifest(dir, newer)
+	if err != nil || !written || path != filepath.Join(dir, "signatures", "release-v9.2.0.json") {
+		t.Fatalf("%s, written %v: %v", path, written, err)
+	}
+	if _, _, err := placeManifest(dir, older); !errors.Is(err, errDiffers) {
+		t.Errorf("the older one over the newer one: %v", err)
+	}
+	if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, newer.Bytes) {
+		t.Errorf("the newer one was not kept: %v", err)
+	}
+	if _, written, err := placeManifest(dir, newer); err != nil || written {
+		t.Errorf("the same again: written %v, %v", written, err)
+	}
+
+	dir = t.TempDir()
+	for _, m := range []*signet.ManifestFile{older, newer} {
+		if _, written, err := placeManifest(dir, m); err != nil || !written {
+			t.Errorf("in their order: written %v, %v", written, err)
+		}
+	}
+	left, err := os.ReadDir(filepath.Join(dir, "signatures"))
+	if err != nil || len(left) != 1 {
+		t.Errorf("left over: %v, %v", left, err)
+	}
 }

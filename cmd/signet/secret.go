@@ -217,9 +217,13 @@ type option struct{ id, text string }
 // choose asks for one of a list, by number or by name. Nothing is preselected: an empty answer chooses nothing.
 func (a *app) choose(ctx context.Context, title string, options []option) (string, error) {
 	p := a.printer(a.stderr)
-	p.line("%s", p.bold(title))
+	width := 0
+	for _, o := range options {
+		width = max(width, len(o.id))
+	}
+	p.line("\n%s", p.bold(title))
 	for i, o := range options {
-		p.line("  %d  %s", i+1, clean(strings.TrimSpace(o.id+"  "+o.text)))
+		p.line("  %d  %-*s  %s", i+1, width, clean(o.id), clean(o.text))
 	}
 	for {
 		answer, err := a.ask(ctx, "Number or name: ")

@@ -139,7 +139,7 @@ func (a *app) sign(ctx context.Context, client *signet.Client, s selected, r *si
 		return err
 	}
 	if a.interactive() || !a.json {
-		p.line("%s\n", p.bold("This is what will be signed:"))
+		p.line("\n%s\n", p.bold("This is what will be signed:"))
 		p.line("%s", cleanText(prepared.Rendering))
 		p.details(pair{"Statement SHA-256", prepared.Digest.String()}, pair{"Challenge", fmt.Sprintf("%x", prepared.Challenge)}, pair{"Lapses", when(prepared.Expires)})
 		p.line("")
@@ -290,7 +290,7 @@ func (a *app) reason(ctx context.Context, f *signing) (string, error) {
 		}
 		reason = strings.TrimRight(string(b), "\r\n")
 	case reason == "":
-		return a.ask(ctx, "Why? In your own words, signed verbatim: ")
+		return a.ask(ctx, "\nWhy? In your own words, signed verbatim: ")
 	}
 	if strings.TrimSpace(reason) == "" || !utf8.ValidString(reason) {
 		return "", usagef("the reason is empty, or not UTF-8")

@@ -1,6 +1,7 @@
 package verify_test
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -362,7 +363,8 @@ type forge struct {
 	message       func([]byte) []byte // what is signed instead of the PAE
 	genTime       func(time.Time) time.Time
 	stamp         *rfc3161.Issuer
-	more          []*rfc3161.Issuer // further tokens
+	token         func(testing.TB, *rfc3161.Issuer, []byte) []byte // changes the token
+	more          []*rfc3161.Issuer                                // further tokens
 	body          func(*manifest.SignatureCreated)
 	entry         func(*chain.Entry)
 }
@@ -435,6 +437,9 @@ func (w *world) sign(s *signer, decision string, f ...forge) {
 		Authorization: authorization, Certificates: certs, Statement: st,
 		Signature:  manifest.SignatureValue{Algorithm: algorithm, KeyID: id, Value: value},
 		Timestamps: [][]byte{token(w.tb, stamp, value, genTime)},
+	}
+	if x.token != nil {
+		sig.Timestamps[0] = x.token(w.tb, stamp, sig.Timestamps[0])
 	}
 	for _, m := range x.more {
 		sig.Timestamps = append(sig.Timestamps, token(w.tb, m, value, genTime))
@@ -624,4 +629,54 @@ func one(tb testing.TB) (*world, *signer) {
 
 func slicesWithout(list []uint64, x uint64) []uint64 {
 	return slices.DeleteFunc(slices.Clone(list), func(y uint64) bool { return y == x })
+}
+
+// inside returns the members of a constructed value in DER, which share its memory.
+func inside(tb testing.TB, der []byte) (members []asn1.RawValue) {
+	tb.Helper()
+	for len(der) > 0 {
+		var v asn1.RawValue
+		rest, err := asn1.Unmarshal(der, &v)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		members, der = append(members, v), rest
+	}
+	return members
+}
+
+// inaccurate changes the accuracy of a token from one second to two, and signs it again.
+func inaccurate(tb testing.TB, i *rfc3161.Issuer, der []byte) []byte {
+	tb.Helper()
+	changed := bytes.Clone(der)
+	in := func(b []byte, path ...int) []byte {
+		for _, n := range path {
+			b = inside(tb, b)[n].Bytes
+		}
+		return b
+	}
+	data := in(changed, 0, 1, 0)
+	content := in(data, 2, 1, 0)
+	digest := func() []byte { d := sha256.Sum256(content); return d[:] }
+	old := digest()
+	at := bytes.Index(content, []byte{0x30, 3, 2, 1, 1})
+	if at < 0 {
+		tb.Fatal("no accuracy of one second")
+	}
+	content[at+4] = 2
+	signer := inside(tb, in(data, 4, 0))
+	attributes := signer[3].FullBytes
+	copy(attributes[bytes.Index(attributes, old):], digest())
+	set := bytes.Clone(attributes)
+	set[0] = 0x31
+	for {
+		value, err := i.Sign(tb.Context(), set)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if len(value) == len(signer[5].Bytes) { // so that no length changes
+			copy(signer[5].Bytes, value)
+			return changed
+		}
+	}
 }

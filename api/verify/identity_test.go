@@ -235,6 +235,15 @@ func TestTime(t *testing.T) {
 		w.trust.TimestampRoots = append(w.trust.TimestampRoots, manifest.Root{Certificate: other.cert.Raw, From: manifest.NewTime(start)})
 		want(t, w.verify(w.manifest()), verify.OK, "")
 	})
+	t.Run("an accuracy of two seconds", func(t *testing.T) {
+		w := newWorld(t)
+		s := w.enrol("sgn_ada", "Ada Lovelace")
+		w.newRecord(1, []*signer{s})
+		w.stamp.Accuracy = time.Second
+		w.sign(s, manifest.Approve, forge{token: inaccurate})
+		w.close(manifest.OutcomeApproved)
+		want(t, w.verify(w.manifest()), verify.TimeNotProven, "its accuracy is 2s")
+	})
 	t.Run("bytes that are no token", func(t *testing.T) {
 		w := signed(t, ada)
 		m := w.manifest()
@@ -394,6 +403,16 @@ func TestRevocation(t *testing.T) {
 			want(t, w.verify(w.manifest()), x.code, "")
 		})
 	}
+	t.Run("before, in the same moment", func(t *testing.T) {
+		w := newWorld(t)
+		s := w.enrol("sgn_ada", "Ada Lovelace")
+		w.newRecord(1, []*signer{s})
+		revoke(w, s.id, "")
+		now := w.now
+		w.sign(s, manifest.Approve, forge{genTime: func(time.Time) time.Time { return now }})
+		w.close(manifest.OutcomeApproved)
+		want(t, w.verify(w.manifest()), verify.Untrusted, "was revoked")
+	})
 	t.Run("of the closing service", func(t *testing.T) {
 		w, _ := one(t)
 		w.sigs = w.sigs[:1]

@@ -118,6 +118,34 @@ func TestLedger(t *testing.T) {
 			want(t, w.verify(m), verify.Ledger, x.says)
 		})
 	}
+	t.Run("two entries of one index, proved by checkpoints of two sizes", func(t *testing.T) {
+		w, _, _ := two(t)
+		fork := *w
+		fork.entries, fork.leaves, fork.stored, fork.edge = slices.Clone(w.entries), slices.Clone(w.leaves), slices.Clone(w.stored), *w.edge.Clone()
+		revoked := func(w *world, id string) uint64 {
+			return w.append(chain.SignerRevoked, manifest.SignerRevoked{By: "sgn_admin", ID: id, Reason: "lost"})
+		}
+		index := revoked(w, "sgn_eve")
+		revoked(&fork, "sgn_mallory")
+		fork.append(chain.SessionOpened, map[string]string{})
+		m := w.manifest()
+		m.Support = append(m.Support, manifest.Support{Entry: w.entries[index], Proof: w.proof(index, index+1)},
+			manifest.Support{Entry: fork.entries[index], Proof: fork.proof(index, index+2)})
+		want(t, w.verify(m), verify.Ledger, "the ledger has two entries")
+	})
+	t.Run("an entry of another ledger, which is pinned too", func(t *testing.T) {
+		w, _, _ := two(t)
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		w.check(err)
+		const other = "other.example/ledger"
+		vkey, _, err := chain.VerifierKey(other, key.Public())
+		w.check(err)
+		w.trust.Ledgers = append(w.trust.Ledgers, manifest.TrustLedger{Origin: other, VKey: vkey})
+		note := signNote(t, key, chain.Checkpoint{Origin: other, Size: 1, Root: w.leaves[0]})
+		m := w.manifest()
+		m.Support = append(m.Support, manifest.Support{Entry: w.entries[0], Proof: string(chain.Proof{Index: 0, Checkpoint: note}.Encode())})
+		want(t, w.verify(m), verify.Ledger, "others of this manifest in")
+	})
 	t.Run("as it should be", func(t *testing.T) {
 		w, _, _ := two(t)
 		r := w.verify(w.manifest())
@@ -224,11 +252,12 @@ func TestCheckpoints(t *testing.T) {
 type cosigner struct {
 	name string
 	key  ed25519.PrivateKey
+	as   []byte // the hash of the key that it pretends to have
 }
 
 func newCosigner(name string) cosigner {
 	_, key, _ := ed25519.GenerateKey(rand.Reader)
-	return cosigner{name, key}
+	return cosigner{name: name, key: key}
 }
 
 func (c cosigner) public() []byte { return append([]byte{4}, c.key.Public().(ed25519.PublicKey)...) }
@@ -246,7 +275,11 @@ func (c cosigner) vkey() string {
 func (c cosigner) line(note string) string {
 	text, _, _ := strings.Cut(note, "\n\n")
 	sig := ed25519.Sign(c.key, []byte("cosignature/v1\ntime 1763717400\n"+text+"\n"))
-	raw := append(binary.BigEndian.AppendUint64(slices.Clone(c.hash()), 1763717400), sig...)
+	hash := c.hash()
+	if c.as != nil {
+		hash = c.as
+	}
+	raw := append(binary.BigEndian.AppendUint64(slices.Clone(hash), 1763717400), sig...)
 	return "— " + c.name + " " + base64.StdEncoding.EncodeToString(raw) + "\n"
 }
 
@@ -273,6 +306,8 @@ func TestWitnesses(t *testing.T) {
 	w, _ := one(t)
 	x, y, z := newCosigner("witness.example/x"), newCosigner("witness.example/y"), newCosigner("witness.example/z")
 	impostor := newCosigner("witness.example/x")
+	forger := newCosigner("witness.example/x")
+	forger.as = x.hash()
 	policy := func(rest string) string {
 		return fmt.Sprintf("# who must have seen the ledger\nlog %s https://signet.example\n\nwitness X %s\nwitness Y %s https://y.example\nwitness Z %s\n%s\n",
 			w.trust.Ledgers[0].VKey, x.vkey(), y.vkey(), z.vkey(), rest)
@@ -293,6 +328,7 @@ func TestWitnesses(t *testing.T) {
 		"two of three":              {twoOf, []cosigner{z, x}, verify.OK, ""},
 		"one of two":                {twoOf, []cosigner{z}, verify.Ledger, "quorum of witnesses is missing"},
 		"one witness twice":         {twoOf, []cosigner{z, z}, verify.Ledger, "quorum of witnesses is missing"},
+		"a forged cosignature":      {policy("quorum X"), []cosigner{forger}, verify.Ledger, "quorum of witnesses is missing"},
 		"an impostor":               {policy("quorum X"), []cosigner{impostor}, verify.Ledger, "quorum of witnesses is missing"},
 		"nested":                    {nested, []cosigner{y, z}, verify.OK, ""},
 		"nested, one group unmet":   {nested, []cosigner{x, y}, verify.Ledger, "quorum of witnesses is missing"},

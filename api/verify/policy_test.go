@@ -117,6 +117,16 @@ func TestPolicy(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a signature that does not hold does not count", func(t *testing.T) {
+		w, _ := one(t)
+		m := w.manifest()
+		m.Signatures[0].Signature.Value = signWith(t, w.key(manifest.ECDSAP256), []byte("x"))
+		r := w.verify(m)
+		want(t, r, verify.Signature, "")
+		if r.Policy.Approvals != 0 || r.Policy.Satisfied || r.Signatures[0].Counted || r.Signatures[0].Holds {
+			t.Errorf("%+v, %+v", r.Policy, r.Signatures[0])
+		}
+	})
 	t.Run("one key under two ids counts once", func(t *testing.T) {
 		w := newWorld(t)
 		ada, eve := w.enrol("sgn_ada", "Ada Lovelace"), w.enrol("sgn_eve", "Eve")

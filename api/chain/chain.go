@@ -59,5 +59,6 @@ func malformed(format string, args ...any) error {
 }
 
 func tooLarge(what string, size int) error {
-	return fmt.Errorf("%w and %w: %s of %d bytes; the limit is %d: name large things by their digest", ErrMalformed, ErrTooLarge, what, size, MaxEntry)
+	return fmt.Errorf("%w and %w: %s of %d bytes; the limit is %d: name large things by their digest",
+		ErrMalformed, ErrTooLarge, what, size, MaxEntry)
 }

@@ -174,7 +174,8 @@ func checkNote(signed []byte, v note.Verifier) (string, error) {
 
 // SignedNote signs a checkpoint with the key of the given name and hash (see [VerifierKey]). sign gets the text; it signs
 // with Ed25519, or with ECDSA over SHA-256 (ASN.1 DER).
-func SignedNote(ctx context.Context, c Checkpoint, name string, keyHash uint32, sign func(ctx context.Context, msg []byte) ([]byte, error)) ([]byte, error) {
+func SignedNote(ctx context.Context, c Checkpoint, name string, keyHash uint32,
+	sign func(ctx context.Context, msg []byte) ([]byte, error)) ([]byte, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}

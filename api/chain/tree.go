@@ -143,7 +143,8 @@ func VerifyInclusion(proof []Hash, size, index uint64, root, leaf Hash) error {
 func VerifyConsistency(proof []Hash, oldSize, newSize uint64, oldRoot, newRoot Hash) error {
 	switch {
 	case newSize > MaxSize || oldSize > newSize || len(proof) > MaxProof:
-		return fmt.Errorf("%w: a tree of %d entries does not extend one of %d, or more than %d hashes", ErrProof, newSize, oldSize, MaxProof)
+		return fmt.Errorf("%w: a tree of %d entries does not extend one of %d, or more than %d hashes",
+			ErrProof, newSize, oldSize, MaxProof)
 	case oldSize == 0 || oldSize == newSize:
 		if len(proof) != 0 {
 			return fmt.Errorf("%w: a proof from an empty or equal tree has no hashes", ErrProof)

@@ -54,8 +54,9 @@ type Progress func(done, total uint64)
 
 // Check verifies a whole ledger file that no server has open. It walks the pages of the file; reads every entry strictly and
 // recomputes chain, tree, requests and attachment digests; verifies every checkpoint's signature and that it is a head of this
-// tree; replays all entries into a fresh store and compares every row of every projection byte for byte; and calls CheckPrivate. It
-// changes nothing. Faults are in the report and, as ErrCorrupt, in the error; another error says that it could not be carried out.
+// tree; replays all entries into a fresh store and compares every row of every projection byte for byte; and calls
+// CheckPrivate. It changes nothing. Faults are in the report and, as ErrCorrupt, in the error; another error says that it could
+// not be carried out.
 //
 // What it cannot see by itself is a file that was cut back to an earlier state together with its checkpoints: give it
 // the checkpoints seen elsewhere (Options.Seen).
@@ -106,7 +107,7 @@ func Check(ctx context.Context, path string, o Options, progress Progress) (Chec
 		if !errors.Is(err, ErrCorrupt) {
 			return c.report, err
 		}
-		c.fault("the file", "%v", err)
+		c.report.Faults = append(c.report.Faults, Fault{"the file", err.Error()})
 	}
 	return c.report, c.report.Err()
 }
@@ -184,8 +185,12 @@ func (c *checker) entries(ctx context.Context, tx *bolt.Tx) error {
 	if err != nil {
 		return err
 	}
-	w := &entryWalk{checker: c, tx: tx, tree: new(chain.Frontier), entries: newRows(tx.Bucket(entriesBucket)), hashes: newRows(tx.Bucket(hashesBucket)),
-		attachments: newRows(tx.Bucket(attachmentsBucket)), checkpoints: newRows(tx.Bucket(checkpointsBucket)), seen: map[uint64]chain.Checkpoint{}}
+	w := &entryWalk{
+		checker: c, tx: tx, tree: new(chain.Frontier),
+		entries: newRows(tx.Bucket(entriesBucket)), hashes: newRows(tx.Bucket(hashesBucket)),
+		attachments: newRows(tx.Bucket(attachmentsBucket)), checkpoints: newRows(tx.Bucket(checkpointsBucket)),
+		seen: map[uint64]chain.Checkpoint{},
+	}
 	for _, note := range c.l.o.Seen {
 		s, err := chain.OpenCheckpoint(note, c.l.verifier)
 		if err != nil {
@@ -364,7 +369,8 @@ func (w *entryWalk) ownCheckpoint() error {
 	if s, ok := w.seen[size]; ok {
 		delete(w.seen, size)
 		if root := w.tree.Root(); s.Root != root {
-			if err := w.fault(fmt.Sprintf("tree of %d entries", size), "its root is %s, but a checkpoint seen elsewhere says %s", root, s.Root); err != nil {
+			err := w.fault(fmt.Sprintf("tree of %d entries", size), "its root is %s, but a checkpoint seen elsewhere says %s", root, s.Root)
+			if err != nil {
 				return err
 			}
 		}
@@ -407,7 +413,8 @@ func (w *entryWalk) end() error {
 	left(w.checkpoints, "checkpoint")
 	for n, s := range w.seen {
 		if err == nil && (n != 0 || s.Root != chain.EmptyRoot) {
-			err = w.fault(fmt.Sprintf("checkpoint of %d entries", n), "it was seen elsewhere, but the file has only %d entries: it is an older copy", size)
+			err = w.fault(fmt.Sprintf("checkpoint of %d entries", n),
+				"it was seen elsewhere, but the file has only %d entries: it is an older copy", size)
 		}
 	}
 	if err != nil {

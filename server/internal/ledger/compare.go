@@ -28,7 +28,9 @@ func (c *checker) projections(ctx context.Context, tx *bolt.Tx) error {
 			return err
 		}
 		if version != p.Version() {
-			if err := c.fault("projection "+p.Name(), "the file has version %d, this program %d: start the server once, it rebuilds it", version, p.Version()); err != nil {
+			err := c.fault("projection "+p.Name(), "the file has version %d, this program %d: start the server once, it rebuilds it",
+				version, p.Version())
+			if err != nil {
 				return err
 			}
 			continue

@@ -30,8 +30,8 @@ var (
 	activeBucket      = []byte("active")
 	projectionsBucket = []byte("projections")
 
-	topBuckets = [][]byte{metaBucket, entriesBucket, hashesBucket, attachmentsBucket, requestsBucket, checkpointsBucket, privateBucket,
-		activeBucket, projectionsBucket}
+	topBuckets = [][]byte{metaBucket, entriesBucket, hashesBucket, attachmentsBucket, requestsBucket, checkpointsBucket,
+		privateBucket, activeBucket, projectionsBucket}
 
 	formatKey = []byte("format")
 	originKey = []byte("origin")
@@ -61,7 +61,8 @@ func storeError(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG), errors.Is(err, berrors.ErrMaxSizeReached):
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG),
+		errors.Is(err, berrors.ErrMaxSizeReached):
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	case errors.Is(err, berrors.ErrDatabaseNotOpen):
 		return ErrClosed

@@ -38,7 +38,8 @@
 //
 // # Use
 //
-//	l, err := ledger.Open(ctx, ledger.Options{Path: "ledger.db", Origin: "signet.example/ledger", Clock: time.Now, Signer: signer, Projections: ps})
+//	l, err := ledger.Open(ctx, ledger.Options{Path: "ledger.db", Origin: "signet.example/ledger", Clock: time.Now, Signer: signer,
+//		Projections: ps})
 //	res, err := l.Do(ctx, func(tx *ledger.Tx) error {
 //		if tx.View("records").Get("byID", id) != nil {
 //			return errExists

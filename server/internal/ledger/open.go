@@ -54,7 +54,7 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 	l.appending.Go(l.sequence)
 	first, cancel := context.WithTimeout(ctx, firstCheckpoint)
 	defer cancel()
-	l.signOnce(first) // a failure is logged, and kept for Err
+	_ = l.signOnce(first) // a failure is logged, and kept for Err
 	l.signing.Go(l.signCheckpoints)
 	l.pokeSigner()
 	return l, nil

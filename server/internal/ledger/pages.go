@@ -107,7 +107,8 @@ func metaAt(f *os.File, offset int64) *meta {
 	}
 	b = b[pageHeader:]
 	le := binary.LittleEndian
-	m := &meta{pageSize: int64(le.Uint32(b[8:])), root: le.Uint64(b[16:]), freelist: le.Uint64(b[32:]), high: le.Uint64(b[40:]), txid: le.Uint64(b[48:])}
+	m := &meta{pageSize: int64(le.Uint32(b[8:])), root: le.Uint64(b[16:]), freelist: le.Uint64(b[32:]), high: le.Uint64(b[40:]),
+		txid: le.Uint64(b[48:])}
 	h := fnv.New64a()
 	h.Write(b[:56])
 	if le.Uint32(b) != boltMagic || le.Uint32(b[4:]) != boltVersion || le.Uint64(b[56:]) != h.Sum64() ||
@@ -282,7 +283,8 @@ func (w *pageWalk) leaf(id uint64, i int, flags uint32, value []byte, depth int)
 	if len(inline) < pageHeader || depth > 64 {
 		return corrupt("page %d: element %d is an incomplete bucket", id, i)
 	}
-	_, _, err := w.elements(id, inline, binary.LittleEndian.Uint16(inline[8:]), int(binary.LittleEndian.Uint16(inline[10:])), depth+1)
+	le := binary.LittleEndian
+	_, _, err := w.elements(id, inline, le.Uint16(inline[8:]), int(le.Uint16(inline[10:])), depth+1)
 	return err
 }
 

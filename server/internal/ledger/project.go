@@ -75,7 +75,8 @@ func (l *Ledger) rebuild(ctx context.Context, p Projection) error {
 		begin := next
 		err := l.update(func(tx *bolt.Tx) error {
 			if begin == 0 { // drop what a crash has left half-built
-				if named := tx.Bucket(projectionsBucket).Bucket([]byte(p.Name())); named != nil && named.Bucket(versionName(p.Version())) != nil {
+				named := tx.Bucket(projectionsBucket).Bucket([]byte(p.Name()))
+				if named != nil && named.Bucket(versionName(p.Version())) != nil {
 					if err := named.DeleteBucket(versionName(p.Version())); err != nil {
 						return err
 					}

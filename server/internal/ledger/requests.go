@@ -23,8 +23,7 @@ const (
 
 // requestRecord returns the record of an entry. request has been validated.
 func requestRecord(request string, index uint64) []byte {
-	r := make([]byte, 8, recordSize)
-	hex.Decode(r, []byte(request[:16]))
+	r, _ := hex.AppendDecode(make([]byte, 0, recordSize), []byte(request[:16]))
 	return binary.BigEndian.AppendUint64(r, index)
 }
 
@@ -42,7 +41,9 @@ func floorRow(c *bolt.Cursor, record []byte) (key, row []byte) {
 
 // findRecord returns at which record of a row a record stands or would stand.
 func findRecord(row, record []byte) int {
-	return sort.Search(len(row)/recordSize, func(i int) bool { return bytes.Compare(row[i*recordSize:(i+1)*recordSize], record) >= 0 })
+	return sort.Search(len(row)/recordSize, func(i int) bool {
+		return bytes.Compare(row[i*recordSize:(i+1)*recordSize], record) >= 0
+	})
 }
 
 // putRequest adds a record.
@@ -106,7 +107,11 @@ func readRequest(tx *bolt.Tx, request string) ([]uint64, error) {
 		return nil, nil // no entry has such a request
 	}
 	var candidates, out []uint64
-	if err := eachRequest(tx.Bucket(requestsBucket), request, func(i uint64) bool { candidates = append(candidates, i); return true }); err != nil {
+	err := eachRequest(tx.Bucket(requestsBucket), request, func(i uint64) bool {
+		candidates = append(candidates, i)
+		return true
+	})
+	if err != nil {
 		return nil, err
 	}
 	for _, index := range candidates {
@@ -130,7 +135,8 @@ func countRequests(b *bolt.Bucket) (n uint64, err error) {
 	var last []byte
 	c := b.Cursor()
 	for key, row := c.First(); key != nil; key, row = c.Next() {
-		if len(key) != recordSize || len(row) == 0 || len(row)%recordSize != 0 || len(row) > maxRecords*recordSize || bytes.Compare(key, row[:recordSize]) > 0 {
+		if len(key) != recordSize || len(row) == 0 || len(row)%recordSize != 0 || len(row) > maxRecords*recordSize ||
+			bytes.Compare(key, row[:recordSize]) > 0 {
 			return n, corrupt("the index of requests has a malformed row %x", key)
 		}
 		for ; len(row) > 0; row = row[recordSize:] {

@@ -315,8 +315,8 @@ func (b *batch) encode(t *Tx) ([]encoded, error) {
 	out := make([]encoded, len(t.emitted))
 	prev := b.pos.prev
 	for i, ev := range t.emitted {
-		e := chain.Entry{Actor: ev.Actor, Body: ev.body, Index: t.size + uint64(i), Prev: prev, Request: ev.Request, Time: t.now, Type: ev.Type,
-			V: chain.Version}
+		e := chain.Entry{Actor: ev.Actor, Body: ev.body, Index: t.size + uint64(i), Prev: prev, Request: ev.Request, Time: t.now,
+			Type: ev.Type, V: chain.Version}
 		bytes, err := e.Append(make([]byte, 0, len(ev.body)+640))
 		if err != nil {
 			return nil, wrongEvent(ev.Type, err)

@@ -195,6 +195,12 @@ func TestExclusions(t *testing.T) {
 		w.close(manifest.OutcomeApproved)
 		want(t, w.verify(w.manifest()), verify.Content, "secret/: the bundle leaves it out")
 	})
+	t.Run("one that only the reader left out", func(t *testing.T) {
+		w, _ := one(t)
+		m := w.manifest()
+		w.doc.Excluded = []string{"secret/", "signatures/"}
+		want(t, w.verify(m), verify.Content, "it was read without")
+	})
 	t.Run("added afterwards", func(t *testing.T) {
 		w, _ := one(t)
 		m := w.manifest()

@@ -127,6 +127,16 @@ func TestPolicy(t *testing.T) {
 			t.Errorf("%+v, %+v", r.Policy, r.Signatures[0])
 		}
 	})
+	t.Run("each uncounted signature says why", func(t *testing.T) {
+		w := play(t, 1, []string{"ada"}, nil, "approved", act{who: "bot", decision: manifest.Seal}, act{who: "eve", decision: approve}, act{who: "ada", decision: approve})
+		r := w.verify(w.manifest())
+		want(t, r, verify.OK, "")
+		for i, why := range []string{"a service's seal never counts as a person's", "the signer is not a designated approver", "", "it closes the record"} {
+			if r.Signatures[i].Why != why {
+				t.Errorf("signature %d: %q, want %q", i, r.Signatures[i].Why, why)
+			}
+		}
+	})
 	t.Run("one key under two ids counts once", func(t *testing.T) {
 		w := newWorld(t)
 		ada, eve := w.enrol("sgn_ada", "Ada Lovelace"), w.enrol("sgn_eve", "Eve")

@@ -66,28 +66,23 @@ func hashReader(ctx context.Context, r io.Reader, limit int64, m *meter) (d Dige
 // hashAhead is hashReader with the next buffer read while one is hashed: for a large file when no other work is left
 // for the second processor.
 func hashAhead(ctx context.Context, r io.Reader, limit int64, m *meter) (d Digest, size int64, err error) {
-	type piece struct {
-		buffer *[]byte
-		n      int
+	const count = 3 // one that is read, one that waits, one that is hashed
+	free, pieces := make(chan *[]byte, count), make(chan filled, count)
+	for range count {
+		free <- buffers.Get().(*[]byte)
 	}
-	pieces := make(chan piece, 1)
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	var reading sync.WaitGroup
 	var failed error
 	reading.Go(func() {
 		defer close(pieces)
 		for left := limit; left > 0; {
-			b := buffers.Get().(*[]byte)
-			n, err := r.Read((*b)[:min(int64(len(*b)), left)])
-			left -= int64(n)
-			select {
-			case pieces <- piece{b, n}:
-			case <-ctx.Done():
-				buffers.Put(b)
-				failed = context.Cause(ctx)
+			if failed = context.Cause(ctx); failed != nil {
 				return
 			}
+			b := <-free
+			n, err := r.Read((*b)[:min(int64(len(*b)), left)])
+			left -= int64(n)
+			pieces <- filled{b, n}
 			if err != nil {
 				if err != io.EOF {
 					failed = err
@@ -100,10 +95,13 @@ func hashAhead(ctx context.Context, r io.Reader, limit int64, m *meter) (d Diges
 	for p := range pieces {
 		h.Write((*p.buffer)[:p.n])
 		size += int64(p.n)
-		buffers.Put(p.buffer)
+		free <- p.buffer
 		m.add(0, int64(p.n))
 	}
 	reading.Wait()
+	for range count {
+		buffers.Put(<-free)
+	}
 	if failed != nil {
 		return d, size, failed
 	}

@@ -30,7 +30,7 @@ func TestHostileArchives(t *testing.T) {
 			d, err := Read(t.Context(), path, Options{})
 			runtime.ReadMemStats(&after)
 			want := h.path
-			if want == "" && h.cause == ErrArchive {
+			if want == "" && h.cause == ErrArchive && !strings.HasPrefix(name, "pax-") { // of these the entry is named
 				want = path
 			}
 			if strings.HasSuffix(name, ".zip") && h.path == "" {

@@ -42,7 +42,8 @@
 //
 //   - Folders are read through open folders, never through links, and a file that changes while it is read is refused.
 //   - tar: v7, ustar, pax and GNU, sparse files too. A hard link stands for the file that it names earlier in the archive. The mark at
-//     the end must be there, and only zeros behind it. pax global headers may hold a comment, times and owners, nothing else.
+//     the end must be there, and only zeros behind it. pax global headers may hold a comment, times and owners, nothing else; a file has one
+//     extended header at the most.
 //   - gzip: one stream, nothing behind it. zstd: windows of up to 128 MiB.
 //   - zip: stored or deflated, zip64 too. The entries fill the file from its first byte to the directory, none overlaps another, and
 //     local headers, data descriptors and the directory agree. Names beyond ASCII are UTF-8, and marked so unless the

@@ -58,6 +58,9 @@ func hostileArchives(t testing.TB) map[string]hostile {
 		"file-and-entry.tar":      {packTar(t, a, special("a/", tar.TypeDir, "")), ErrClash, "a"},
 		"global-path.tar":         {globalTar(t, "path", "b"), ErrArchive, ""},
 		"global-size.tar":         {globalTar(t, "size", "1"), ErrArchive, ""},
+		"two-pax-headers.tar":     {twoHeaders(t, longName('b'), longName('c')), ErrArchive, longName('c')},
+		"pax-and-gnu-header.tar":  {twoHeaders(t, longName('b'), ""), ErrArchive, ""},
+		"pax-before-global.tar":   {append(extended(t, longName('b')), globalTar(t, "comment", "x")...), ErrArchive, ""},
 		"link-with-content.tar":   {linkWithContent(t), ErrArchive, "b"},
 		"damaged-header.tar":      {damaged(plain, 1024+10), ErrArchive, ""},
 		"truncated-header.tar":    {plain[:1024+100], ErrArchive, ""},
@@ -226,6 +229,22 @@ func globalTar(t testing.TB, key, value string) []byte {
 	copy(out[blockSize:], record)
 	out = patchTar(out, 0, func(b []byte) { copy(b[124:136], fmt.Sprintf("%011o\x00", len(record))) })
 	return append(out, packTar(t, file("a", "content of a"))...)
+}
+
+func longName(c byte) string { return strings.Repeat(string(c), 200) }
+
+// extended is the pax header of a path, without what it belongs to.
+func extended(t testing.TB, path string) []byte {
+	b := packTar(t, header{tar.Header{Name: path, Typeflag: tar.TypeReg, Format: tar.FormatPAX}, "x"})
+	return b[:2*blockSize]
+}
+
+// twoHeaders gives one file two extended headers: two of pax, or, without a second name, one of pax and one of GNU.
+func twoHeaders(t testing.TB, first, second string) []byte {
+	if second != "" {
+		return append(extended(t, first), packTar(t, header{tar.Header{Name: second, Typeflag: tar.TypeReg, Format: tar.FormatPAX}, "x"})...)
+	}
+	return append(extended(t, first), packTar(t, header{tar.Header{Name: longName('c'), Typeflag: tar.TypeReg, Format: tar.FormatGNU}, "x"})...)
 }
 
 // sparseBomb is a tar of two KiB with a file of seven GiB, which is one hole.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strconv"
 	"strings"
 )
 
@@ -92,10 +93,39 @@ func (t *tarReader) read() error {
 		if t.entries++; t.entries > t.options.maxEntries() {
 			return refuse(ErrTooLarge, t.path, "more than %d files and folders", t.options.maxEntries())
 		}
-		if err := t.entry(h); err != nil {
+		if err := t.entry(h, t.content.offset-(begun+blockSize-1)/blockSize*blockSize); err != nil {
 			return err
 		}
 	}
+}
+
+// extendedOnce reports whether a header that took so many bytes has its pax records from one extended header, each once, and no GNU
+// header beside it. archive/tar takes the last of several, and others add them up.
+func extendedOnce(h *tar.Header, consumed int64) bool {
+	if len(h.PAXRecords) == 0 && h.Typeflag != tar.TypeXGlobalHeader {
+		return true
+	}
+	records := int64(0)
+	for k, v := range h.PAXRecords {
+		if strings.HasPrefix(k, "GNU.sparse.") {
+			return true // archive/tar has put these together, so that their size is not known
+		}
+		records += recordSize(k, v)
+	}
+	if h.Typeflag == tar.TypeXGlobalHeader {
+		return consumed == blockSize+records
+	}
+	return consumed == 2*blockSize+(records+blockSize-1)/blockSize*blockSize
+}
+
+// recordSize is the size of a pax record: its own size in decimal, a space, key, equals sign, value and line feed.
+func recordSize(k, v string) int64 {
+	rest := len(" =\n") + len(k) + len(v)
+	size := rest
+	for size != rest+len(strconv.Itoa(size)) {
+		size = rest + len(strconv.Itoa(size))
+	}
+	return int64(size)
 }
 
 // explain is for errors of archive/tar, which may be ours or the machine's.
@@ -106,14 +136,19 @@ func (t *tarReader) explain(err error) error {
 	return t.content.explain(err)
 }
 
-// entry takes one header and its content.
-func (t *tarReader) entry(h *tar.Header) error {
+// entry takes one header, which took so many bytes, and its content.
+func (t *tarReader) entry(h *tar.Header, consumed int64) error {
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		for k := range h.PAXRecords {
 			if !globals[k] {
 				return t.broken("its global header sets %.40q for all files after it, which programs read differently", k)
 			}
 		}
+	}
+	if !extendedOnce(h, consumed) {
+		return refuse(ErrArchive, h.Name, "it has several extended headers, or one that says something twice; programs read them differently")
+	}
+	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
 	name := h.Name

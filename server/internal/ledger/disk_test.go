@@ -3,6 +3,7 @@ package ledger_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -132,4 +133,39 @@ func TestFailedCommits(t *testing.T) {
 		l.SetCommit((*bolt.Tx).Commit)
 		do(t, l, ask)
 	})
+}
+
+// A file that is cut while it is open, as by a failing disk, is an error and not the end of the process.
+func TestFileCutUnderneath(t *testing.T) {
+	o := ledgertest.Options(t, statuses{})
+	l, err := ledger.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 50 {
+		do(t, l, set(fmt.Sprint(i), strings.Repeat("x", 1000)))
+	}
+	if _, err := l.Checkpointed(t.Context(), l.Size()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(o.Path, 8192); err != nil { // the two meta pages stay
+		t.Fatal(err)
+	}
+	for name, read := range map[string]func() error{
+		"view":        func() error { return l.View(func(*ledger.Read) error { return nil }) },
+		"entry":       func() error { _, err := l.Entry(7); return err },
+		"attachments": func() error { _, err := l.Attachments(7); return err },
+		"proof":       func() error { _, err := l.ProveInclusion(7, 50); return err },
+		"consistency": func() error { _, err := l.ProveConsistency(7, 50); return err },
+		"entries":     func() error { return l.Entries(t.Context(), 0, 50, func(uint64, []byte) error { return nil }) },
+		"append":      func() error { _, err := l.Do(t.Context(), set("a", "b")); return err },
+	} {
+		if err := read(); !errors.Is(err, ledger.ErrCorrupt) && !errors.Is(err, ledger.ErrUnavailable) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_ = l.Close() // it may say what is wrong; it must come back
+	if _, err := ledger.Check(t.Context(), o.Path, o, nil); !errors.Is(err, ledger.ErrCorrupt) {
+		t.Errorf("check: %v", err)
+	}
 }

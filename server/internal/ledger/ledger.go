@@ -264,7 +264,10 @@ func (l *Ledger) Close() error {
 	l.cancel()
 	l.signing.Wait()
 	if len(l.unsaved) > 0 && l.broken == nil { // nobody else is left who writes them
-		if err := l.update(func(tx *bolt.Tx) error { return saveCheckpoints(tx, l.unsaved) }); err != nil {
+		err := guard(func() error {
+			return l.update(func(tx *bolt.Tx) error { return saveCheckpoints(tx, l.unsaved) })
+		})
+		if err != nil {
 			l.log.Warn("ledger: the last checkpoint was not saved; it is signed again at start-up", "err", err)
 		}
 	}

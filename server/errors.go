@@ -135,7 +135,11 @@ func toStatus(ctx context.Context, log *slog.Logger, method string, err error) e
 		if row.code == codes.DataLoss {
 			message = "stored data is damaged: the log says which; run `signetd ledger check`"
 		}
-		details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: row.reason, Domain: Domain}}
+		info := &errdetails.ErrorInfo{Reason: row.reason, Domain: Domain}
+		if errors.Is(err, identity.ErrNotAcknowledged) { // who has not acknowledged it must be able to read it first
+			info.Metadata = map[string]string{"statement": identity.AccountabilityText, "version": identity.AccountabilityVersion}
+		}
+		details := []protoadapt.MessageV1{info}
 		if retry := retryAfter(err, row.retry); retry > 0 {
 			details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retry)})
 		}

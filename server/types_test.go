@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -196,4 +197,19 @@ func TestRights(t *testing.T) {
 			wantError(t, err, codes.Unauthenticated, "NOT_AUTHENTICATED")
 		})
 	}
+}
+
+func TestAccountabilityIsReadBeforeItIsAcknowledged(t *testing.T) {
+	t.Attr("requirement", "B-38")
+	s := servertest.Start(t)
+	_, err := signetv1.NewSignerServiceClient(s.Dial()).RedeemEnrollment(t.Context(), &signetv1.RedeemEnrollmentRequest{
+		EnrollmentCode: "code", UserName: "ada", Password: servertest.Password,
+	})
+	wantError(t, err, codes.InvalidArgument, "ACCOUNTABILITY_NOT_ACKNOWLEDGED")
+	for _, d := range status.Convert(err).Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && strings.Contains(info.GetMetadata()["statement"], "accountable") && info.GetMetadata()["version"] != "" {
+			return
+		}
+	}
+	t.Fatalf("the statement is not in the answer: %v", status.Convert(err).Details())
 }

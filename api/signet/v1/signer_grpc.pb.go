@@ -43,7 +43,8 @@ type SignerServiceClient interface {
 	EnrollSigner(ctx context.Context, in *EnrollSignerRequest, opts ...grpc.CallOption) (*EnrollSignerResponse, error)
 	// A person redeems their one-time code and sets their password. Their key is made in the HSM and certified. Needs no session.
 	//
-	// Errors: UNAUTHENTICATED (CODE_INVALID), INVALID_ARGUMENT (PASSWORD_WEAK, ACCOUNTABILITY_NOT_ACKNOWLEDGED), UNAVAILABLE (HSM_UNAVAILABLE).
+	// Errors: UNAUTHENTICATED (CODE_INVALID), INVALID_ARGUMENT (PASSWORD_WEAK, ACCOUNTABILITY_NOT_ACKNOWLEDGED: the metadata `statement` and
+	// `version` have the text to acknowledge), UNAVAILABLE (HSM_UNAVAILABLE).
 	RedeemEnrollment(ctx context.Context, in *RedeemEnrollmentRequest, opts ...grpc.CallOption) (*RedeemEnrollmentResponse, error)
 	// Reads one signer.
 	//
@@ -170,7 +171,8 @@ type SignerServiceServer interface {
 	EnrollSigner(context.Context, *EnrollSignerRequest) (*EnrollSignerResponse, error)
 	// A person redeems their one-time code and sets their password. Their key is made in the HSM and certified. Needs no session.
 	//
-	// Errors: UNAUTHENTICATED (CODE_INVALID), INVALID_ARGUMENT (PASSWORD_WEAK, ACCOUNTABILITY_NOT_ACKNOWLEDGED), UNAVAILABLE (HSM_UNAVAILABLE).
+	// Errors: UNAUTHENTICATED (CODE_INVALID), INVALID_ARGUMENT (PASSWORD_WEAK, ACCOUNTABILITY_NOT_ACKNOWLEDGED: the metadata `statement` and
+	// `version` have the text to acknowledge), UNAVAILABLE (HSM_UNAVAILABLE).
 	RedeemEnrollment(context.Context, *RedeemEnrollmentRequest) (*RedeemEnrollmentResponse, error)
 	// Reads one signer.
 	//

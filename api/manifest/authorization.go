@@ -22,7 +22,8 @@ const (
 // Known reports whether k is in the list.
 func (k AuthorizationKind) Known() bool {
 	switch k {
-	case AuthorizationPassword, AuthorizationPasswordTOTP, AuthorizationPasskey, AuthorizationPasswordPasskey, AuthorizationService:
+	case AuthorizationPassword, AuthorizationPasswordTOTP, AuthorizationPasskey, AuthorizationPasswordPasskey,
+		AuthorizationService:
 		return true
 	}
 	return false
@@ -72,8 +73,9 @@ func (b *Base64URL) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Authorization is the signer's proof for one signature. The members but the kind are a WebAuthn assertion whose challenge is
-// the SHA-256 of the statement's PAE; they stand there exactly where the kind names a passkey. Any other kind is the server's word.
+// Authorization is the signer's proof for one signature. The members but the kind are a WebAuthn assertion whose
+// challenge is the SHA-256 of the statement's PAE; they stand there exactly where the kind names a passkey. Any other
+// kind is the server's word.
 type Authorization struct {
 	AuthenticatorData Base64URL         `json:"authenticatorData,omitempty"`
 	ClientDataJSON    Base64URL         `json:"clientDataJSON,omitempty"`
@@ -91,7 +93,8 @@ func (a Authorization) Validate() error {
 	}
 	for _, member := range [...]Base64URL{a.AuthenticatorData, a.ClientDataJSON, a.CredentialID, a.Signature} {
 		if (len(member) > 0) != a.Kind.Passkey() || len(member) > maxAssertion {
-			return malformed("authorization: an assertion of credentialId, authenticatorData, clientDataJSON and signature belongs to a passkey, and to nothing else")
+			return malformed("authorization: a passkey, and nothing else, has all of credentialId, authenticatorData, " +
+				"clientDataJSON and signature")
 		}
 	}
 	return nil

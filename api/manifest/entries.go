@@ -8,10 +8,11 @@ import (
 	"github.com/signetd/signet/api/jcs"
 )
 
-// Bodies of the ledger entries that a verifier reads. Each is read strictly and has one encoding, that of [chain.MarshalBody].
+// Bodies of the ledger entries that a verifier reads. Each is read strictly and has one encoding, that of
+// [chain.MarshalBody].
 
-// SignatureCreated is the body of signature.created. It names everything of a signature, so that nothing in a manifest can be
-// swapped without leaving the tree.
+// SignatureCreated is the body of signature.created. It names everything of a signature, so that nothing in a manifest
+// can be swapped without leaving the tree.
 type SignatureCreated struct {
 	Authorization Digest   `json:"authorization"` // of its canonical form
 	Bundle        string   `json:"bundle"`        // the bundle digest in hex, or empty
@@ -25,8 +26,8 @@ type SignatureCreated struct {
 	Timestamps    []Digest `json:"timestamps"` // of each DER
 }
 
-// SignerEnrolled is the body of signer.enrolled and signer.renewed: it binds a name, a key and rights to an id. The newest one
-// of a person is what their statements name as enrolment.
+// SignerEnrolled is the body of signer.enrolled and signer.renewed: it binds a name, a key and rights to an id. The
+// newest one of a person is what their statements name as enrolment.
 type SignerEnrolled struct {
 	Accountability string   `json:"accountability"` // version of the accountability statement that the person accepted
 	Certificate    string   `json:"certificate"`    // SHA-256 of the DER in hex; empty for somebody without the role signer
@@ -111,7 +112,8 @@ func ParseRecordSuperseded(body jsontext.Value) (RecordSuperseded, error) {
 // Validate checks all values.
 func (s SignatureCreated) Validate() error {
 	const what = "signature.created: "
-	if len(s.Certificates) < 1 || len(s.Certificates) > MaxCertificates || len(s.Timestamps) < 1 || len(s.Timestamps) > MaxTimestamps {
+	if len(s.Certificates) < 1 || len(s.Certificates) > MaxCertificates || len(s.Timestamps) < 1 ||
+		len(s.Timestamps) > MaxTimestamps {
 		return malformed(what+"%d certificates, %d time-stamps", len(s.Certificates), len(s.Timestamps))
 	}
 	return first(

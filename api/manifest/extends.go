@@ -18,8 +18,9 @@ func replaces(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrReplaces}, args...)...)
 }
 
-// Extends reports whether m may be written over old: the same record and bundle, and old's statements, signatures and entries as the first
-// ones of m. Proofs may be replaced by those of a larger checkpoint, cosignatures added, and supporting entries added.
+// Extends reports whether m may be written over old: the same record and bundle, and old's statements, signatures and
+// entries as the first ones of m. Proofs may be replaced by those of a larger checkpoint, cosignatures added, and
+// supporting entries added.
 func (m Manifest) Extends(old Manifest) error {
 	if !reflect.DeepEqual(normal(m), normal(old)) {
 		return replaces("it is about another record or bundle")
@@ -78,7 +79,8 @@ func sameSignature(n, o Signature) error {
 	return nil
 }
 
-// proofExtends reports whether a proof may take another's place: it is the same one, with more cosignatures perhaps, or leads to a larger checkpoint.
+// proofExtends reports whether a proof may take another's place: it is the same one, with more cosignatures perhaps, or
+// leads to a larger checkpoint.
 func proofExtends(n, o string) error {
 	if n == o {
 		return nil
@@ -92,7 +94,8 @@ func proofExtends(n, o string) error {
 		return fmt.Errorf("the new proof: %w", err)
 	}
 	if a.Origin != b.Origin || a.Size > b.Size || a.Size == b.Size && a.Root != b.Root {
-		return fmt.Errorf("its proof leads to a checkpoint of %s with size %d, that of the file to one of %s with size %d", b.Origin, b.Size, a.Origin, a.Size)
+		return fmt.Errorf("its proof leads to a checkpoint of %s with size %d, that of the file to one of %s with size %d",
+			b.Origin, b.Size, a.Origin, a.Size)
 	}
 	if a.Size == b.Size {
 		for line := range strings.Lines(oldNote) {

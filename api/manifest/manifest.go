@@ -15,7 +15,8 @@ const (
 	MediaType = "application/vnd.signet.manifest.v1+json"
 	// MaxManifest is the size of the largest manifest in bytes.
 	MaxManifest = 64 << 20
-	// MaxSignatures, MaxCertificates and MaxTimestamps bound a manifest's signatures, and certificates and time-stamps of each.
+	// MaxSignatures, MaxCertificates and MaxTimestamps bound a manifest's signatures, and certificates and time-stamps
+	// of each.
 	MaxSignatures   = 1000
 	MaxCertificates = 16
 	MaxTimestamps   = 8
@@ -28,8 +29,8 @@ const (
 	maxProof       = 128 << 10
 )
 
-// The signature algorithms. They must fit the key: the hash is that of the curve's size; RSA is PSS with SHA-256 and a salt of 32 bytes;
-// Ed25519 signs the bytes themselves. The list is append-only.
+// The signature algorithms. They must fit the key: the hash is that of the curve's size; RSA is PSS with SHA-256 and a
+// salt of 32 bytes; Ed25519 signs the bytes themselves. The list is append-only.
 const (
 	ECDSAP256 = "ecdsa-p256-sha256"
 	ECDSAP384 = "ecdsa-p384-sha384"
@@ -127,13 +128,16 @@ func Parse(b []byte) (Manifest, error) {
 		return Manifest{}, parsing("manifest", err)
 	}
 	if !bytes.Equal(form, b) {
-		return Manifest{}, malformed("manifest: not in its file form (keys sorted, two spaces, a member a line, one line feed at the end): line %d differs", differingLine(b, form))
+		return Manifest{}, malformed("manifest: line %d is not in the file form "+
+			"(keys sorted, two spaces, a member a line, one line feed at the end)", differingLine(b, form))
 	}
 	var w wire
 	if err := jcs.Unmarshal(b, &w); err != nil {
 		return Manifest{}, parsing("manifest", err)
 	}
-	m := Manifest{MediaType: w.MediaType, Record: w.Record, Renewals: w.Renewals, Signatures: w.Signatures, Support: w.Support}
+	m := Manifest{
+		MediaType: w.MediaType, Record: w.Record, Renewals: w.Renewals, Signatures: w.Signatures, Support: w.Support,
+	}
 	if string(w.Bundle) != "{}" {
 		if m.Bundle, err = bundle.ParseDocument(w.Bundle); err != nil {
 			return Manifest{}, parsing("manifest: bundle", err)
@@ -160,7 +164,8 @@ func (m Manifest) Validate() error {
 		return malformed("manifest: media type %.80q; this program reads %s", m.MediaType, MediaType)
 	}
 	if len(m.Signatures) > MaxSignatures || len(m.Support) > MaxSupport {
-		return malformed("manifest: %d signatures, %d supporting entries; the limits are %d and %d", len(m.Signatures), len(m.Support), MaxSignatures, MaxSupport)
+		return malformed("manifest: %d signatures, %d supporting entries; the limits are %d and %d", len(m.Signatures),
+			len(m.Support), MaxSignatures, MaxSupport)
 	}
 	if len(m.Signatures) == 0 {
 		return malformed("manifest: no signatures")

@@ -231,7 +231,8 @@ func checkEvent(field, s string) error {
 	return nil
 }
 
-// checkVersion holds a version: of a release vX.Y.Z with an optional pre-release (semver), of everything else a name that is safe in a file name.
+// checkVersion holds a version: of a release vX.Y.Z with an optional pre-release (semver), of everything else a name
+// that is safe in a file name.
 func checkVersion(recordType, s string) error {
 	if recordType == Release {
 		if !isSemver(s) {
@@ -305,7 +306,8 @@ func (b BundleRef) validate() error {
 		if path == "" {
 			return malformed("record: bundle.roles: an empty path")
 		}
-		if err := first(checkLine("record: bundle.roles", path, maxLine), checkToken("record: bundle.roles", role, 64)); err != nil {
+		const field = "record: bundle.roles"
+		if err := first(checkLine(field, path, maxLine), checkToken(field, role, 64)); err != nil {
 			return err
 		}
 	}
@@ -339,7 +341,8 @@ func (s Source) validate() error {
 
 func (r Readiness) validate() error {
 	if len(r.Gates) > maxList || len(r.Blockers) > maxList {
-		return malformed("record: readiness: %d gates and %d blockers; the limit is %d each", len(r.Gates), len(r.Blockers), maxList)
+		return malformed("record: readiness: %d gates and %d blockers; the limit is %d each", len(r.Gates),
+			len(r.Blockers), maxList)
 	}
 	gates, blockers := map[string]bool{}, map[string]bool{}
 	for i, g := range r.Gates {
@@ -357,7 +360,8 @@ func (r Readiness) validate() error {
 			}
 		}
 		err := first(checkToken(field+".id", g.ID, 128), checkToken(field+".result", g.Result, 64),
-			checkToken(field+".evaluator.id", g.Evaluator.ID, 128), checkLine(field+".evaluator.version", g.Evaluator.Version, 128))
+			checkToken(field+".evaluator.id", g.Evaluator.ID, 128),
+			checkLine(field+".evaluator.version", g.Evaluator.Version, 128))
 		if err != nil {
 			return err
 		}
@@ -368,7 +372,8 @@ func (r Readiness) validate() error {
 			return malformed("%s: %q is there twice", field, b.ID)
 		}
 		blockers[b.ID] = true
-		if err := first(checkToken(field+".id", b.ID, 128), checkLine(field+".title", b.Title, maxLine), b.Cleared.validate(field)); err != nil {
+		if err := first(checkToken(field+".id", b.ID, 128), checkLine(field+".title", b.Title, maxLine),
+			b.Cleared.validate(field)); err != nil {
 			return err
 		}
 	}
@@ -394,7 +399,8 @@ func (p Policy) validate() error {
 		return malformed("record: policy: more than %d approvers, excluded signers or exclusions", maxList)
 	}
 	if r.K < 1 || r.K > len(r.Approvers) {
-		return malformed("record: policy: %d approvals of %d approvers; the threshold lies between 1 and their number", r.K, len(r.Approvers))
+		return malformed("record: policy: %d approvals of %d approvers; the threshold lies between 1 and their number",
+			r.K, len(r.Approvers))
 	}
 	if !r.Requires.Known() || r.Requires == AuthorizationService {
 		return malformed("record: policy: requires %.80q; a person's authorization is needed", r.Requires)
@@ -414,7 +420,8 @@ func (p Policy) validate() error {
 		if a.Name == "" {
 			return malformed("record: policy: approver %q has no printed name", a.ID)
 		}
-		if err := first(checkID("record: policy: approver", "sgn_", a.ID), checkName("record: policy: approver's name", a.Name, maxName)); err != nil {
+		if err := first(checkID("record: policy: approver", "sgn_", a.ID),
+			checkName("record: policy: approver's name", a.Name, maxName)); err != nil {
 			return err
 		}
 	}
@@ -455,8 +462,8 @@ func (s System) validate() error {
 	)
 }
 
-// FileName is where the manifest of a record belongs beside what it signs: "signatures/release-v0.1.0.json" for a release, and for
-// every other type its type, version and event.
+// FileName is where the manifest of a record belongs beside what it signs: "signatures/release-v0.1.0.json" for a
+// release, and for every other type its type, version and event.
 func FileName(r Record) string {
 	if r.Event.Type == Release {
 		return "signatures/release-" + r.Version + ".json"

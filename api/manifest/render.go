@@ -7,9 +7,10 @@ import (
 	"strings"
 )
 
-// Render returns a statement for people: everything that is signed, in words, and nothing else. It is a function of the statement alone,
-// so that what was shown to the signer can be shown again, byte for byte, from the manifest. Each line begins with the program's own words: lines of
-// the signer's text are indented and marked with "| ", so that no text can pass for another field.
+// Render returns a statement for people: everything that is signed, in words, and nothing else. It is a function of the
+// statement alone, so that what was shown to the signer can be shown again, byte for byte, from the manifest. Each line
+// begins with the program's own words: lines of the signer's text are indented and marked with "| ", so that no text
+// can pass for another field.
 func Render(s Statement) string {
 	var b strings.Builder
 	p := s.Predicate
@@ -71,17 +72,19 @@ func Render(s Statement) string {
 	return b.String()
 }
 
-// renderValue prints a string as it is, if it is one line that cannot be taken for other JSON, and everything else as JSON.
+// renderValue prints a string as it is, if it is one line that cannot be taken for other JSON, and everything else as
+// JSON.
 func renderValue(v jsontext.Value) string {
 	var s string
-	if v.Kind() == '"' && json.Unmarshal(v, &s) == nil && s != "" && !strings.Contains(s, "\n") && checkName("", s, maxText) == nil &&
+	if v.Kind() == '"' && json.Unmarshal(v, &s) == nil && s != "" && checkName("", s, maxText) == nil &&
 		!strings.ContainsAny(s[:1], `"[{0123456789-`) && s != "true" && s != "false" {
 		return s
 	}
 	return string(v)
 }
 
-// LocalTime prints a time in UTC and in a signer's zone: "2026-11-21T09:30:00.000Z (10:30:00 +01:00, Europe/Berlin)". The date is repeated where the zone's is another.
+// LocalTime prints a time in UTC and in a signer's zone: "2026-11-21T09:30:00.000Z (10:30:00 +01:00, Europe/Berlin)".
+// The date is repeated where the zone's is another.
 func LocalTime(t Time, z Zone) string {
 	offset, ok := z.seconds()
 	if !ok {

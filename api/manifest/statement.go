@@ -77,7 +77,7 @@ type Predicate struct {
 	Meaning     Meaning           `json:"meaning"`
 	Preparation string            `json:"preparation"` // so that no two statements are alike
 	PreparedAt  Time              `json:"preparedAt"`
-	Previous    string            `json:"previous"` // SHA-256 (hex) of the newest statement about the record below ledger.size, or empty
+	Previous    string            `json:"previous"` // SHA-256 (hex) of the newest statement below ledger.size, or empty
 	Reason      string            `json:"reason"`   // the signer's words
 	Requires    AuthorizationKind `json:"requires"` // the components that were demanded
 	Signer      Signer            `json:"signer"`
@@ -182,7 +182,8 @@ func (s Statement) AboutDigest(r Record, d Digest) error {
 	}
 	for i, w := range want {
 		if got := s.Subject[i]; got != w {
-			return fmt.Errorf("the statement is about %q with SHA-256 %s, not about %q with SHA-256 %s", got.Name, got.Digest.SHA256, w.Name, w.Digest.SHA256)
+			return fmt.Errorf("the statement is about %q with SHA-256 %s, not about %q with SHA-256 %s", got.Name,
+				got.Digest.SHA256, w.Name, w.Digest.SHA256)
 		}
 	}
 	if s.Predicate.Event != r.Event.ID {
@@ -240,7 +241,8 @@ func PAE(canonical []byte) []byte {
 // Validate checks all values.
 func (s Statement) Validate() error {
 	if s.Type != StatementType || s.PredicateType != PredicateType {
-		return malformed("statement: type %.80q, predicate type %.80q; this program reads %s and %s", s.Type, s.PredicateType, StatementType, PredicateType)
+		return malformed("statement: type %.80q, predicate type %.80q; this program reads %s and %s", s.Type,
+			s.PredicateType, StatementType, PredicateType)
 	}
 	if err := checkSubjects(s.Subject); err != nil {
 		return err
@@ -273,7 +275,8 @@ func (p Predicate) validate() error {
 		return malformed("statement: a seal is a service's (%s), and a service does nothing else", p.Signer.ID)
 	}
 	if (p.Meaning.ID == ClosingMeaning) != (p.Signer.ID == ClosingService) {
-		return malformed("statement: the meaning %s and the signer %s are reserved for each other", ClosingMeaning, ClosingService)
+		return malformed("statement: the meaning %s and the signer %s are reserved for each other", ClosingMeaning,
+			ClosingService)
 	}
 	if !service && strings.TrimSpace(p.Reason) == "" {
 		return malformed("statement: no reason; it is the signer's words and has no default")

@@ -236,7 +236,8 @@ func TestAuthorization(t *testing.T) {
 	}
 }
 
-// What was shown to the signer is a function of the statement, which the manifest holds: it can be shown again, byte for byte.
+// What was shown to the signer is a function of the statement, which the manifest holds: it can be shown again, byte
+// for byte.
 func TestRender(t *testing.T) {
 	t.Attr("requirement", "A-20")
 	p := predicate()

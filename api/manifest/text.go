@@ -86,7 +86,8 @@ func checkLine(field, s string, limit int) error {
 	}
 	for _, r := range s {
 		if !unicode.IsGraphic(r) && !joiner(r) {
-			return malformed("%s: the character %U is not allowed: it is a control, bidirectional, invisible or unassigned one", field, r)
+			return malformed("%s: the character %U is not allowed: it is a control, bidirectional, invisible or unassigned one",
+				field, r)
 		}
 	}
 	return nil
@@ -104,7 +105,8 @@ func checkText(field, s string, limit int) error {
 		switch {
 		case r == '\n':
 		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r), unicode.In(r, unicode.Zl, unicode.Zp):
-			return malformed("%s: the character %U is not allowed: it is a control character or changes the direction of text", field, r)
+			return malformed("%s: the character %U is not allowed: it is a control character or changes the direction of text",
+				field, r)
 		}
 	}
 	return nil

@@ -136,11 +136,13 @@ func (t Trust) Validate() error {
 		return malformed("trust file: media type %.80q; this program reads %s", t.MediaType, TrustMediaType)
 	}
 	u, err := url.Parse(t.Issuer)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.String() != t.Issuer ||
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
+		u.String() != t.Issuer ||
 		strings.HasSuffix(t.Issuer, "/") || len(t.Issuer) > maxLine {
 		return malformed("trust file: issuer %.80q is not an https URL without query and slash at the end", t.Issuer)
 	}
-	for _, n := range [...]int{len(t.Ledgers), len(t.Passkeys), len(t.Policies), len(t.Revoked), len(t.SignerRoots), len(t.TimestampRoots)} {
+	for _, n := range [...]int{len(t.Ledgers), len(t.Passkeys), len(t.Policies), len(t.Revoked), len(t.SignerRoots),
+		len(t.TimestampRoots)} {
 		if n > maxList {
 			return malformed("trust file: a list of %d; the limit is %d", n, maxList)
 		}
@@ -223,7 +225,8 @@ func checkRoots(field string, roots []Root) error {
 func checkPasskeys(passkeys []TrustPasskey) error {
 	for i, p := range passkeys {
 		field := fmt.Sprintf("trust file: passkeys[%d]", i)
-		if len(p.CredentialID) == 0 || len(p.CredentialID) > 1023 || p.RPID == "" || len(p.Origins) == 0 || len(p.Origins) > 32 || len(p.SPKI) > 4<<10 {
+		if len(p.CredentialID) == 0 || len(p.CredentialID) > 1023 || p.RPID == "" || len(p.Origins) == 0 ||
+			len(p.Origins) > 32 || len(p.SPKI) > 4<<10 {
 			return malformed("%s: a credential id, rpId, spki and origins are needed", field)
 		}
 		if _, err := x509.ParsePKIXPublicKey(p.SPKI); err != nil {

@@ -36,7 +36,8 @@ func (j *judge) content(ctx context.Context, in Input) error {
 	c.Digest, c.Files, c.Bytes = d.String(), len(doc.Files), doc.Bytes()
 	c.Excluded, c.Roles = append(c.Excluded, doc.Excluded...), ref.Roles
 	if d != ref.Digest.SHA256 || len(doc.Files) != ref.Files || doc.Bytes() != ref.Bytes {
-		j.fault(Signature, "bundle", "the document lists %d files of %d bytes with SHA-256 %s; the record is about %d of %d with %s",
+		j.fault(Signature, "bundle",
+			"the document lists %d files of %d bytes with SHA-256 %s; the record is about %d of %d with %s",
 			len(doc.Files), doc.Bytes(), d, ref.Files, ref.Bytes, ref.Digest.SHA256)
 	}
 	j.roles(doc, ref)
@@ -110,8 +111,11 @@ func describe(x bundle.Difference) string {
 	return "changed: it was signed with SHA-256 " + x.Want.String() + ", and has " + x.Got.String()
 }
 
-// readBundle reads the bundle with the exclusions of its document. refused: it cannot be read as a bundle. err: it could not be read.
-func readBundle(ctx context.Context, in Input, doc bundle.Document) (read bundle.Document, refused *bundle.PathError, err error) {
+// readBundle reads the bundle with the exclusions of its document. refused: it cannot be read as a bundle. err: it
+// could not be read.
+func readBundle(
+	ctx context.Context, in Input, doc bundle.Document,
+) (read bundle.Document, refused *bundle.PathError, err error) {
 	read, err = bundle.Read(ctx, in.BundlePath, bundle.Options{Excluded: doc.Excluded, Progress: in.Progress})
 	if errors.As(err, &refused) && !errors.Is(err, bundle.ErrChanged) { // who reads again may have more luck
 		return read, refused, nil

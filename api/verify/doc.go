@@ -1,10 +1,12 @@
-// Package verify judges a signature manifest: it holds a bundle, a manifest and a pinned trust file against each other and says what
-// they prove. It opens no socket, asks no server and reads no clock: the same input gives the same verdict in decades.
+// Package verify judges a signature manifest: it holds a bundle, a manifest and a pinned trust file against each other
+// and says what they prove. It opens no socket, asks no server and reads no clock: the same input gives the same
+// verdict in decades.
 //
 // # The problem
 //
-// "The signature is valid" is an answer to one of seven questions, and a release is only what was approved if all of them have
-// the answer yes. So every question is asked, every fault is collected and printed, and one exit code says what kind of fault was found:
+// "The signature is valid" is an answer to one of seven questions, and a release is only what was approved if all of
+// them have the answer yes. So every question is asked, every fault is collected and printed, and one exit code says
+// what kind of fault was found:
 //
 //	 0 verified     content, signature, identity, time, ledger and policy all hold
 //	 1 internal     I/O failed; nothing is known (an error of [Verify])
@@ -17,31 +19,34 @@
 //	15 policy       threshold, separation of duties, rejected, withdrawn, superseded, no closing seal
 //	16 malformed    a file that cannot be read as what it should be
 //
-// With several faults 16 wins, and else the lowest from 10 up. Verification fails closed: what cannot be shown does not hold.
+// With several faults 16 wins, and else the lowest from 10 up. Verification fails closed: what cannot be shown does not
+// hold.
 //
 // # The order of judgement
 //
-// The files are parsed (16); the bundle is held against its document (10); the document and the statements against
-// the record (11). The supporting ledger entries are proved. Then each signature: its time first, because whether a certificate held is a
-// question about that time (where the time is not proven, 13 is reported and the certificates are checked for their
-// chain alone); the signature itself; the certificate's profile and names; the enrolment that the statement names; revocations;
-// the ledger entry, its place, its body, and that the head which the signer was shown is an earlier state of the
-// same ledger. Then what only all together show: the order, `previous`, agreement of all checkpoints, closing seals, policy.
+// The files are parsed (16); the bundle is held against its document (10), and the document against the record (11).
+// The supporting ledger entries are proved. Then each signature: what it is about; its time first, because whether a
+// certificate held is a question about that time (where it is not proven, 13 is reported and the certificates are
+// checked for their chain alone); the signature itself; its ledger entry, the entry's place and body, and that the head
+// which the signer was shown is an earlier state of the same ledger; the authorization; the certificate's profile,
+// names and chain; the enrolment that the statement names, and revocations. Then what only all together show: the
+// order, `previous`, agreement of all checkpoints and entries, policy, closing seals.
 //
 // # What counts for the policy
 //
-// Of each person and activity the newest decision of the activity's last attempt counts, by ledger index; a withdrawal takes all earlier
-// decisions of the person back. Only designated approvers count, none of the excluded ones, and only signatures that hold and were
-// authorised with at least what the policy requires. An approval counts where it is about the record as a whole; a rejection counts wherever it stands. A
-// service's seal, and the digest of an automatic stamp in the record, never count. The policy is satisfied with k approvals of distinct people with distinct
-// keys, no rejection where one vetoes, and a closing seal over exactly all statements before it, as the last signature, with the
+// Of each person and activity the newest decision of the activity's last attempt counts, by ledger index; a withdrawal
+// takes all earlier decisions of the person back. Only designated approvers count, none of the excluded ones, and only
+// signatures that hold and were authorised with at least what the policy requires. An approval counts where it is about
+// the record as a whole; a rejection counts wherever it stands. A service's seal, and the digest of an automatic stamp
+// in the record, never count. The policy is satisfied with k approvals of distinct people with distinct keys, no
+// rejection where one vetoes, and a closing seal over exactly all statements before it, as the last signature, with the
 // outcome "approved".
 //
 // # What is not proven
 //
-// File modes, owners and times are not covered by a bundle. A password is the server's word. Without a witness policy nobody but
-// the ledger's operator has seen that there is one ledger only. What was signed after the manifest was written is not in
-// it: the report says as of when it is complete.
+// File modes, owners and times are not covered by a bundle. A password is the server's word. Without a witness policy
+// nobody but the ledger's operator has seen that there is one ledger only. What was signed after the manifest was
+// written is not in it: the report says as of when it is complete.
 //
 // Compatibility: a manifest that verified goes on verifying with the same trust file. Codes are never renumbered.
 package verify

@@ -12,9 +12,9 @@ import (
 	"github.com/signetd/signet/api/verify"
 )
 
-// TestBitFlips flips bits of a real manifest, one at a time. Each must be found, and none may crash. One bit of each byte is flipped, another one
-// from position to position; with SIGNET_EXHAUSTIVE=1 every bit of each byte; with -short or the race detector, which makes this
-// ten times as slow, one bit of every sixteenth byte.
+// TestBitFlips flips bits of a real manifest, one at a time. Each must be found, and none may crash. One bit of each
+// byte is flipped, another one from position to position; with SIGNET_EXHAUSTIVE=1 every bit of each byte; with -short
+// or the race detector, which makes this ten times as slow, one bit of every sixteenth byte.
 func TestBitFlips(t *testing.T) {
 	t.Attr("requirement", "11.10(a)")
 	w, _ := one(t)

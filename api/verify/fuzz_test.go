@@ -8,8 +8,8 @@ import (
 	"github.com/signetd/signet/api/verify"
 )
 
-// FuzzVerify mutates a manifest and the trust file that it is judged by. Only the manifest itself, and one to which signature
-// lines that nobody knows were added, may verify.
+// FuzzVerify mutates a manifest and the trust file that it is judged by. Only the manifest itself, and one to which
+// signature lines that nobody knows were added, may verify.
 func FuzzVerify(f *testing.F) {
 	w, _ := one(f)
 	raw, trust, doc := encode(f, w.manifest()), w.trustFile(), w.doc

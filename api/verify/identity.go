@@ -55,7 +55,8 @@ func (j *judge) identity(s *signature) {
 	}
 	for i, c := range certificates {
 		if from, revoked := j.revokedKey(c, at); revoked {
-			j.signatureFault(s, Untrusted, fmt.Sprintf(".certificates[%d]", i), "the key of %q no longer counts from %s", c.Subject, from)
+			j.signatureFault(s, Untrusted, fmt.Sprintf(".certificates[%d]", i), "the key of %q no longer counts from %s",
+				c.Subject, from)
 		}
 	}
 }
@@ -65,10 +66,12 @@ func (j *judge) authorization(s *signature) {
 	kind, demanded := s.Authorization.Kind, s.Statement.Predicate.Requires
 	switch {
 	case !kind.Covers(demanded):
-		j.signatureFault(s, Untrusted, ".authorization", "the signer proved themselves with %s, and %s was demanded", kind, demanded)
+		j.signatureFault(s, Untrusted, ".authorization", "the signer proved themselves with %s, and %s was demanded",
+			kind, demanded)
 	case kind.Passkey():
 		j.signatureFault(s, Untrusted, ".authorization",
-			"passkey signatures need a verified binding of the passkey to the signer, which this version cannot check; use a newer one")
+			"passkey signatures need a verified binding of the passkey to the signer, which this version cannot check; "+
+				"use a newer one")
 	}
 }
 
@@ -125,7 +128,8 @@ func checkNames(c *x509.Certificate, signer manifest.Signer, issuer string) erro
 		return nil
 	}
 	if len(organisation) != 1 || organisation[0] != signer.Organisation {
-		return fmt.Errorf("the certificate is of the organisation %q, and the statement says %q", organisation, signer.Organisation)
+		return fmt.Errorf("the certificate is of the organisation %q, and the statement says %q", organisation,
+			signer.Organisation)
 	}
 	return nil
 }
@@ -148,7 +152,8 @@ func onlyURI(c *x509.Certificate) (string, error) {
 	return "", bad
 }
 
-// chain leads the certificates, in their order, to a pinned root that held at the time. Where the time is not proven, only the chain is judged.
+// chain leads the certificates, in their order, to a pinned root that held at the time. Where the time is not proven,
+// only the chain is judged.
 func (j *judge) chain(s *signature, certificates []*x509.Certificate) error {
 	last := certificates[len(certificates)-1]
 	pinned, held := false, false
@@ -160,7 +165,8 @@ func (j *judge) chain(s *signature, certificates []*x509.Certificate) error {
 	}
 	switch {
 	case !pinned:
-		return fmt.Errorf("no pinned root leads to the signer: the last certificate is %q, which the trust file does not pin", last.Subject)
+		return fmt.Errorf("no pinned root leads to the signer: the last certificate is %q, which the trust file does not pin",
+			last.Subject)
 	case !held:
 		return fmt.Errorf("the pinned root %q was not trusted at %s", last.Subject, s.genTime.Format(time.RFC3339Nano))
 	case len(certificates) < 2:
@@ -185,7 +191,8 @@ func (j *judge) chain(s *signature, certificates []*x509.Certificate) error {
 		Roots: roots, Intermediates: intermediates, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning},
 	})
 	if err != nil {
-		return fmt.Errorf("no chain from %q to the pinned root held at %s: %v", leaf.Subject, at.Format(time.RFC3339Nano), err)
+		return fmt.Errorf("no chain from %q to the pinned root held at %s: %v", leaf.Subject, at.Format(time.RFC3339Nano),
+			err)
 	}
 	for _, found := range chains {
 		if slices.EqualFunc(found, certificates, func(a, b *x509.Certificate) bool { return bytes.Equal(a.Raw, b.Raw) }) {
@@ -218,7 +225,8 @@ func (j *judge) enrolment(s *signature) {
 	}
 	i := slices.IndexFunc(j.bindings, func(b binding) bool { return b.leaf == signer.Enrolment })
 	if i < 0 {
-		bad(Ledger, "the entry with the leaf hash %s, which bound name and key to the signer, is not among the proved supporting entries", signer.Enrolment)
+		bad(Ledger, "the entry that bound name and key to the signer, with the leaf hash %s, "+
+			"is not among the proved supporting entries", signer.Enrolment)
 		return
 	}
 	b := j.bindings[i]
@@ -232,9 +240,11 @@ func (j *judge) enrolment(s *signature) {
 	case !sameSet(b.roles, signer.Roles):
 		bad(Untrusted, "the entry %d gives the roles %q, and the statement says %q", b.index, b.roles, signer.Roles)
 	case b.keyID != s.Signature.Signature.KeyID:
-		bad(Untrusted, "the entry %d binds the key %s, and the signature is by %s", b.index, b.keyID, s.Signature.Signature.KeyID)
+		bad(Untrusted, "the entry %d binds the key %s, and the signature is by %s", b.index, b.keyID,
+			s.Signature.Signature.KeyID)
 	case b.certificate != certificate:
-		bad(Untrusted, "the entry %d names the certificate with SHA-256 %s, and the signature has %s", b.index, b.certificate, certificate)
+		bad(Untrusted, "the entry %d names the certificate with SHA-256 %s, and the signature has %s", b.index,
+			b.certificate, certificate)
 	}
 	if s.entry == nil {
 		return // the ledger's own faults say why
@@ -252,7 +262,8 @@ func (j *judge) enrolment(s *signature) {
 			continue
 		}
 		if r.index < s.entry.Index { // the order of the ledger says what was first, more finely than any clock
-			j.signatureFault(s, Untrusted, "", "the signer's key was revoked by the entry %d at %s, before the signature was made", r.index, r.time)
+			j.signatureFault(s, Untrusted, "",
+				"the signer's key was revoked by the entry %d at %s, before the signature was made", r.index, r.time)
 		}
 	}
 }

@@ -337,7 +337,8 @@ func TestEnrolment(t *testing.T) {
 		w := newWorld(t)
 		s := w.enrol("sgn_ada", "Ada Lovelace")
 		w.newRecord(1, []*signer{s})
-		// The leaf of an entry that will stand right after the signature's can't be known before; so the signature is entered again, behind it.
+		// The leaf of an entry that will stand right after the signature's can't be known before; so the signature is
+		// entered again, behind it.
 		w.sign(s, manifest.Approve)
 		early := w.sigs[0].Ledger.Entry
 		w.sigs = nil

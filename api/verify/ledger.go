@@ -53,7 +53,8 @@ func (j *judge) prove(where string, raw []byte, proof string) (chain.Entry, chai
 		return e, c.Checkpoint, c.err
 	}
 	if p.Index != e.Index {
-		return e, c.Checkpoint, fmt.Errorf("the proof is about the entry %d, and the entry says that it is %d", p.Index, e.Index)
+		return e, c.Checkpoint, fmt.Errorf("the proof is about the entry %d, and the entry says that it is %d", p.Index,
+			e.Index)
 	}
 	leaf := chain.LeafHash(raw)
 	if err := chain.VerifyInclusion(p.Hashes, c.Size, p.Index, c.Root, leaf); err != nil {
@@ -63,7 +64,8 @@ func (j *judge) prove(where string, raw []byte, proof string) (chain.Entry, chai
 	case j.facts.origin == "":
 		j.facts.origin = c.Origin
 	case j.facts.origin != c.Origin:
-		return e, c.Checkpoint, fmt.Errorf("it stands in the ledger %q, and others of this manifest in %q", c.Origin, j.facts.origin)
+		return e, c.Checkpoint, fmt.Errorf("it stands in the ledger %q, and others of this manifest in %q", c.Origin,
+			j.facts.origin)
 	}
 	if err := j.know(c.Size, c.Root); err != nil {
 		return e, c.Checkpoint, err
@@ -114,7 +116,8 @@ func (j *judge) open(signed []byte) (chain.Checkpoint, error) {
 		return c, j.witnessed(l, signed)
 	}
 	if known {
-		return chain.Checkpoint{}, fmt.Errorf("no pinned key of the ledger %q holds for its size %d", claimed.Origin, claimed.Size)
+		return chain.Checkpoint{}, fmt.Errorf("no pinned key of the ledger %q holds for its size %d", claimed.Origin,
+			claimed.Size)
 	}
 	return chain.Checkpoint{}, fmt.Errorf("the ledger %q is not pinned", claimed.Origin)
 }
@@ -123,7 +126,8 @@ func (j *judge) open(signed []byte) (chain.Checkpoint, error) {
 func (j *judge) witnessed(l manifest.TrustLedger, signed []byte) error {
 	if l.WitnessPolicy == "" {
 		j.report.Unwitnessed = true
-		j.note("the ledger %q is unwitnessed: nobody but its operator vouches that it shows everybody the same entries", l.Origin)
+		j.note("the ledger %q is unwitnessed: nobody but its operator vouches that it shows everybody the same entries",
+			l.Origin)
 		return nil
 	}
 	policy, err := parseWitnessPolicy(l.WitnessPolicy)
@@ -171,7 +175,8 @@ func (j *judge) take(e chain.Entry, leaf chain.Hash) error {
 			return err
 		}
 		j.bindings = append(j.bindings, binding{
-			index: e.Index, leaf: leaf, id: b.ID, name: b.Name, organisation: b.Organisation, keyID: b.KeyID, certificate: b.Certificate, roles: b.Roles,
+			index: e.Index, leaf: leaf, id: b.ID, name: b.Name, organisation: b.Organisation, keyID: b.KeyID,
+			certificate: b.Certificate, roles: b.Roles,
 		})
 	case chain.SignerRevoked, chain.ServiceRevoked:
 		b, err := manifest.ParseSignerRevoked(e.Body)
@@ -221,11 +226,13 @@ func (j *judge) ledger(s *signature) {
 	}
 	head := s.Statement.Predicate.Ledger
 	if head.Origin != c.Origin {
-		bad(".statement.predicate.ledger", "the signer was shown the ledger %q, and the signature stands in %q", head.Origin, c.Origin)
+		bad(".statement.predicate.ledger", "the signer was shown the ledger %q, and the signature stands in %q",
+			head.Origin, c.Origin)
 		return
 	}
 	if e.Index < head.Size {
-		bad(".statement.predicate.ledger", "the signer was shown %d entries, and the signature is the entry %d among them", head.Size, e.Index)
+		bad(".statement.predicate.ledger", "the signer was shown %d entries, and the signature is the entry %d among them",
+			head.Size, e.Index)
 	}
 	consistency := make([]chain.Hash, len(s.Ledger.Consistency))
 	for i, h := range s.Ledger.Consistency {
@@ -249,7 +256,8 @@ func differingMember(want, got []byte) string {
 	members := strings.Split(string(want[:i]), `"`)
 	for k := len(members) - 1; k > 0; k-- {
 		switch members[k] {
-		case "authorization", "bundle", "certificates", "event", "keyId", "record", "signature", "signer", "statement", "timestamps":
+		case "authorization", "bundle", "certificates", "event", "keyId", "record", "signature", "signer", "statement",
+			"timestamps":
 			return members[k] + " differs"
 		}
 	}
@@ -263,11 +271,13 @@ func (j *judge) order() {
 			continue
 		}
 		if i > 0 && j.signatures[i-1].entry != nil && j.signatures[i-1].entry.Index >= s.entry.Index {
-			j.signatureFault(s, Ledger, "", "the signatures do not stand in the order of the ledger: the entry %d follows %d", s.entry.Index, j.signatures[i-1].entry.Index)
+			j.signatureFault(s, Ledger, "", "the signatures do not stand in the order of the ledger: the entry %d follows %d",
+				s.entry.Index, j.signatures[i-1].entry.Index)
 		}
 		previous, newest := "", uint64(0)
 		for _, o := range j.signatures {
-			if o.entry != nil && o.entry.Index < s.Statement.Predicate.Ledger.Size && (previous == "" || o.entry.Index > newest) {
+			if o.entry != nil && o.entry.Index < s.Statement.Predicate.Ledger.Size &&
+				(previous == "" || o.entry.Index > newest) {
 				previous, newest = hex.EncodeToString(o.digest[:]), o.entry.Index
 			}
 		}
@@ -279,7 +289,8 @@ func (j *judge) order() {
 	}
 }
 
-// agreement holds all proved entries against each other: one entry an index, linked where they are neighbours, times that never go back.
+// agreement holds all proved entries against each other: one entry an index, linked where they are neighbours, times
+// that never go back.
 func (j *judge) agreement() {
 	slices.SortStableFunc(j.facts.entries, func(a, b fact) int { return cmp.Compare(a.Index, b.Index) })
 	for i := 1; i < len(j.facts.entries); i++ {
@@ -295,7 +306,8 @@ func (j *judge) agreement() {
 			j.fault(Ledger, b.where, "the entry %d does not name the one before it: the chain is broken", b.Index)
 		}
 		if b.Time.Before(a.Time) {
-			j.fault(Ledger, b.where, "the entry %d is of %s, and the earlier entry %d of %s: time went back", b.Index, b.Time, a.Index, a.Time)
+			j.fault(Ledger, b.where, "the entry %d is of %s, and the earlier entry %d of %s: time went back", b.Index,
+				b.Time, a.Index, a.Time)
 		}
 	}
 }

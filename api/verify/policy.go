@@ -92,7 +92,8 @@ func (j *judge) oneKeyEach() {
 	}
 }
 
-// votes returns the newest decision of each person and activity, of the activity's last attempt, and says why others do not count.
+// votes returns the newest decision of each person and activity, of the activity's last attempt, and says why others do
+// not count.
 func (j *judge) votes(resolved manifest.ResolvedPolicy) map[string]map[string]vote {
 	votes := map[string]map[string]vote{}
 	last := map[string]manifest.Activity{}

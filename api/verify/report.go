@@ -127,7 +127,8 @@ func signatureReport(s manifest.Signature) SignatureReport {
 	p := s.Statement.Predicate
 	return SignatureReport{
 		Signer: p.Signer.ID, Name: p.Signer.Name, Title: p.Signer.Title, Organisation: p.Signer.Organisation,
-		Decision: p.Decision, Activity: p.Activity.ID, Meaning: p.Meaning.ID, MeaningText: p.Meaning.Text, Reason: p.Reason, Statement: p.Statement,
+		Decision: p.Decision, Activity: p.Activity.ID, Meaning: p.Meaning.ID, MeaningText: p.Meaning.Text,
+		Reason: p.Reason, Statement: p.Statement,
 		Authorization: string(s.Authorization.Kind), Zone: p.Zone.Name, Offset: p.Zone.Offset,
 		Algorithm: s.Signature.Algorithm, KeyID: s.Signature.KeyID, Origin: p.Ledger.Origin,
 	}
@@ -136,7 +137,8 @@ func signatureReport(s manifest.Signature) SignatureReport {
 func policyReport(p manifest.Policy) PolicyReport {
 	r := PolicyReport{
 		Template: p.Template.ID, Digest: p.Template.Digest.SHA256.String(), K: p.Resolved.K, Requires: string(p.Resolved.Requires),
-		Vetoes: p.Resolved.AnyRejectionVetoes, Approvers: []ApproverReport{}, Excluded: append([]string{}, p.Resolved.ExcludedSigners...),
+		Vetoes: p.Resolved.AnyRejectionVetoes, Approvers: []ApproverReport{},
+		Excluded: append([]string{}, p.Resolved.ExcludedSigners...),
 	}
 	for _, a := range p.Resolved.Approvers {
 		r.Approvers = append(r.Approvers, ApproverReport{ID: a.ID, Name: a.Name})

@@ -28,9 +28,11 @@ func (j *judge) value(s *signature) {
 		return
 	}
 	if id := manifest.KeyID(leaf.RawSubjectPublicKeyInfo); id != s.Signature.Signature.KeyID {
-		j.signatureFault(s, Signature, ".signature.keyId", "it names the key %s, and the certificate's key is %s", s.Signature.Signature.KeyID, id)
+		j.signatureFault(s, Signature, ".signature.keyId", "it names the key %s, and the certificate's key is %s",
+			s.Signature.Signature.KeyID, id)
 	}
-	if err := checkSignature(leaf.PublicKey, s.Signature.Signature.Algorithm, manifest.PAE(s.canonical), s.Signature.Signature.Value); err != nil {
+	if err := checkSignature(leaf.PublicKey, s.Signature.Signature.Algorithm, manifest.PAE(s.canonical),
+		s.Signature.Signature.Value); err != nil {
 		j.signatureFault(s, Signature, ".signature", "%v", err)
 	}
 }

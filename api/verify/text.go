@@ -8,8 +8,8 @@ import (
 	"text/tabwriter"
 )
 
-// Text returns the report for people: the verdict, what was signed and what not, each signature with name, time, zone, meaning,
-// reason, key and place in the ledger, and every fault.
+// Text returns the report for people: the verdict, what was signed and what not, each signature with name, time, zone,
+// meaning, reason, key and place in the ledger, and every fault.
 func (r *Report) Text() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
@@ -136,7 +136,8 @@ func (r *Report) policyText(line printLine) {
 	if p.Satisfied {
 		state = "satisfied"
 	}
-	line("Policy", "%s: %d of %d needed approvals, %d rejections, at least %s (%s)", state, p.Approvals, p.K, p.Rejections, p.Requires, p.Template)
+	line("Policy", "%s: %d of %d needed approvals, %d rejections, at least %s (%s)", state, p.Approvals, p.K,
+		p.Rejections, p.Requires, p.Template)
 	for _, a := range p.Approvers {
 		line("  approver", "%s (%s): %s", a.Name, a.ID, dash(a.Decision))
 	}
@@ -147,7 +148,8 @@ func (r *Report) policyText(line printLine) {
 		line("Complete", "not shown: no closing seal holds")
 		return
 	}
-	line("Complete as of", "%s, entry %d, closed as %s", dash(r.Complete.Time), r.Complete.Index, strconv.Quote(r.Complete.Outcome))
+	line("Complete as of", "%s, entry %d, closed as %s", dash(r.Complete.Time), r.Complete.Index,
+		strconv.Quote(r.Complete.Outcome))
 }
 
 func dash(s string) string {

@@ -36,7 +36,9 @@ func Verify(ctx context.Context, in Input) (*Report, error) {
 	if in.SkipContent && (in.Bundle != nil || in.BundlePath != "") || in.Bundle != nil && in.BundlePath != "" {
 		return nil, fmt.Errorf("%w: a bundle is given once, or not at all", ErrUsage)
 	}
-	j := &judge{report: newReport(), notes: map[string]bool{}, checkpoints: map[string]opened{}, parsed: map[string]*x509.Certificate{}}
+	j := &judge{
+		report: newReport(), notes: map[string]bool{}, checkpoints: map[string]opened{}, parsed: map[string]*x509.Certificate{},
+	}
 	if err := j.all(ctx, in); err != nil {
 		return nil, err
 	}
@@ -82,7 +84,7 @@ func (j *judge) fault(code Code, where, format string, args ...any) {
 	j.report.Faults = append(j.report.Faults, Fault{code, fmt.Sprintf(format, args...), where})
 }
 
-// fault notes a fault of one signature, which then does not count.
+// signatureFault notes a fault of one signature, which then does not count.
 func (j *judge) signatureFault(s *signature, code Code, part, format string, args ...any) {
 	s.bad = true
 	j.fault(code, s.where+part, format, args...)
@@ -122,7 +124,8 @@ func (j *judge) all(ctx context.Context, in Input) error {
 			return nil
 		}
 		j.signatures = append(j.signatures, &signature{
-			Signature: s, where: fmt.Sprintf("signatures[%d]", i), report: &j.report.Signatures[i], canonical: canonical, digest: digest(canonical),
+			Signature: s, where: fmt.Sprintf("signatures[%d]", i), report: &j.report.Signatures[i],
+			canonical: canonical, digest: digest(canonical),
 		})
 	}
 	j.support()

@@ -23,8 +23,8 @@ const (
 // cosignatureV1 is the key type of Ed25519 cosignatures (C2SP tlog-cosignature).
 const cosignatureV1 = 0x04
 
-// witnessPolicy is a C2SP tlog-policy: lines "log <vkey> [<url>]", "witness <name> <vkey> [<url>]", "group <name> <any|all|k> <member>…" and
-// exactly one "quorum <name|none>"; empty lines and those that begin with # are ignored.
+// witnessPolicy is a C2SP tlog-policy: lines "log <vkey> [<url>]", "witness <name> <vkey> [<url>]", "group <name>
+// <any|all|k> <member>…" and exactly one "quorum <name|none>"; empty lines and those that begin with # are ignored.
 type witnessPolicy struct {
 	logs      []string
 	witnesses map[string]witness
@@ -115,7 +115,8 @@ func (p *witnessPolicy) line(f []string) error {
 	case f[0] == "quorum" && len(f) == 2 && p.quorum == "" && p.known(f[1]):
 		p.quorum = f[1]
 	default:
-		return fmt.Errorf("%.80q is no log, witness, group or quorum, or its quorum is unknown or the second one", strings.Join(f, " "))
+		return fmt.Errorf("%.80q is no log, witness, group or quorum, or its quorum is unknown or the second one",
+			strings.Join(f, " "))
 	}
 	return nil
 }
@@ -161,7 +162,8 @@ func (p witnessPolicy) check(l manifest.TrustLedger, signed []byte) error {
 	return nil
 }
 
-// met reports whether a witness has cosigned, or a group has enough members that have. Groups name only what stands before them, so this ends.
+// met reports whether a witness has cosigned, or a group has enough members that have. Groups name only what stands
+// before them, so this ends.
 func (p witnessPolicy) met(name string, present map[string]bool) bool {
 	g, ok := p.groups[name]
 	if !ok {

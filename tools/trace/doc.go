@@ -16,7 +16,7 @@
 // A row never looks better than what was seen:
 //
 //	failed    a test of the row failed, did not finish, or stands in a package or test that failed around it
-//	not run   a test of the row exists and was not seen to run (all or some of them)
+//	not run   a test of the row exists and was not seen to run (all or some of them), or a part of the row is not built yet
 //	skipped   a test of the row, or a part of one, was skipped
 //	passed    at least one test of the row ran, and all of them passed
 //	no test   no test names the row

@@ -102,6 +102,9 @@ func join(rows []Row, claims []Claim, run *Run) (Index, error) {
 			return cmp.Or(strings.Compare(a.Package, b.Package), strings.Compare(a.Name, b.Name))
 		})
 		row.State = rowState(row.Tests)
+		if row.Open != "" && row.State == Passed { // a part of it cannot have run
+			row.State = NotRun
+		}
 		index.Summary[row.State]++
 	}
 	return index, nil

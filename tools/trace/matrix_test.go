@@ -77,6 +77,27 @@ func TestNotRun(t *testing.T) {
 	}
 }
 
+// A row of which a part is still open does not pass, whatever its tests say; a failure shows all the same.
+func TestOpenRowNeverPasses(t *testing.T) {
+	for _, test := range []struct {
+		end  string
+		want State
+	}{{"pass", Passed}, {"fail", Failed}, {"skip", Skipped}} {
+		stream := script(t, "example/p", "start", "run TestA", "attr TestA A-01", "attr TestA A-02", test.end+" TestA", test.end)
+		index, err := join([]Row{{ID: "A-01"}, {ID: "A-02", Open: "the second half"}, {ID: "A-03", Open: "all of it"}}, nil, load(t, stream))
+		if err != nil {
+			t.Fatal(err)
+		}
+		open := test.want
+		if open == Passed {
+			open = NotRun
+		}
+		if got := []State{index.Rows[0].State, index.Rows[1].State, index.Rows[2].State}; got[0] != test.want || got[1] != open || got[2] != NoTest {
+			t.Errorf("%s: states %q, want %q, %q and no test", test.end, got, test.want, open)
+		}
+	}
+}
+
 func TestUnknownRowFails(t *testing.T) {
 	rows := []Row{{ID: "A-01"}}
 	t.Run("in the stream", func(t *testing.T) {

@@ -19,6 +19,7 @@ type Row struct {
 	ID         string `json:"id"`
 	Statement  string `json:"statement"`
 	Acceptance string `json:"acceptance"`
+	Open       string `json:"open,omitempty"` // what of the acceptance is not built yet: with it the row cannot pass
 }
 
 type rowsFile struct {

@@ -115,7 +115,7 @@ func TestFilesThatChange(t *testing.T) {
 		},
 		"removed": func(d string) error { return os.Remove(d + "/sub/b") },
 		"another file in its place": func(d string) error {
-			if err := os.WriteFile(d+"/c", []byte("small"), 0o600); err != nil {
+			if err := imitate(d+"/c", d+"/sub/b"); err != nil {
 				return err
 			}
 			return os.Rename(d+"/c", d+"/sub/b")
@@ -145,13 +145,13 @@ func TestFilesThatChange(t *testing.T) {
 			return os.Mkdir(d+"/sub/b", 0o700)
 		},
 		"a link in the place of its folder": func(d string) error {
-			if err := os.Rename(d+"/sub", d+"/moved"); err != nil {
-				return err
-			}
 			if err := os.Mkdir(d+"/other", 0o700); err != nil {
 				return err
 			}
-			if err := os.WriteFile(d+"/other/b", []byte("small"), 0o600); err != nil {
+			if err := imitate(d+"/other/b", d+"/sub/b"); err != nil {
+				return err
+			}
+			if err := os.Rename(d+"/sub", d+"/moved"); err != nil {
 				return err
 			}
 			return os.Symlink("other", d+"/sub")
@@ -185,6 +185,51 @@ func TestFilesThatChange(t *testing.T) {
 		}
 		wantRefusal(t, err, ErrChanged, path)
 	})
+}
+
+// TestFoldersThatChange puts something else in the place of a folder, between seeing it and opening it.
+func TestFoldersThatChange(t *testing.T) {
+	for name, change := range map[string]func(dir string) error{
+		"a link":         func(d string) error { return os.Symlink("other", d+"/sub") },
+		"a link outside": func(d string) error { return os.Symlink("/etc", d+"/sub") },
+		"another folder": func(d string) error { return os.Rename(d+"/other", d+"/sub") },
+		"a pipe":         func(d string) error { return syscall.Mkfifo(d+"/sub", 0o600) },
+		"nothing":        func(d string) error { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Attr("requirement", "B-34")
+			dir := tree{"sub/a": "x", "other/secret": "y"}.write(t)
+			root, err := os.OpenRoot(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer root.Close()
+			seen, err := root.Lstat("sub")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(os.Rename(dir+"/sub", dir+"/moved"), change(dir)); err != nil {
+				t.Fatal(err)
+			}
+			w := &walker{ctx: t.Context(), options: Options{}.withDefaults()}
+			wantRefusal(t, w.down(root, "", "sub", seen), ErrChanged, "sub")
+			if len(w.files) != 0 {
+				t.Errorf("listed %v", w.files)
+			}
+		})
+	}
+}
+
+// imitate makes a file of the same size and time as another.
+func imitate(name, other string) error {
+	info, err := os.Stat(other)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(name, []byte(strings.Repeat("!", int(info.Size()))), 0o600); err != nil {
+		return err
+	}
+	return os.Chtimes(name, info.ModTime(), info.ModTime())
 }
 
 // TestMemoryDoesNotGrow hashes large files of nothing but holes.

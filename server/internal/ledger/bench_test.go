@@ -50,16 +50,20 @@ func benchEvent(b testing.TB, n uint64, request bool) ledger.Event {
 	return ev
 }
 
-// large is a ledger with many entries, made once a run.
-var large struct {
+// larges holds two ledgers with many entries, made once a run: without requests, and with one for each entry.
+var larges [2]struct {
 	once sync.Once
 	o    ledger.Options
 	err  error
 }
 
-// largeOptions returns the options of a copy of the large ledger.
-func largeOptions(b *testing.B) ledger.Options {
+// largeOptions returns the options of a copy of a large ledger.
+func largeOptions(b *testing.B, requests bool) ledger.Options {
 	b.Helper()
+	large := &larges[0]
+	if requests {
+		large = &larges[1]
+	}
 	large.once.Do(func() {
 		dir, err := os.MkdirTemp("", "signet-bench-*")
 		if err != nil {
@@ -78,7 +82,7 @@ func largeOptions(b *testing.B) ledger.Options {
 			end := min(n+500, total)
 			events := make([]ledger.Event, 0, end-n)
 			for ; n < end; n++ {
-				events = append(events, benchEvent(b, uint64(n), true))
+				events = append(events, benchEvent(b, uint64(n), requests))
 			}
 			_, large.err = l.Do(context.Background(), func(tx *ledger.Tx) error {
 				for _, ev := range events {
@@ -124,8 +128,10 @@ func copyFile(b testing.TB, from, to string) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if large.o.Path != "" {
-		os.RemoveAll(filepath.Dir(large.o.Path))
+	for i := range larges {
+		if path := larges[i].o.Path; path != "" {
+			os.RemoveAll(filepath.Dir(path))
+		}
 	}
 	os.Exit(code)
 }
@@ -157,7 +163,7 @@ func BenchmarkLedgerCommit(b *testing.B) {
 func benchmarkCommit(b *testing.B, committers, n int, requests bool) {
 	o := ledgertest.Options(b)
 	if n > 0 {
-		o = largeOptions(b)
+		o = largeOptions(b, requests)
 	}
 	l := openBench(b, o)
 	var next atomic.Int64
@@ -195,7 +201,7 @@ func cpuTime(b *testing.B) time.Duration {
 
 // BenchmarkProve measures one inclusion proof, with the entry read and the proof verified.
 func BenchmarkProve(b *testing.B) {
-	o := largeOptions(b)
+	o := largeOptions(b, true)
 	l := openBench(b, o)
 	signed, err := l.Checkpointed(b.Context(), l.Size())
 	if err != nil {
@@ -212,7 +218,7 @@ func BenchmarkProve(b *testing.B) {
 
 // BenchmarkProvedEntry measures what a decision to sign costs: an entry read and proved, in a view.
 func BenchmarkProvedEntry(b *testing.B) {
-	l := openBench(b, largeOptions(b))
+	l := openBench(b, largeOptions(b, true))
 	for b.Loop() {
 		err := l.View(func(r *ledger.Read) error {
 			_, err := r.ProvedEntry(rand.Uint64N(r.Head().Checkpoint.Size))
@@ -226,7 +232,7 @@ func BenchmarkProvedEntry(b *testing.B) {
 
 // BenchmarkOpen measures start-up with many entries: nothing is replayed.
 func BenchmarkOpen(b *testing.B) {
-	o := largeOptions(b)
+	o := largeOptions(b, true)
 	for b.Loop() {
 		l, err := ledger.Open(b.Context(), o)
 		if err != nil {

@@ -425,3 +425,27 @@ func TestOutput(t *testing.T) {
 		}
 	})
 }
+
+// TestPublished verifies a manifest that was made once, by keys that nobody has any more: what verified goes on verifying.
+func TestPublished(t *testing.T) {
+	t.Attr("requirement", "B-49")
+	read := func(name string) []byte {
+		b, err := os.ReadFile(filepath.Join("testdata", "v1", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	doc, err := bundle.ParseDocument(read("bundle.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := verify.Verify(t.Context(), verify.Input{Bundle: &doc, Manifest: read("manifest.json"), Trust: read("trust.json")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, r, verify.OK, "")
+	if r.Unwitnessed || r.Policy.Approvals != 2 || len(r.Signatures) != 5 {
+		t.Errorf("%+v", r)
+	}
+}

@@ -16,9 +16,12 @@ func (r *Report) Text() string {
 	line := func(label, format string, args ...any) {
 		fmt.Fprintf(w, "%s\t%s\n", label, fmt.Sprintf(format, args...))
 	}
-	if r.Code == OK {
+	switch {
+	case r.Code == OK && r.Content.Bundle && !r.Content.Checked:
+		fmt.Fprintln(w, "VERIFIED, BUT NOT THE CONTENT. Signature, identity, time, ledger and policy all hold; no file was compared.")
+	case r.Code == OK:
 		fmt.Fprintf(w, "VERIFIED. %s\n", r.Code.Sentence())
-	} else {
+	default:
 		fmt.Fprintf(w, "NOT VERIFIED (%d, %s). %s\n", int(r.Code), r.Code, r.Code.Sentence())
 	}
 	for _, f := range r.Faults {

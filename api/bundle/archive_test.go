@@ -220,3 +220,13 @@ func TestBombTakesNoTime(t *testing.T) {
 		t.Errorf("it took %v", d)
 	}
 }
+
+// TestEncryptedIsSaid: it is not just some flag that is unknown.
+func TestEncryptedIsSaid(t *testing.T) {
+	for _, flags := range []uint16{1, 1 << 6, 1 << 13} {
+		_, err := Read(t.Context(), saved(t, rawZip(rawEntry{name: "a", flags: flags, content: "x"})), Options{})
+		if err == nil || !strings.Contains(err.Error(), "encrypted") {
+			t.Errorf("flags %#x: %v", flags, err)
+		}
+	}
+}

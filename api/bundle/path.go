@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -185,7 +186,7 @@ func newExclusions(list []string) (exclusions, error) {
 		p, err := cleanPath(name)
 		if err != nil {
 			why := err
-			if pe, ok := err.(*PathError); ok {
+			if pe, ok := errors.AsType[*PathError](err); ok {
 				return x, refuse(ErrPath, e, "as an exclusion: %s", pe.Why)
 			}
 			return x, why

@@ -52,7 +52,11 @@ type Fault struct {
 	records *[functions]faultRecord
 }
 
-type faultRecord struct{ calls, skip, times, code, mode, hung, about, spare atomic.Uint64 }
+type faultRecord struct {
+	calls, skip, times, code, mode, hung, about atomic.Uint64
+
+	_ atomic.Uint64 // fills the record: the module has the same layout
+}
 
 const (
 	modeBefore = iota

@@ -207,7 +207,7 @@ func (t *Token) start() {
 			go func() {
 				<-t.stopped
 				t.module.returned()
-				t.leave() // nobody is there to hear what it says
+				_ = t.leave() // nobody is there to hear what it says
 			}()
 			return err
 		}

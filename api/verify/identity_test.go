@@ -2,10 +2,13 @@ package verify_test
 
 import (
 	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,6 +42,9 @@ func TestAlgorithms(t *testing.T) {
 			m := w.manifest()
 			m.Signatures[0].Signature.Algorithm = other
 			want(t, w.verify(m), verify.Signature, "does not fit")
+			m = w.manifest()
+			m.Signatures[0].Signature.Value = signWith(t, w.key(algorithm), []byte("x"))
+			want(t, w.verify(m), verify.Signature, "was not made")
 		})
 	}
 }
@@ -132,6 +138,41 @@ func TestChain(t *testing.T) {
 			m.Signatures[0].Certificates = certs
 			t.Run(name, func(t *testing.T) { want(t, w.verify(m), verify.Untrusted, "") })
 		}
+	})
+	for name, certs := range map[string]func(*world, []byte) [][]byte{
+		"a certificate that is none": func(w *world, _ []byte) [][]byte { return [][]byte{[]byte("x"), w.ca.cert.Raw} },
+		"a root that is none":        func(_ *world, leaf []byte) [][]byte { return [][]byte{leaf, []byte("x")} },
+		"the root alone":             func(w *world, _ []byte) [][]byte { return [][]byte{w.ca.cert.Raw} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := signed(t, ada)
+			m := w.manifest()
+			m.Signatures[0].Certificates = certs(w, m.Signatures[0].Certificates[0])
+			r := w.verify(m)
+			if r.Code != verify.Untrusted && r.Code != verify.Signature { // the key id does not fit the root's key
+				t.Errorf("%s", r.Text())
+			}
+			for _, f := range r.Faults {
+				if f.Code == verify.Untrusted && strings.HasPrefix(f.Where, "signatures[0].certificates") {
+					return
+				}
+			}
+			t.Errorf("nothing is said about the certificates:\n%s", r.Text())
+		})
+	}
+	t.Run("an RSA key that is too small", func(t *testing.T) {
+		w := newWorld(t)
+		key, err := rsa.GenerateKey(rand.Reader, 1024)
+		if err != nil {
+			t.Skip("this Go makes no keys of 1,024 bits:", err)
+		}
+		s := &signer{id: "sgn_ada", name: "Ada Lovelace", organisation: "Example Medical", roles: []string{"signer"}, key: key, algorithm: manifest.RSAPSS}
+		s.certs = [][]byte{w.issue(w.ca, signerTemplate("signers", s.id, s.name, s.organisation), key.Public()), w.ca.cert.Raw}
+		w.bind(s, chain.SignerEnrolled)
+		w.newRecord(1, []*signer{s})
+		w.sign(s, manifest.Approve)
+		w.close(manifest.OutcomeApproved)
+		want(t, w.verify(w.manifest()), verify.Signature, "does not fit")
 	})
 	for name, x := range map[string]struct {
 		change func(*world)

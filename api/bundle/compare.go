@@ -21,8 +21,9 @@ type Difference struct {
 // String names the file and says what is wrong with it.
 func (d Difference) String() string { return d.Path + ": " + d.Kind }
 
-// Compare returns every file in which two valid documents differ, in the order of the paths. What is excluded is not compared: read the
-// bundle with the exclusions of the document that it is held against, or else a file that one excludes is extra or missing.
+// Compare returns every file in which two valid documents differ, in the order of the paths. What is excluded is not
+// compared: read the bundle with the exclusions of the document that it is held against, or else a file that one
+// excludes is extra or missing.
 func Compare(want, got Document) []Difference {
 	var out []Difference
 	i, j := 0, 0

@@ -19,8 +19,9 @@ type found struct {
 	info fs.FileInfo
 }
 
-// walker lists a directory. It goes down by open folders, never by paths: each folder is opened inside of the open one above, and
-// must be the very folder that was seen there. So no link that somebody puts in its place meanwhile is followed.
+// walker lists a directory. It goes down by open folders, never by paths: each folder is opened inside of the open
+// one above, and must be the very folder that was seen there. So no link that somebody puts in its place meanwhile is
+// followed.
 type walker struct {
 	ctx      context.Context
 	excluded exclusions
@@ -144,7 +145,8 @@ func (w *walker) visit(dir *os.Root, prefix, name string) error {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return refuse(ErrFileType, full, "it is %s; a bundle holds regular files alone: put the file there, or exclude it", typeName(info.Mode()))
+		return refuse(ErrFileType, full, "it is %s; a bundle holds regular files alone: put the file there, or exclude it",
+			typeName(info.Mode()))
 	}
 	if len(w.files) == w.options.MaxFiles {
 		return refuse(ErrTooLarge, full, "it is one file more than the %d that a bundle may have", w.options.MaxFiles)

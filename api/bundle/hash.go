@@ -108,8 +108,8 @@ func hashAhead(ctx context.Context, r io.Reader, limit int64, m *meter) (d Diges
 	return Digest(h.Sum(nil)), size, nil
 }
 
-// hashers hash the files of a stream, which yields them one after the other, in parallel: a large file by one worker while the next
-// is read for another. Memory is bounded by the number of buffers.
+// hashers hash the files of a stream, which yields them one after the other, in parallel: a large file by one worker
+// while the next is read for another. Memory is bounded by the number of buffers.
 type hashers struct {
 	jobs    chan job
 	free    chan *[]byte

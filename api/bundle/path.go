@@ -111,8 +111,8 @@ func cherokee(r rune) rune {
 // checkClashes refuses clean paths of files two of which are the same, differ in case alone, in themselves or in one of
 // their folders, or are a file here and a folder there.
 //
-// Sorted segment by segment, all that share a folded folder stand together, so that neighbours tell everything. Time and memory
-// stay linear in the size of the paths (times a logarithm), however deep a hostile list nests them.
+// Sorted segment by segment, all that share a folded folder stand together, so that neighbours tell everything. Time
+// and memory stay linear in the size of the paths (times a logarithm), however deep a hostile list nests them.
 func checkClashes(paths []string) error {
 	type key struct{ folded, path string }
 	keys := make([]key, len(paths))

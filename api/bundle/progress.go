@@ -6,7 +6,8 @@ import "sync"
 type Progress struct {
 	// Files is how many files are done, TotalFiles how many there are; 0: not known (in a tar).
 	Files, TotalFiles int64
-	// Bytes is how much is read, TotalBytes how much there is to read: of content, or, in a tar, of the archive's own bytes.
+	// Bytes is how much is read, TotalBytes how much there is to read: of content, or, in a tar, of the archive's own
+	// bytes.
 	Bytes, TotalBytes int64
 }
 

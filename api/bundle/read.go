@@ -32,8 +32,8 @@ type Options struct {
 	MaxFiles int
 	// MaxBytes is how many bytes of content are accepted, excluded ones of an archive counted in; 0: DefaultMaxBytes.
 	MaxBytes int64
-	// MaxRatio is how many times its own size an archive may unpack to, beyond a first MiB; 0: DefaultMaxRatio. Deflate comes
-	// to 1,032 on nothing but zeros; source, logs and test reports to 5 to 50.
+	// MaxRatio is how many times its own size an archive may unpack to, beyond a first MiB; 0: DefaultMaxRatio.
+	// Deflate comes to 1,032 on nothing but zeros; source, logs and test reports to 5 to 50.
 	MaxRatio int64
 }
 

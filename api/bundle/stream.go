@@ -10,7 +10,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxWindow is the largest window of a zstd stream in bytes: that of `zstd --long=27`, which zstd itself unpacks without being asked.
+// maxWindow is the largest window of a zstd stream in bytes: that of `zstd --long=27`, which zstd itself unpacks
+// without being asked.
 const maxWindow = 128 << 20
 
 // packed reads the bytes of an archive from its beginning to the size that it had.
@@ -46,8 +47,8 @@ func (p *packed) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// unpacked reads the content of a compressed or plain tar, and refuses one that grows beyond its bounds. It has no Seek on purpose: each
-// byte is counted.
+// unpacked reads the content of a compressed or plain tar, and refuses one that grows beyond its bounds. It has no
+// Seek on purpose: each byte is counted.
 type unpacked struct {
 	a      *archive
 	from   *packed
@@ -68,7 +69,8 @@ func (a *archive) unpack(from *packed) (*unpacked, error) {
 		z.Multistream(false) // programs differ on what a second stream means
 		u.r = z
 	case kindTarZstd:
-		z, err := zstd.NewReader(u.buffer, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
+		z, err := zstd.NewReader(u.buffer, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow),
+			zstd.WithDecoderLowmem(true))
 		if err != nil {
 			return nil, u.explain(err)
 		}

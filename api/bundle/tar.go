@@ -14,7 +14,10 @@ const blockSize = 512
 
 // globals are the records of a pax global header that say nothing about the files: git writes the commit as a comment.
 // Any other is refused, because archive/tar leaves what it says about the files after it alone, and other programs do not.
-var globals = map[string]bool{"comment": true, "mtime": true, "atime": true, "ctime": true, "uid": true, "gid": true, "uname": true, "gname": true}
+var globals = map[string]bool{
+	"comment": true, "mtime": true, "atime": true, "ctime": true,
+	"uid": true, "gid": true, "uname": true, "gname": true,
+}
 
 // member is a file of a tar; hard links stand for members before them.
 type member struct {
@@ -99,8 +102,8 @@ func (t *tarReader) read() error {
 	}
 }
 
-// extendedOnce reports whether a header that took so many bytes has its pax records from one extended header, each once, and no GNU
-// header beside it. archive/tar takes the last of several, and others add them up.
+// extendedOnce reports whether a header that took so many bytes has its pax records from one extended header, each
+// once, and no GNU header beside it. archive/tar takes the last of several, and others add them up.
 func extendedOnce(h *tar.Header, consumed int64) bool {
 	if len(h.PAXRecords) == 0 && h.Typeflag != tar.TypeXGlobalHeader {
 		return true
@@ -146,7 +149,8 @@ func (t *tarReader) entry(h *tar.Header, consumed int64) error {
 		}
 	}
 	if !extendedOnce(h, consumed) {
-		return refuse(ErrArchive, h.Name, "it has several extended headers, or one that says something twice; programs read them differently")
+		return refuse(ErrArchive, h.Name, "it has several extended headers, or one that says something twice; "+
+			"programs read them differently")
 	}
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil

@@ -26,9 +26,9 @@ type inflater struct {
 	flate  io.ReadCloser
 }
 
-// readZip reads a zip by its central directory, which must agree with the local headers, and whose entries must fill the
-// file from its first byte to the directory: none overlaps another, and nothing lies between them. So all programs, whether they go by the
-// directory or from header to header, find the same files.
+// readZip reads a zip by its central directory, which must agree with the local headers, and whose entries must fill
+// the file from its first byte to the directory: none overlaps another, and nothing lies between them. So all
+// programs, whether they go by the directory or from header to header, find the same files.
 func (a *archive) readZip(ctx context.Context) (Document, error) {
 	end, err := a.readEnd()
 	if err != nil {
@@ -72,7 +72,8 @@ func (a *archive) readZip(ctx context.Context) (Document, error) {
 	return document(files, a.excluded), nil
 }
 
-// checkEntries checks the entries of the directory against each other, before any is unpacked. It sorts them by their place.
+// checkEntries checks the entries of the directory against each other, before any is unpacked. It sorts them by their
+// place.
 func (a *archive) checkEntries(entries []zipEntry, end zipEnd) (files []File, total int64, err error) {
 	var paths []string
 	folders := map[string]bool{}
@@ -158,7 +159,8 @@ func (a *archive) readEntry(ctx context.Context, e *zipEntry, m *meter) (Digest,
 	return d, nil
 }
 
-// checkLocal holds the local header, and the descriptor after the content, against the directory. It returns where the content begins.
+// checkLocal holds the local header, and the descriptor after the content, against the directory. It returns where
+// the content begins.
 func (a *archive) checkLocal(e *zipEntry) (dataAt int64, err error) {
 	no := func(format string, args ...any) (int64, error) {
 		return 0, refuse(ErrArchive, string(e.raw), format, args...)
@@ -205,8 +207,8 @@ func (a *archive) checkLocal(e *zipEntry) (dataAt int64, err error) {
 	return dataAt, a.checkDescriptor(e, dataAt+e.packed)
 }
 
-// checkDescriptor reads what stands between the content of an entry and the next one: its data descriptor, in one of its four forms, or
-// nothing.
+// checkDescriptor reads what stands between the content of an entry and the next one: its data descriptor, in one of
+// its four forms, or nothing.
 func (a *archive) checkDescriptor(e *zipEntry, at int64) error {
 	gap := e.end - at
 	if e.flags&flagDescriptor == 0 {

@@ -106,8 +106,8 @@ func (a *archive) readEnd() (zipEnd, error) {
 	return e, nil
 }
 
-// readEnd64 reads the zip64 end record, if there is one, and returns where the first of the end records begins. A number that stands in both
-// must be the same in both.
+// readEnd64 reads the zip64 end record, if there is one, and returns where the first of the end records begins. A
+// number that stands in both must be the same in both.
 func (a *archive) readEnd64(end int64, e *zipEnd) (begin int64, is64 bool, err error) {
 	needed := e.entries == max16 || e.size == max32 || e.offset == max32
 	locator := make([]byte, sizeLocator64)
@@ -332,8 +332,8 @@ func parseExtra(b []byte) (map[uint16][]byte, error) {
 	return fields, nil
 }
 
-// widen replaces numbers that are all ones by those of the zip64 field, which holds them in the same order. Numbers that stand in both places
-// must be the same. It returns what is left of the field.
+// widen replaces numbers that are all ones by those of the zip64 field, which holds them in the same order. Numbers
+// that stand in both places must be the same. It returns what is left of the field.
 func widen(fields map[uint16][]byte, numbers []uint64) (rest []byte, err error) {
 	b := fields[extraZip64]
 	for i, n := range numbers {

@@ -79,6 +79,9 @@ func TestCreateRecordRefuses(t *testing.T) {
 		{"unknown type", func(h *signetv1.RecordHeader, _ *[]byte) { h.Type = "poem" }, codes.InvalidArgument, "RECORD_TYPE_UNKNOWN"},
 		{"no bundle", func(_ *signetv1.RecordHeader, d *[]byte) { *d = nil }, codes.InvalidArgument, "RECORD_INVALID"},
 		{"a document that is none", func(_ *signetv1.RecordHeader, d *[]byte) { *d = []byte("{}") }, codes.InvalidArgument, "MALFORMED"},
+		{"a bundle without files", func(h *signetv1.RecordHeader, d *[]byte) {
+			*d, h.Roles = []byte(`{"excluded":[],"files":[],"format":"signet-bundle/v1"}`), nil
+		}, codes.InvalidArgument, "RECORD_INVALID"},
 		{"an unknown approver", func(h *signetv1.RecordHeader, _ *[]byte) { h.Policy.Approvers = []string{"nobody"} }, codes.InvalidArgument, "APPROVER_UNKNOWN"},
 		{"an approver who cannot sign", func(h *signetv1.RecordHeader, _ *[]byte) { h.Policy.Approvers = []string{"rita"} }, codes.InvalidArgument, "APPROVER_UNKNOWN"},
 		{"one approver under two names", func(h *signetv1.RecordHeader, _ *[]byte) {

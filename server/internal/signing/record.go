@@ -154,6 +154,9 @@ func (c *Ceremony) newRecord(ctx context.Context, n NewRecord, document []byte) 
 	if err != nil {
 		return manifest.Record{}, fmt.Errorf("%w: %w", ErrDocument, err)
 	}
+	if len(d.Files) == 0 {
+		return manifest.Record{}, fmt.Errorf("%w: the bundle has no files; there is no evidence to sign", ErrRecordInvalid)
+	}
 	for _, x := range d.Excluded {
 		if !slices.Contains(policy.Resolved.Exclusions, x) {
 			return manifest.Record{}, fmt.Errorf("%w: the policy does not allow the bundle to leave out %q", ErrRecordInvalid, x)

@@ -271,6 +271,35 @@ func (l *Ledger) ProveConsistency(oldSize, newSize uint64) (proof []chain.Hash, 
 	return proof, err
 }
 
+// Place returns, from one look at the file, what shows where an entry stands: the entry, its proof against a signed checkpoint, and the
+// proof that this checkpoint extends the tree of size from. The inclusion was verified.
+func (l *Ledger) Place(index, from uint64, s Signed) (entry []byte, proof chain.Proof, consistency []chain.Hash, err error) {
+	size := s.Checkpoint.Size
+	if total := l.Size(); size > total || index >= size || from > size {
+		return nil, chain.Proof{}, nil, fmt.Errorf("%w: entry %d and size %d in a tree of %d; the ledger has %d", ErrNotFound, index, from, size, total)
+	}
+	err = l.read(func(tx *bolt.Tx) error {
+		stored, err := readEntry(tx, index)
+		if err != nil {
+			return err
+		}
+		entry = clone(stored)
+		if proof.Hashes, err = chain.ProveInclusion(index, size, hashReader(tx)); err != nil {
+			return err
+		}
+		consistency, err = chain.ProveConsistency(from, size, hashReader(tx))
+		return err
+	})
+	if err != nil {
+		return nil, chain.Proof{}, nil, err
+	}
+	if err := chain.VerifyInclusion(proof.Hashes, size, index, s.Checkpoint.Root, chain.LeafHash(entry)); err != nil {
+		return nil, chain.Proof{}, nil, corrupt("entry %d: %v", index, err)
+	}
+	proof.Index, proof.Checkpoint = index, s.Note
+	return entry, proof, consistency, nil
+}
+
 // Proof returns the proof that the entry at index stands in the tree of a signed checkpoint, and has verified it.
 func (l *Ledger) Proof(_ context.Context, index uint64, s Signed) (chain.Proof, error) {
 	hashes, err := l.ProveInclusion(index, s.Checkpoint.Size)

@@ -84,16 +84,8 @@ func tokenTime(token []byte) (time.Time, error) {
 }
 
 // prove adds the entry, its inclusion proof, and the consistency proof from the head that the statement names.
-func (c *Ceremony) prove(ctx context.Context, sig *manifest.Signature, index uint64, head ledger.Signed) error {
-	entry, err := c.Ledger.Entry(index)
-	if err != nil {
-		return err
-	}
-	proof, err := c.Ledger.Proof(ctx, index, head)
-	if err != nil {
-		return err
-	}
-	consistency, err := c.Ledger.ProveConsistency(sig.Statement.Predicate.Ledger.Size, head.Checkpoint.Size)
+func (c *Ceremony) prove(sig *manifest.Signature, index uint64, head ledger.Signed) error {
+	entry, proof, consistency, err := c.Ledger.Place(index, sig.Statement.Predicate.Ledger.Size, head)
 	if err != nil {
 		return err
 	}
@@ -183,7 +175,7 @@ func (c *Ceremony) Signatures(ctx context.Context, event string, from uint64, li
 		return nil, 0, err
 	}
 	for i := range out {
-		if err := c.prove(ctx, &out[i].Signature, out[i].Index, head); err != nil {
+		if err := c.prove(&out[i].Signature, out[i].Index, head); err != nil {
 			return nil, 0, err
 		}
 	}

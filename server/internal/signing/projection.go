@@ -20,6 +20,7 @@ const (
 	bucketRecords      = "records"      // event (16 bytes) → recordState
 	bucketOrder        = "order"        // inverted index → event: newest first
 	bucketDigests      = "digests"      // record digest → event
+	bucketCounts       = "counts"       // event → how many signatures, in 8 bytes: apart from the record, which each would write anew
 	bucketSignatures   = "signatures"   // event, index → signatureState
 	bucketPreparations = "preparations" // preparation id → preparationState
 	bucketAttempts     = "attempts"     // preparation id → attemptState, while a signature is being made
@@ -53,7 +54,6 @@ type recordState struct {
 	Superseded uint64          `json:"superseded"` // index of record.superseded; 0: none
 	Decided    uint64          `json:"decided"`    // index of the newest record.decided; 0: none
 	Closing    uint64          `json:"closing"`    // index of the newest closing seal; 0: none
-	Signatures int             `json:"signatures"`
 }
 
 // signatureState is one row of the record's signatures.
@@ -196,6 +196,7 @@ func applyRecordCreated(s *ledger.State, e chain.Entry, attachments [][]byte) er
 	}
 	s.Put(bucketOrder, indexKey(^e.Index), key)
 	s.Put(bucketDigests, []byte(body.Record), key)
+	s.Put(bucketCounts, key, indexKey(0))
 	return put(s, bucketRecords, key, state)
 }
 
@@ -267,9 +268,12 @@ func applyAbandoned(s *ledger.State, e chain.Entry) error {
 }
 
 func applySignatureCreated(s *ledger.State, e chain.Entry, attachments [][]byte) error {
-	var body manifest.SignatureCreated
-	if err := readBody(e, &body); err != nil {
-		return err
+	var body struct { // the members that are needed; the ledger's checker and every verifier read the whole
+		Event     string `json:"event"`
+		Statement string `json:"statement"`
+	}
+	if err := json.Unmarshal(e.Body, &body); err != nil {
+		return fmt.Errorf("entry %d, %s: %w", e.Index, e.Type, err)
 	}
 	if len(attachments) < 3 {
 		return fmt.Errorf("entry %d: signature.created has %d attachments, want statement, signature and authorization", e.Index, len(attachments))
@@ -284,23 +288,19 @@ func applySignatureCreated(s *ledger.State, e chain.Entry, attachments [][]byte)
 	}
 	p := st.Predicate
 	err = put(s, bucketSignatures, append(key, indexKey(e.Index)...), signatureState{
-		Statement: body.Statement.String(), Preparation: p.Preparation, Signer: p.Signer.ID, Decision: p.Decision, Meaning: p.Meaning.ID, Authorization: p.Requires,
+		Statement: body.Statement, Preparation: p.Preparation, Signer: p.Signer.ID, Decision: p.Decision, Meaning: p.Meaning.ID, Authorization: p.Requires,
 	})
 	if err != nil {
 		return err
 	}
 	closing := p.Decision == decisionSeal && p.Meaning.ID == meaningClosing && p.Signer.ID == manifest.ClosingService
-	err = changeRecord(s, e, body.Event, func(r *recordState) {
-		r.Signatures++
-		if closing {
-			r.Closing = e.Index
-		}
-	})
-	if err != nil {
-		return err
+	if s.Get(bucketCounts, key) == nil {
+		return fmt.Errorf("entry %d is a signature about the record %s, which no entry before it has created", e.Index, body.Event)
 	}
+	s.Put(bucketCounts, key, indexKey(uint64(signatureCount(s, key)+1)))
 	if closing {
 		s.Delete(bucketClosings, key)
+		return changeRecord(s, e, body.Event, func(r *recordState) { r.Closing = e.Index })
 	}
 	if p.Decision == decisionSeal {
 		return nil
@@ -326,6 +326,15 @@ type statementRow struct {
 			ID string `json:"id"`
 		} `json:"signer"`
 	} `json:"predicate"`
+}
+
+// signatureCount is how many signatures a record has.
+func signatureCount(s *ledger.State, key []byte) int {
+	b := s.Get(bucketCounts, key)
+	if len(b) != 8 {
+		return 0
+	}
+	return int(binary.BigEndian.Uint64(b))
 }
 
 func changeRecord(s *ledger.State, e chain.Entry, event string, change func(*recordState)) error {

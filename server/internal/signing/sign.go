@@ -332,7 +332,7 @@ func (c *Ceremony) release(ctx context.Context, event string, index uint64) (Rel
 	if err != nil {
 		return Released{}, err
 	}
-	return out, c.prove(ctx, &out.Signature, index, head)
+	return out, c.prove(&out.Signature, index, head)
 }
 
 // status is the state of a record as people see it.
@@ -398,7 +398,7 @@ func (c *Ceremony) Seal(ctx context.Context, caller identity.Caller, req Request
 		return c.release(ctx, req.Event, index)
 	}
 	made.Index, made.Status = index, status
-	return made, c.prove(ctx, &made.Signature, index, head)
+	return made, c.prove(&made.Signature, index, head)
 }
 
 // seal builds and signs a service's statement. It returns the index of an earlier answer to the same request instead, if there is one.
@@ -469,7 +469,7 @@ func (c *Ceremony) admitSeal(tx *ledger.Tx, view *ledger.State, key []byte, sig 
 	if state.Superseded != 0 {
 		return state, ErrRecordChanged
 	}
-	if state.Signatures >= MaxSignatures {
+	if signatureCount(view, key) >= MaxSignatures {
 		return state, fmt.Errorf("%w (%d)", ErrTooMany, MaxSignatures)
 	}
 	return state, nil

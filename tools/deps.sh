@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what building and testing need beside Go and git: SoftHSM2 (the PKCS#11 token of tests and demos) and a C
-# compiler (for the one package that uses cgo). Does nothing where they are there; asks for sudo only where it must.
+# Installs what building and testing need beside Go and git: SoftHSM2 (the PKCS#11 token of tests and demos), a C
+# compiler (for the one package that uses cgo), and OpenSSL, which the tests hold our certificates and time-stamps against.
+# Does nothing where they are there; asks for sudo only where it must.
 set -eu
 
 missing=
@@ -13,6 +14,7 @@ done
 if ! { command -v "${CC:-gcc}" && [ -e /usr/include/stdio.h ]; } >/dev/null 2>&1; then
 	missing="$missing gcc libc6-dev"
 fi
+command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then

@@ -22,7 +22,7 @@ func openssl(t *testing.T, dir string, args ...string) (string, error) {
 	t.Helper()
 	path, err := exec.LookPath("openssl")
 	if err != nil {
-		t.Skip("openssl is not installed")
+		t.Fatal("openssl is not installed: run tools/deps.sh")
 	}
 	command := exec.CommandContext(t.Context(), path, args...)
 	command.Dir = dir

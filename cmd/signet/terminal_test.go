@@ -29,7 +29,7 @@ func atTerminal(t *testing.T, env []string, args ...string) *terminalRun {
 	t.Helper()
 	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
-		t.Skipf("no pseudo-terminals here: %v", err)
+		t.Fatalf("a pseudo-terminal is needed: %v", err)
 	}
 	t.Cleanup(func() { terminal.Close() })
 	if err := unix.IoctlSetPointerInt(int(terminal.Fd()), unix.TIOCSPTLCK, 0); err != nil {

@@ -129,7 +129,7 @@ func TestTSACertificate(t *testing.T) {
 	t.Run("OpenSSL agrees", func(t *testing.T) {
 		openssl, err := exec.LookPath("openssl")
 		if err != nil {
-			t.Skip("openssl is not installed")
+			t.Fatal("openssl is not installed: run tools/deps.sh")
 		}
 		dir := t.TempDir()
 		signer := must(f.ca.Issue(t.Context(), Subject{ID: "sgn_abc", Name: "Ada Lovelace", Organisation: organisation}, key.Public))

@@ -237,8 +237,12 @@ func (c *Ceremony) created(caller identity.Caller, sig manifest.Signature, canon
 	if err != nil {
 		return ledger.Event{}, err
 	}
+	encoded, err := ledger.EncodeBody(body) // here, and not in the one transaction that all wait for
+	if err != nil {
+		return ledger.Event{}, err
+	}
 	return ledger.Event{
-		Type: chain.SignatureCreated, Actor: caller.Actor(), Body: body,
+		Type: chain.SignatureCreated, Actor: caller.Actor(), Body: encoded,
 		Attachments: append([][]byte{canonical, sig.Signature.Value, authorization}, sig.Timestamps...),
 	}, nil
 }

@@ -13,7 +13,7 @@ import (
 )
 
 type ledgerService struct {
-	signetv1.UnimplementedLedgerServiceServer
+	signetv1.UnsafeLedgerServiceServer // the compiler asks for every method
 	*Server
 }
 

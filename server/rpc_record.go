@@ -16,7 +16,7 @@ import (
 )
 
 type recordService struct {
-	signetv1.UnimplementedRecordServiceServer
+	signetv1.UnsafeRecordServiceServer // the compiler asks for every method
 	*Server
 }
 

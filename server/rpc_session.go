@@ -8,7 +8,7 @@ import (
 )
 
 type sessionService struct {
-	signetv1.UnimplementedSessionServiceServer
+	signetv1.UnsafeSessionServiceServer // the compiler asks for every method
 	*Server
 }
 

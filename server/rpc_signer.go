@@ -11,7 +11,7 @@ import (
 )
 
 type signerService struct {
-	signetv1.UnimplementedSignerServiceServer
+	signetv1.UnsafeSignerServiceServer // the compiler asks for every method
 	*Server
 }
 

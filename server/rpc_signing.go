@@ -26,7 +26,7 @@ import (
 const chunk = 256 << 10
 
 type signingService struct {
-	signetv1.UnimplementedSigningServiceServer
+	signetv1.UnsafeSigningServiceServer // the compiler asks for every method
 	*Server
 }
 

@@ -7,7 +7,7 @@ import (
 )
 
 type timestampService struct {
-	signetv1.UnimplementedTimestampServiceServer
+	signetv1.UnsafeTimestampServiceServer // the compiler asks for every method
 	*Server
 }
 

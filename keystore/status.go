@@ -1,0 +1,113 @@
+package keystore
+
+import (
+	"fmt"
+	"math/bits"
+	"sync/atomic"
+	"time"
+)
+
+// A State says whether a token can be used.
+type State string
+
+// The states of a token.
+const (
+	Working    State = "working"    // it signs
+	Recovering State = "recovering" // it failed and is being set up anew: calls are refused, or go to another token
+	Hanging    State = "hanging"    // calls to it do not return
+	Refusing   State = "refusing"   // it must not be used until a person has looked: the PIN, a key's attributes or a signature were wrong
+	Offline    State = "offline"    // it is not meant to be there: a key that is plugged in when needed
+	Closed     State = "closed"
+)
+
+// A Status is what a token is doing. The counters only grow while the program runs.
+type Status struct {
+	Token    string    // label
+	Serial   string    // serial number
+	Module   string    // path of the PKCS#11 module
+	Model    string    // manufacturer and model, as the token says
+	State    State     //
+	Since    time.Time // when the state began
+	Reason   string    // what failed last; empty while it works
+	Active   bool      // calls go to it: of replicas, one is active
+	Replica  int       // 0 for the first of the tokens that hold the same keys
+	Epoch    uint64    // how often it was set up
+	Sessions uint64    // sessions that are open now, as far as we opened them
+
+	Processes int // worker processes that run its module; 0: this process does
+	Workers   int // signatures it can make at the same time
+	Busy      int // workers in a call
+	Stuck     int // of them, in a call that has not returned for too long
+	Waiting   int // calls that wait for a worker
+	Queue     int // how many may
+
+	Recoveries uint64               // times it was set up again after a failure
+	Respawns   uint64               // worker processes started again
+	Signatures map[Algorithm]uint64 // made
+	Errors     map[string]uint64    // failed PKCS#11 calls by CKR name, for example "CKR_DEVICE_ERROR"
+	Wait       Durations            // from a call's arrival to its worker
+	Service    Durations            // in the worker
+}
+
+// A Reporter is a [Token] that says what it is doing. A token made of several reports each.
+type Reporter interface{ Status() []Status }
+
+// Buckets is the number of buckets of [Durations].
+const Buckets = 24
+
+// Durations is a histogram: bucket i counts durations of at most 2^i µs, the last one all longer ones, too.
+type Durations struct {
+	Count  [Buckets]uint64
+	Sum    time.Duration
+	Number uint64
+}
+
+// Quantile returns an upper bound of the q-th quantile, 0 if nothing was counted.
+func (d Durations) Quantile(q float64) time.Duration {
+	rank, seen := uint64(q*float64(d.Number)), uint64(0)
+	for i, n := range d.Count {
+		if seen += n; n > 0 && seen > rank || seen == d.Number && seen > 0 {
+			return Bound(i)
+		}
+	}
+	return 0
+}
+
+// Bound is the longest duration of a bucket.
+func Bound(bucket int) time.Duration { return time.Microsecond << bucket }
+
+// A Meter counts durations. It is used by several goroutines.
+type Meter struct {
+	count [Buckets]atomic.Uint64
+	sum   atomic.Int64
+}
+
+// Add counts a duration.
+func (m *Meter) Add(d time.Duration) {
+	d = max(d, 0)
+	bucket := min(bits.Len64(uint64(max(0, (d+time.Microsecond-1)/time.Microsecond-1))), Buckets-1)
+	m.count[bucket].Add(1)
+	m.sum.Add(int64(d))
+}
+
+// Durations returns what was counted.
+func (m *Meter) Durations() Durations {
+	d := Durations{Sum: time.Duration(m.sum.Load())}
+	for i := range m.count {
+		d.Count[i] = m.count[i].Load()
+		d.Number += d.Count[i]
+	}
+	return d
+}
+
+// An UnavailableError is an [ErrUnavailable] that says when trying again makes sense.
+type UnavailableError struct {
+	RetryAfter time.Duration
+	Cause      error
+}
+
+// Error implements error.
+func (e *UnavailableError) Error() string { return fmt.Sprintf("%v: %v", ErrUnavailable, e.Cause) }
+
+// Unwrap implements errors.Unwrap.
+func (e *UnavailableError) Unwrap() []error { return []error{ErrUnavailable, e.Cause} }

@@ -1,6 +1,9 @@
 package keystore
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Errors of this package. Each is wrapped with what went wrong; compare with errors.Is.
 var (
@@ -17,6 +20,10 @@ var (
 	// ErrPolicy says that a key's attributes, as read back from the token, do not keep the policy: see [CheckPolicy].
 	// Trying again does not help; the token, or its settings, must not be used for such keys.
 	ErrPolicy = errors.New("the key does not keep the key policy")
+
+	// ErrDrift says that a key's attributes are no longer those that were recorded when it was made. It is an [ErrPolicy],
+	// also where the new ones would keep the policy: nobody changes them rightfully.
+	ErrDrift = fmt.Errorf("%w any more: an attribute differs from what was recorded when it was made", ErrPolicy)
 
 	// ErrWrongSignature says that the token answered with something that is not a signature of the enrolled key over
 	// this message. It was discarded. The token must be looked at before it is used any further.

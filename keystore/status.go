@@ -15,7 +15,7 @@ const (
 	Working    State = "working"    // it signs
 	Recovering State = "recovering" // it failed and is being set up anew: calls are refused, or go to another token
 	Hanging    State = "hanging"    // calls to it do not return
-	Refusing   State = "refusing"   // it must not be used until a person has looked: the PIN, a key's attributes or a signature were wrong
+	Refusing   State = "refusing"   // it is not used until it proves itself, which may need a person: the PIN, a key or signatures were wrong
 	Offline    State = "offline"    // it is not meant to be there: a key that is plugged in when needed
 	Closed     State = "closed"
 )
@@ -31,6 +31,9 @@ type Status struct {
 	Reason   string    // what failed last; empty while it works
 	Active   bool      // calls go to it: of replicas, one is active
 	Replica  int       // 0 for the first of the tokens that hold the same keys
+	Missing  int       // keys of the other replicas that it is known not to have
+	Proved   time.Time // when it last signed with the canary key; zero if never
+	Tested   time.Time // when it last passed the known-answer tests; zero if never
 	Epoch    uint64    // how often it was set up
 	Sessions uint64    // sessions that are open now, as far as we opened them
 

@@ -2,7 +2,10 @@ package keystore
 
 import "context"
 
-// A Token is one device, or one partition of it, that is open and logged in. It is implemented by keystore/pkcs11.
+// A Token is one device, or one partition of it, that is open and logged in. It is implemented by keystore/pkcs11 and
+// keystore/isolate. [Replicas], [Route] and [Lazy] make one token of several.
+//
+// What else a token can do it says by further interfaces: [Reporter], [Resetter], [KnownAnswerTester].
 //
 // All methods may be called from several goroutines. Each returns when its context ends, although the device may still
 // be at work; what it then answers is thrown away. A device that cannot be used gives an error that wraps
@@ -33,6 +36,16 @@ type Token interface {
 
 	// Close ends what is queued with ErrUnavailable, waits for what is running, and logs out.
 	Close() error
+}
+
+// A Resetter is a [Token] that can be told to set its device up anew although it answers: a signature was wrong, which a
+// handle that means another key explains.
+type Resetter interface {
+	// Reset drops every handle, session and login that is older than it, sets the device up anew and begins an epoch. It
+	// returns when that is done, or has failed, or the context ends; the device is then set up in the background all the
+	// same. If the token's epoch is no longer the suspect one, that has happened already and Reset does nothing. Reason is
+	// shown in the token's status meanwhile.
+	Reset(ctx context.Context, suspect uint64, reason error) error
 }
 
 // A KnownAnswerTester is a [Token] that can check the device's arithmetic against published test vectors.

@@ -6,41 +6,62 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"maps"
-	"sync"
+	"time"
 )
 
 // Options of a [Store]. The zero value is safe.
 type Options struct {
-	// Canary is the key that Health signs with; CanaryID if empty.
+	// Canary is the key that Health signs with; CanaryID if empty. Each device has one of its own.
 	Canary ID
+
+	// Recorded returns the attributes of a key as they were recorded when it was made, and whether there are any. It is
+	// asked at the first use of a key in each epoch of a device: a key whose attributes are others by then is not used
+	// (ErrDrift). Nil: attributes are only held against the policy.
+	Recorded func(ID) (map[string]string, bool)
+
+	// Canaries is how long one canary signature of Watch may take. 0 means 5 s.
+	CanaryLimit time.Duration
+
+	// SelfTestEvery is how often Watch repeats the known-answer tests. 0 means a day.
+	SelfTestEvery time.Duration
 }
 
 // A Store makes keys and signs with them on one [Token], and enforces on it what the package doc promises. It is safe
 // for use by several goroutines.
 type Store struct {
-	token  Token
-	canary ID
-
-	mu    sync.RWMutex
-	known map[ID]known // keys that kept the policy when they were read
+	node    node
+	rules   *rules
+	options Options
+	changed chan struct{} // something may have changed in a status
 }
 
-type known struct {
-	key   Key
-	epoch uint64
-}
-
-// New returns a store on a token that is open. The store closes the token when it is closed.
+// New returns a store on a token that is open: a device, or what Replicas, Route or Lazy made of several. A token
+// belongs to one store, which closes it when it is closed.
 func New(token Token, o Options) *Store {
-	if o.Canary == "" {
-		o.Canary = CanaryID
+	if o.CanaryLimit <= 0 {
+		o.CanaryLimit = 5 * time.Second
 	}
-	return &Store{token: token, canary: o.Canary, known: make(map[ID]known)}
+	if o.SelfTestEvery <= 0 {
+		o.SelfTestEvery = 24 * time.Hour
+	}
+	s := &Store{node: asNode(token), rules: newRules(o), options: o, changed: make(chan struct{}, 1)}
+	s.rules.changed = s.nudge
+	if g, ok := s.node.(*guard); ok {
+		g.again = true
+	}
+	s.node.attach(s.rules)
+	return s
+}
+
+func (s *Store) nudge() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
 }
 
 // Close closes the token.
-func (s *Store) Close() error { return s.token.Close() }
+func (s *Store) Close() error { return s.node.Close() }
 
 // Generate makes a key. When it returns without an error the key is durable, kept the policy when it was read back, and
 // has proven by a signature that its private half belongs to its public half. A key that fails this is destroyed again;
@@ -52,20 +73,18 @@ func (s *Store) Generate(ctx context.Context, spec Spec) (Key, error) {
 	if err := spec.Validate(); err != nil {
 		return Key{}, err
 	}
-	epoch := s.token.Epoch()
-	key, err := s.token.Generate(ctx, spec)
+	key, err := s.node.Generate(ctx, spec)
 	if err != nil {
 		return Key{}, fmt.Errorf("generate key %q: %w", spec.ID, err)
 	}
 	if err := s.admit(ctx, spec, key); err != nil {
 		// A key that must not be used must not stay, not even when the caller has gone.
-		destroyed := s.token.Destroy(context.WithoutCancel(ctx), spec.ID)
+		destroyed := s.node.Destroy(context.WithoutCancel(ctx), spec.ID)
 		if destroyed != nil {
 			destroyed = fmt.Errorf("and it could not be destroyed, do that by hand: %w", destroyed)
 		}
 		return Key{}, fmt.Errorf("generate key %q: %w", spec.ID, errors.Join(err, destroyed))
 	}
-	s.remember(key, epoch)
 	return key.clone(), nil
 }
 
@@ -77,66 +96,22 @@ func (s *Store) admit(ctx context.Context, spec Spec, key Key) error {
 	if key.Algorithm != spec.Algorithm {
 		return fmt.Errorf("%w: asked for %s, the token made a key for %s", ErrPolicy, spec.Algorithm, key.Algorithm)
 	}
-	_, err := s.prove(ctx, key)
+	input, err := key.Algorithm.Input([]byte(proofMessage + rand.Text()))
+	if err != nil {
+		return err
+	}
+	_, err = s.node.sign(ctx, key.ID, key.Algorithm, key.Public, input)
 	return err
-}
-
-// checkKey checks what a token says of a key.
-func checkKey(key Key, id ID) error {
-	if key.ID != id {
-		return fmt.Errorf("%w: asked for key %q, the token answered with %q", ErrPolicy, id, key.ID)
-	}
-	if of, err := AlgorithmOf(key.Public); err != nil || of != key.Algorithm {
-		return fmt.Errorf("%w: the public key is no key for %s", ErrPolicy, key.Algorithm)
-	}
-	if key.KeyID != KeyID(key.Public) {
-		return fmt.Errorf("%w: the key id is not that of the public key", ErrPolicy)
-	}
-	return CheckPolicy(key.Attributes)
 }
 
 // Key returns a key of the token. It is read, and its attributes are held against the policy, once per epoch of the
 // token; then the answer comes from memory.
 func (s *Store) Key(ctx context.Context, id ID) (Key, error) {
-	key, err := s.lookup(ctx, id)
+	key, err := s.node.key(ctx, id)
 	if err != nil {
-		return Key{}, err
+		return Key{}, fmt.Errorf("key %q: %w", id, err)
 	}
 	return key.clone(), nil
-}
-
-func (s *Store) lookup(ctx context.Context, id ID) (Key, error) {
-	epoch := s.token.Epoch()
-	s.mu.RLock()
-	k, ok := s.known[id]
-	s.mu.RUnlock()
-	if ok && k.epoch == epoch {
-		return k.key, nil
-	}
-	if err := id.Validate(); err != nil {
-		return Key{}, err
-	}
-	key, err := s.token.Find(ctx, id)
-	if err != nil {
-		return Key{}, fmt.Errorf("key %q: %w", id, err)
-	}
-	if err := checkKey(key, id); err != nil {
-		return Key{}, fmt.Errorf("key %q: %w", id, err)
-	}
-	s.remember(key, epoch)
-	return key, nil
-}
-
-func (s *Store) remember(key Key, epoch uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.known[key.ID] = known{key.clone(), epoch}
-}
-
-func (s *Store) forget(id ID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.known, id)
 }
 
 // Sign signs message with the key of that id and returns the signature only if the public key want, which is the one
@@ -149,28 +124,13 @@ func (s *Store) Sign(ctx context.Context, id ID, want crypto.PublicKey, message 
 	if err != nil {
 		return nil, fmt.Errorf("sign with key %q: %w", id, err)
 	}
-	key, err := s.lookup(ctx, id)
-	if err != nil {
-		return nil, fmt.Errorf("sign: %w", err)
-	}
-	if !SamePublic(key.Public, want) {
-		return nil, fmt.Errorf("sign with key %q: %w: the token has key %s under this id, enrolled is %s",
-			id, ErrWrongSignature, key.KeyID, KeyID(want))
-	}
 	input, err := algorithm.Input(message)
 	if err != nil {
 		return nil, fmt.Errorf("sign with key %q: %w", id, err)
 	}
-	signature, err := s.token.Sign(ctx, id, algorithm, input)
+	signature, err := s.node.sign(ctx, id, algorithm, want, input)
 	if err != nil {
-		if errors.Is(err, ErrNotFound) {
-			s.forget(id)
-		}
 		return nil, fmt.Errorf("sign with key %q: %w", id, err)
-	}
-	if err := verifyInput(algorithm, want, input, signature); err != nil {
-		s.forget(id)
-		return nil, fmt.Errorf("sign with key %q: %w", id, ErrWrongSignature)
 	}
 	return signature, nil
 }
@@ -180,47 +140,38 @@ func (s *Store) Destroy(ctx context.Context, id ID) error {
 	if err := id.Validate(); err != nil {
 		return err
 	}
-	err := s.token.Destroy(ctx, id)
-	s.forget(id) // even if it failed: half of the pair may be gone
+	err := s.node.Destroy(ctx, id)
+	s.node.forget(id) // even if it failed: half of the pair may be gone
 	if err != nil {
 		return fmt.Errorf("destroy key %q: %w", id, err)
 	}
 	return nil
 }
 
-// Health reports whether the token signs, by letting it sign with the canary key, whose attributes are read again.
-// There must be such a key ([Options].Canary).
+// Health reports whether each device that should be there signs, by letting it sign with its canary key, whose
+// attributes are read again. There must be such a key ([Options].Canary). Of replicas, one is enough. A token that is
+// only plugged in when it is needed ([Lazy]) is left alone.
 func (s *Store) Health(ctx context.Context) error {
-	s.forget(s.canary) // read it from the device
-	key, err := s.lookup(ctx, s.canary)
-	if err == nil {
-		_, err = s.prove(ctx, key)
-	}
-	if err != nil {
+	if err := s.node.health(ctx); err != nil {
 		return fmt.Errorf("health of the HSM: %w", err)
 	}
 	return nil
 }
 
-// prove lets a key sign a fresh message that means nothing, and verifies the signature.
-func (s *Store) prove(ctx context.Context, key Key) ([]byte, error) {
-	message := append([]byte("signet key proof v1\x00"), make([]byte, 32)...)
-	rand.Read(message[len(message)-32:])
-	input, err := key.Algorithm.Input(message)
-	if err != nil {
-		return nil, err
+// Ready reports, without asking a device, whether the store can sign: what the last calls and canaries showed. It needs
+// Watch or Health to be called every now and then. Of replicas, one is enough.
+func (s *Store) Ready() error {
+	if err := s.node.ready(); err != nil {
+		return fmt.Errorf("HSM: %w", err)
 	}
-	signature, err := s.token.Sign(ctx, key.ID, key.Algorithm, input)
-	if err != nil {
-		return nil, err
-	}
-	if err := verifyInput(key.Algorithm, key.Public, input, signature); err != nil {
-		return nil, ErrWrongSignature
-	}
-	return signature, nil
+	return nil
 }
 
-func (k Key) clone() Key {
-	k.Attributes = maps.Clone(k.Attributes)
-	return k
+// Status says what each device is doing.
+func (s *Store) Status() []Status {
+	var all []Status
+	for _, g := range s.node.guards() {
+		all = append(all, g.Status()...)
+	}
+	return all
 }

@@ -106,8 +106,17 @@ type refusal struct {
 	reason error
 	since  time.Time
 	until  time.Time // then the canary may end it
-	test   bool      // only the known-answer tests end it
+	by     accuser
 }
+
+// An accuser is who had a device refused, and only it ends that. A higher one is stronger.
+type accuser int
+
+const (
+	byCanary     accuser = iota // signatures were wrong
+	byTest                      // known-answer tests failed
+	byComparison                // it has other keys than the other replicas
+)
 
 type outcome struct {
 	err error
@@ -124,10 +133,9 @@ type doubt struct {
 }
 
 const (
-	forgiven  = time.Hour // after so long without a lie, all are forgotten
-	freeLies  = 3         // so many have no delay
-	maxHold   = time.Minute
-	testRetry = time.Minute
+	forgiven = time.Hour // after so long without a lie, all are forgotten
+	freeLies = 3         // so many have no delay
+	maxHold  = time.Minute
 )
 
 // lie adds one and says how long the liar is left alone.
@@ -239,39 +247,52 @@ func (e *errOtherKey) Error() string {
 func (e *errOtherKey) Unwrap() error { return ErrWrongSignature }
 
 func (g *guard) sign(ctx context.Context, id ID, a Algorithm, want crypto.PublicKey, input []byte) ([]byte, error) {
-	for attempt := 0; ; attempt++ {
-		if g.refusal.Load() != nil {
-			if err := g.admit(ctx); err != nil {
-				return nil, err
-			}
-		}
-		k, err := g.lookup(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		if !SamePublic(k.key.Public, want) {
-			return nil, &errOtherKey{k.key.KeyID, KeyID(want)}
-		}
-		if k.doubted && !k.proven.Load() {
-			if err := g.absolve(ctx, k); err != nil {
-				return nil, err
-			}
-		}
-		signature, err := g.Token.Sign(ctx, id, a, input)
-		if err != nil {
-			if errors.Is(err, ErrNotFound) {
-				g.forget(id)
-			}
-			return nil, err
-		}
-		if verifyInput(a, want, input, signature) == nil {
-			return signature, nil
-		}
+	signature, k, err := g.try(ctx, id, a, want, input)
+	if k == nil || err == nil {
+		return signature, err
+	}
+	g.lied(ctx, k)
+	if !g.again {
+		return nil, err
+	}
+	signature, k, again := g.try(ctx, id, a, want, input)
+	if k != nil && again != nil {
 		g.lied(ctx, k)
-		if !g.again || attempt > 0 {
-			return nil, ErrWrongSignature
+	}
+	if again != nil && !errors.Is(again, ErrWrongSignature) {
+		again = fmt.Errorf("%w; then, tried again: %w", err, again)
+	}
+	return signature, again
+}
+
+// try makes one signature. With the error for a wrong one it returns the key that was trusted to make it.
+func (g *guard) try(ctx context.Context, id ID, a Algorithm, want crypto.PublicKey, input []byte) ([]byte, *known, error) {
+	if err := g.admitted(ctx); err != nil {
+		return nil, nil, err
+	}
+	k, err := g.lookup(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !SamePublic(k.key.Public, want) {
+		return nil, nil, &errOtherKey{k.key.KeyID, KeyID(want)}
+	}
+	if k.doubted && !k.proven.Load() {
+		if err := g.absolve(ctx, k); err != nil {
+			return nil, nil, err
 		}
 	}
+	signature, err := g.Token.Sign(ctx, id, a, input)
+	if err != nil {
+		if errors.Is(err, ErrNotFound) {
+			g.forget(id)
+		}
+		return nil, nil, err
+	}
+	if verifyInput(a, want, input, signature) != nil {
+		return nil, k, ErrWrongSignature
+	}
+	return signature, nil, nil
 }
 
 // lied is called after a wrong signature of a key that was trusted. Callers that were hit by the same fault are one lie.
@@ -294,7 +315,7 @@ func (g *guard) lied(ctx context.Context, k *known) {
 
 	reason := fmt.Errorf("%w: key %q", ErrWrongSignature, k.key.ID)
 	if until.After(now) {
-		g.refuse(reason, until)
+		g.refuse(byCanary, reason, until)
 	}
 	g.reset(ctx, k.epoch, reason)
 	g.rules.changed()
@@ -365,29 +386,53 @@ func prove(ctx context.Context, t Token, key Key) error {
 	return nil
 }
 
-func (g *guard) refuse(reason error, until time.Time) {
-	r := &refusal{reason: reason, since: time.Now(), until: until}
-	if old := g.refusal.Load(); old != nil {
-		r.since, r.test = old.since, old.test
+// refuse keeps calls away from the device.
+func (g *guard) refuse(by accuser, reason error, until time.Time) {
+	r := &refusal{reason: reason, since: time.Now(), until: until, by: by}
+	for {
+		old := g.refusal.Load()
+		if old != nil && old.by > by {
+			return
+		}
+		if old != nil && old.by == by {
+			r.since = old.since
+		}
+		if g.refusal.CompareAndSwap(old, r) {
+			g.rules.changed()
+			return
+		}
 	}
-	g.refusal.Store(r)
-	g.rules.changed()
 }
 
-// admit lets a call through to a device that was refused if it can prove itself now.
-func (g *guard) admit(ctx context.Context) error {
+// acquit ends a refusal. It reports why not if it is too early.
+func (g *guard) acquit(by accuser) error {
+	r := g.refusal.Load()
+	if r == nil || r.by != by {
+		return nil
+	}
+	if wait := time.Until(r.until); wait > 0 {
+		return r.err()
+	}
+	g.refusal.CompareAndSwap(r, nil)
+	g.rules.changed()
+	return nil
+}
+
+func (r *refusal) err() error {
+	wait := max(time.Until(r.until), time.Second)
+	return &UnavailableError{RetryAfter: wait, Cause: fmt.Errorf("the token is not used: %w", r.reason)}
+}
+
+// admitted lets a call through to a device that was refused only if it proves itself now.
+func (g *guard) admitted(ctx context.Context) error {
 	r := g.refusal.Load()
 	if r == nil {
 		return nil
 	}
-	wait := time.Until(r.until)
-	if r.test {
-		wait = max(wait, testRetry)
+	if r.by != byCanary || time.Until(r.until) > 0 {
+		return r.err()
 	}
-	if wait <= 0 {
-		return g.canary(ctx)
-	}
-	return &UnavailableError{RetryAfter: wait, Cause: fmt.Errorf("the token is not used: %w", r.reason)}
+	return g.canary(ctx)
 }
 
 // canary lets the device sign with its canary key, whose attributes are read again. If that is right, and a refusal has
@@ -402,7 +447,7 @@ func (g *guard) canary(ctx context.Context) error {
 	id := g.rules.canary
 	var k *known
 	var err error
-	for attempt := range 2 {
+	for again := false; ; again = true {
 		g.forget(id) // read it from the device
 		if k, err = g.lookup(ctx, id); err == nil {
 			err = prove(ctx, g.Token, k.key)
@@ -411,30 +456,26 @@ func (g *guard) canary(ctx context.Context) error {
 			break
 		}
 		reason := fmt.Errorf("%w: the canary's", ErrWrongSignature)
+		r := g.refusal.Load()
+		held := r != nil && time.Until(r.until) > 0
 		g.mu.Lock()
-		if attempt == 0 {
-			g.generation++
-			g.known = make(map[ID]*known)
-		}
+		g.generation++
+		g.known = make(map[ID]*known)
 		g.lies.lie(time.Now())
 		until := g.lies.until
 		g.mu.Unlock()
-		if attempt == 0 {
-			g.reset(ctx, k.epoch, reason)
-		} else {
-			g.refuse(reason, until)
+		if again || held {
+			g.refuse(byCanary, reason, until)
+			break
 		}
+		g.reset(ctx, k.epoch, reason)
 	}
 	g.remember(err)
-	if r := g.refusal.Load(); r != nil && !r.test && (err == nil || errors.Is(err, ErrNotFound)) {
-		if wait := time.Until(r.until); wait > 0 {
-			return &UnavailableError{RetryAfter: wait, Cause: fmt.Errorf("the token is not used yet: %w", r.reason)}
-		}
-		g.refusal.CompareAndSwap(r, nil)
-		g.rules.changed()
-		if k == nil {
-			return nil // it has no canary: the keys prove themselves one by one
-		}
+	if errors.Is(err, ErrNotFound) && g.refusal.Load() != nil {
+		return g.acquit(byCanary) // it has no canary: the keys prove themselves one by one
+	}
+	if err == nil {
+		err = g.acquit(byCanary)
 	}
 	return err
 }
@@ -454,52 +495,56 @@ func (g *guard) remember(err error) {
 	}
 }
 
-// offline reports whether the device is one that is not meant to be there now.
-func (g *guard) offline() bool {
-	l, ok := g.Token.(*lazy)
-	return ok && !l.isOpen()
+// seldom reports whether the device is one that is only plugged in when it is needed.
+func (g *guard) seldom() bool {
+	_, ok := g.Token.(*lazy)
+	return ok
 }
 
 func (g *guard) health(ctx context.Context) error {
-	if _, ok := g.Token.(*lazy); ok {
+	if g.seldom() {
 		return nil // it proves itself at each use
 	}
-	if r := g.refusal.Load(); r != nil && r.test {
+	if r := g.refusal.Load(); r != nil && r.by == byTest {
 		if _, err := g.selfTest(ctx); err != nil {
 			return err
 		}
 	}
-	return g.canary(ctx)
+	if err := g.canary(ctx); err != nil {
+		return err
+	}
+	if r := g.refusal.Load(); r != nil {
+		return r.err()
+	}
+	return nil
 }
 
-// selfTest lets the device compute known answers. One that computes wrongly is refused until it passes.
-func (g *guard) selfTest(ctx context.Context) ([]string, error) {
-	if g.offline() {
+// selfTest lets the device compute known answers, and sees whether the verifier that stands behind it knows right from
+// wrong. A device that fails is refused until it passes.
+func (g *guard) selfTest(ctx context.Context) (names []string, err error) {
+	if l, ok := g.Token.(*lazy); ok && !l.isOpen() {
 		return nil, nil
 	}
-	device, ok := g.Token.(KnownAnswerTester)
-	if !ok {
-		return nil, nil
+	if _, err = verifierAnswers(); err == nil {
+		if device, ok := g.Token.(KnownAnswerTester); ok {
+			names, err = device.KnownAnswers(ctx)
+		}
 	}
-	names, err := device.KnownAnswers(ctx)
 	switch {
 	case err == nil:
 		g.tested.Store(time.Now().UnixNano())
-		if r := g.refusal.Load(); r != nil && r.test {
-			g.refusal.CompareAndSwap(r, nil)
-			g.rules.changed()
+		if err := g.acquit(byTest); err != nil {
+			return names, err
 		}
 	case !errors.Is(err, ErrUnavailable):
-		now := time.Now()
-		g.refusal.Store(&refusal{reason: fmt.Errorf("self-test: %w", err), since: now, until: now, test: true})
-		g.rules.changed()
+		g.refuse(byTest, fmt.Errorf("self-test: %w", err), time.Now())
 	}
 	return names, err
 }
 
 func (g *guard) ready() error {
 	if r := g.refusal.Load(); r != nil {
-		return &UnavailableError{RetryAfter: max(time.Until(r.until), time.Second), Cause: fmt.Errorf("the token is not used: %w", r.reason)}
+		return r.err()
 	}
 	if r, ok := g.Token.(Reporter); ok {
 		for _, s := range r.Status() {
@@ -519,7 +564,8 @@ func (g *guard) Status() []Status {
 	var all []Status
 	if r, ok := g.Token.(Reporter); ok {
 		all = r.Status()
-	} else {
+	}
+	if len(all) == 0 {
 		all = []Status{{State: Working, Epoch: g.Epoch()}}
 	}
 	r, o := g.refusal.Load(), g.canaryErr.Load()
@@ -545,6 +591,15 @@ func (g *guard) Status() []Status {
 
 // KnownAnswers implements [KnownAnswerTester].
 func (g *guard) KnownAnswers(ctx context.Context) ([]string, error) { return g.selfTest(ctx) }
+
+// statusOf says what each device below a node is doing.
+func statusOf(n node) []Status {
+	var all []Status
+	for _, g := range n.guards() {
+		all = append(all, g.Status()...)
+	}
+	return all
+}
 
 // checkKey checks what a token says of a key.
 func checkKey(key Key, id ID) error {

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,7 +20,7 @@ type Options struct {
 	// (ErrDrift). Nil: attributes are only held against the policy.
 	Recorded func(ID) (map[string]string, bool)
 
-	// Canaries is how long one canary signature of Watch may take. 0 means 5 s.
+	// CanaryLimit is how long one canary signature of Watch may take. 0 means 5 s.
 	CanaryLimit time.Duration
 
 	// SelfTestEvery is how often Watch repeats the known-answer tests. 0 means a day.
@@ -33,6 +34,8 @@ type Store struct {
 	rules   *rules
 	options Options
 	changed chan struct{} // something may have changed in a status
+
+	selfTested atomic.Pointer[outcome] // the last SelfTest; nil if there was none
 }
 
 // New returns a store on a token that is open: a device, or what Replicas, Route or Lazy made of several. A token
@@ -168,10 +171,14 @@ func (s *Store) Ready() error {
 }
 
 // Status says what each device is doing.
-func (s *Store) Status() []Status {
-	var all []Status
-	for _, g := range s.node.guards() {
-		all = append(all, g.Status()...)
+func (s *Store) Status() []Status { return statusOf(s.node) }
+
+// Missing lists the keys that one of several replicas is known not to have: what was made since they were cloned. A key
+// counts from its first use on. It is empty without [Replicas].
+func (s *Store) Missing() []MissingKey {
+	var all []MissingKey
+	for _, r := range replicasOf(s.node) {
+		all = append(all, r.compared.missing()...)
 	}
 	return all
 }

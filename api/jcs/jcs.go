@@ -48,7 +48,10 @@ func Marshal(v any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Canonicalize(b)
+	if isCanonical(b) {
+		return b, nil
+	}
+	return canonicalize(b)
 }
 
 // Check reports whether b is exactly one JSON value that this package reads, in any layout.
@@ -103,6 +106,13 @@ func checkNumber(s string) error {
 
 // Canonicalize checks b and returns its canonical form.
 func Canonicalize(b []byte) ([]byte, error) {
+	if isCanonical(b) {
+		return bytes.Clone(b), nil
+	}
+	return canonicalize(b)
+}
+
+func canonicalize(b []byte) ([]byte, error) {
 	if err := scan(b); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package signing
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"sync"
@@ -42,11 +43,46 @@ func (c *recordCache) set(index uint64, a *aboutRecord) {
 	c.rows[index] = a
 }
 
+// stateCache keeps what the newest rows of records mean, to decode each once. A row that has other bytes is decoded anew, so that
+// what is returned is always what the projection holds.
+type stateCache struct {
+	mu   sync.RWMutex
+	rows map[string]decodedState // by key
+}
+
+type decodedState struct {
+	raw   []byte
+	state recordState
+}
+
+// state returns the row of a record, and whether there is one. What its policy refers to is shared and must not be changed.
+func (c *Ceremony) state(view *ledger.State, key []byte) (state recordState, ok bool, err error) {
+	raw := view.Get(bucketRecords, key)
+	if raw == nil {
+		return state, false, nil
+	}
+	c.states.mu.RLock()
+	known, ok := c.states.rows[string(key)]
+	c.states.mu.RUnlock()
+	if ok && bytes.Equal(known.raw, raw) {
+		return known.state, true, nil
+	}
+	if err := decode(bucketRecords, raw, &state); err != nil {
+		return state, false, err
+	}
+	c.states.mu.Lock()
+	defer c.states.mu.Unlock()
+	if c.states.rows == nil || len(c.states.rows) >= maxRecords {
+		c.states.rows = map[string]decodedState{}
+	}
+	c.states.rows[string(key)] = decodedState{raw, state}
+	return state, true, nil
+}
+
 // record returns the state and the content of a record. The content is read from the entry that created it, proved against
 // the last signed checkpoint, and must have the digest that the projection names.
 func (c *Ceremony) record(p prover, view *ledger.State, key []byte) (recordState, *aboutRecord, error) {
-	var state recordState
-	ok, err := get(view, bucketRecords, key, &state)
+	state, ok, err := c.state(view, key)
 	if err != nil {
 		return state, nil, err
 	}

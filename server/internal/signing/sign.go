@@ -324,11 +324,10 @@ func (c *Ceremony) release(ctx context.Context, event string, index uint64) (Rel
 	var out Released
 	err = c.Ledger.View(func(r *ledger.Read) error {
 		view := r.View(projectionName)
-		var state recordState
-		if ok, err := get(view, bucketRecords, key, &state); err != nil || !ok {
+		state, ok, err := c.state(view, key)
+		if err != nil || !ok {
 			return errors.Join(err, ErrRecordNotFound)
 		}
-		var err error
 		out, err = c.signature(r, view, index)
 		out.Status = state.status()
 		return err
@@ -451,16 +450,15 @@ func (c *Ceremony) seal(ctx context.Context, caller identity.Caller, key []byte,
 
 // admitSeal re-checks a seal at its commit.
 func (c *Ceremony) admitSeal(tx *ledger.Tx, view *ledger.State, key []byte, sig manifest.Signature) (recordState, error) {
-	var state recordState
 	p := sig.Statement.Predicate
 	by, err := c.Identities.SigningIdentity(tx, p.Signer.ID)
 	if err != nil {
-		return state, err
+		return recordState{}, err
 	}
 	if by.Enrolment != p.Signer.Enrolment || by.KeyID != sig.Signature.KeyID {
-		return state, fmt.Errorf("%w: the service's key has changed", ErrRecordChanged)
+		return recordState{}, fmt.Errorf("%w: the service's key has changed", ErrRecordChanged)
 	}
-	ok, err := get(view, bucketRecords, key, &state)
+	state, ok, err := c.state(view, key)
 	if err != nil || !ok {
 		return state, errors.Join(err, ErrRecordNotFound)
 	}

@@ -77,6 +77,7 @@ type Ceremony struct {
 	Config
 	instance string
 	records  recordCache
+	states   stateCache
 	closing  sync.Mutex // one closing seal at a time
 }
 

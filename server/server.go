@@ -278,6 +278,9 @@ func parseOID(s string) (asn1.ObjectIdentifier, error) {
 	return oid, nil
 }
 
+// streamWorkers is how many goroutines answer call after call; further calls at the same time get one of their own.
+const streamWorkers = 64
+
 // listenerOptions makes the gRPC server.
 func (s *Server) listenerOptions() error {
 	certificate, err := tls.LoadX509KeyPair(s.config.Path(s.config.Listen.Certificate), s.config.Path(s.config.Listen.Key))
@@ -296,6 +299,8 @@ func (s *Server) listenerOptions() error {
 		})),
 		grpc.MaxRecvMsgSize(s.config.Limits.MessageBytes),
 		grpc.MaxSendMsgSize(math.MaxInt32),
+		// A call in a goroutine that has grown its stack before does not grow it again, which verifying a signature needs.
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.MaxConcurrentStreams(uint32(s.config.Limits.Calls)),
 		grpc.MaxHeaderListSize(16<<10),
 		grpc.ConnectionTimeout(10*time.Second),

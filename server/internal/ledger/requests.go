@@ -103,6 +103,9 @@ func hasRequest(b *bolt.Bucket, request string, index uint64) (found bool, err e
 
 // readRequest returns the indexes of the entries of a request, in order.
 func readRequest(tx *bolt.Tx, request string) ([]uint64, error) {
+	if request == "" {
+		return nil, nil
+	}
 	if _, err := chain.ParseHash(request); err != nil {
 		return nil, nil // no entry has such a request
 	}

@@ -27,6 +27,7 @@ import (
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/keystore"
 	"github.com/signetd/signet/keystore/keystoretest"
+	"github.com/signetd/signet/server"
 	"github.com/signetd/signet/server/internal/signing"
 	"github.com/signetd/signet/server/servertest"
 )
@@ -279,4 +280,31 @@ func (j benchJob) run(conn *grpc.ClientConn) benchResult {
 		r.Error = *text
 	}
 	return r
+}
+
+// BenchmarkOpen is the start of the whole server, known-answer tests and all, until it can answer: with an empty ledger and with one of a
+// million entries. Nothing is replayed, so it takes as long.
+func BenchmarkOpen(b *testing.B) {
+	for _, entries := range []uint64{0, 1_000_000} {
+		b.Run(fmt.Sprintf("entries=%d", entries), func(b *testing.B) {
+			s := servertest.Start(b)
+			s.Stop()
+			if err := server.Fill(b.Context(), s.Options(), entries); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				opened, err := server.Open(b.Context(), s.Options())
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				if err := opened.Stop(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(b.Elapsed().Seconds()*1000/float64(b.N), "ms/open")
+		})
+	}
 }

@@ -115,7 +115,7 @@ func Start(t testing.TB, options ...Option) *Server {
 	s := &Server{Config: c, Token: token, Clock: &Clock{}, t: t}
 	s.Keys = keystore.New(&faultyToken{token, s}, keystore.Options{})
 	var err error
-	s.Created, err = server.Init(t.Context(), s.options(), server.Administrator{
+	s.Created, err = server.Init(t.Context(), s.Options(), server.Administrator{
 		UserName: Administrator, Name: "First Administrator", Title: "Security Administrator", Zone: "UTC", ProofingMethod: "test", ProofingReference: "test",
 	}, func(string) {})
 	if err != nil {
@@ -137,7 +137,8 @@ func Start(t testing.TB, options ...Option) *Server {
 	return s
 }
 
-func (s *Server) options() server.Options {
+// Options are what the server is opened with.
+func (s *Server) Options() server.Options {
 	return server.Options{Config: s.Config, Keys: s.Keys, Version: "v0.0.0-test", Clock: s.Clock.Now, Log: slog.New(slog.NewTextHandler(s.t.Output(), nil))}
 }
 
@@ -145,7 +146,7 @@ func (s *Server) options() server.Options {
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.Stop()
-	opened, err := server.Open(context.WithoutCancel(s.t.Context()), s.options())
+	opened, err := server.Open(context.WithoutCancel(s.t.Context()), s.Options())
 	if err != nil {
 		s.t.Fatalf("open: %v", err)
 	}
@@ -174,7 +175,7 @@ func (s *Server) Stop() {
 // Check verifies the whole ledger of a server that is stopped.
 func (s *Server) Check() server.LedgerReport {
 	s.t.Helper()
-	report, err := server.CheckLedger(context.Background(), s.options(), nil)
+	report, err := server.CheckLedger(context.Background(), s.Options(), nil)
 	if err != nil {
 		s.t.Errorf("ledger check: %v", err)
 	}

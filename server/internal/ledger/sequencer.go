@@ -77,9 +77,9 @@ func (l *Ledger) sequence() {
 // Under load a batch waits a little for more commands: a commit and its checkpoint cost as much for one as for fifty. It
 // does so only where the batch before held several, and only as long as commands keep coming.
 const (
-	gatherFrom = 4                      // commands in the batch before
-	gatherStep = 300 * time.Microsecond // nobody came for so long: go
-	gatherMost = 4 * time.Millisecond
+	gatherFrom = 4                // commands in the batch before
+	gatherStep = time.Millisecond // nobody came for so long: go
+	gatherMost = 8 * time.Millisecond
 )
 
 // gather waits for commands. The caller holds mu, which is released meanwhile.

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -53,6 +54,7 @@ func cpu() (time.Duration, error) {
 //	least-cpu-us   processor time of two verified signatures and an empty call, server and client
 //	of-least       seals/s in relation to what the processors could do if a Seal took that alone
 func BenchmarkSeal(b *testing.B) {
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as signetd does
 	s := servertest.Start(b)
 	s.Enroll("ada", "Ada Lovelace", signetv1.Role_ROLE_SIGNER)
 	s.Enroll("rita", "Rita Levi", signetv1.Role_ROLE_RELEASE_MANAGER)

@@ -50,22 +50,23 @@ func TestVerifyAfterSign(t *testing.T) {
 					return s, nil
 				}
 			}
-			store, fake := newFake(t)
-			key := keystoretest.Generate(t, store, "k", a)
-			keystoretest.Generate(t, store, "other", a)
+			_, fake := newFake(t)
+			key := keystoretest.Generate(t, keystore.New(fake, keystore.Options{}), "k", a)
+			keystoretest.Generate(t, keystore.New(fake, keystore.Options{}), "other", a)
 			for name, tamper := range tampers {
 				t.Run(name, func(t *testing.T) {
+					store := keystore.New(fake, keystore.Options{}) // that has no opinion of the device yet
 					fake.Tamper = tamper
-					defer func() { fake.Tamper = nil }()
 					got, err := store.Sign(t.Context(), "k", key.Public, message)
+					fake.Tamper = nil
 					if !errors.Is(err, keystore.ErrWrongSignature) || got != nil {
 						t.Errorf("got %x, %v", got, err)
 					}
+					got, err = store.Sign(t.Context(), "k", key.Public, message)
+					if err != nil || keystore.Verify(a, key.Public, message, got) != nil {
+						t.Errorf("a right signature: %v", err)
+					}
 				})
-			}
-			got, err := store.Sign(t.Context(), "k", key.Public, message)
-			if err != nil || keystore.Verify(a, key.Public, message, got) != nil {
-				t.Errorf("a right signature: %v", err)
 			}
 		})
 	}

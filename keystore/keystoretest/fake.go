@@ -24,11 +24,18 @@ type Fake struct {
 	// Tamper changes what Sign returns. other makes a signature over the same input with another key of the token.
 	Tamper func(id keystore.ID, signature []byte, other func(keystore.ID) []byte) ([]byte, error)
 
+	// Fault happens before a call, by the name of the method, does anything. It may take time. What it returns ends the call.
+	Fault func(ctx context.Context, call string) error
+
+	// OnReset happens when the token is told to set itself up anew, before the new epoch begins.
+	OnReset func(reason error)
+
 	mu     sync.Mutex
 	keys   map[keystore.ID]fakeKey
 	epoch  uint64
 	closed bool
 	made   int
+	resets int
 }
 
 type fakeKey struct {
@@ -40,6 +47,14 @@ type fakeKey struct {
 func NewFake() *Fake { return &Fake{keys: make(map[keystore.ID]fakeKey), epoch: 1} }
 
 var errClosed = fmt.Errorf("%w: the fake token is closed", keystore.ErrUnavailable)
+
+// fault must be called without the lock.
+func (f *Fake) fault(ctx context.Context, call string) error {
+	if f.Fault == nil {
+		return nil
+	}
+	return f.Fault(ctx, call)
+}
 
 func (f *Fake) enter(ctx context.Context) error {
 	if f.closed {
@@ -58,6 +73,9 @@ func (f *Fake) Generate(ctx context.Context, spec keystore.Spec) (keystore.Key, 
 	}
 	signer, err := newSigner(spec.Algorithm)
 	if err != nil {
+		return keystore.Key{}, err
+	}
+	if err := f.fault(ctx, "Generate"); err != nil {
 		return keystore.Key{}, err
 	}
 	f.mu.Lock()
@@ -112,6 +130,9 @@ func (f *Fake) Find(ctx context.Context, id keystore.ID) (keystore.Key, error) {
 	if err := id.Validate(); err != nil {
 		return keystore.Key{}, err
 	}
+	if err := f.fault(ctx, "Find"); err != nil {
+		return keystore.Key{}, err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.enter(ctx); err != nil {
@@ -127,6 +148,9 @@ func (f *Fake) Find(ctx context.Context, id keystore.ID) (keystore.Key, error) {
 // Sign implements [keystore.Token].
 func (f *Fake) Sign(ctx context.Context, id keystore.ID, a keystore.Algorithm, input []byte) ([]byte, error) {
 	if err := a.CheckInput(input); err != nil {
+		return nil, err
+	}
+	if err := f.fault(ctx, "Sign"); err != nil {
 		return nil, err
 	}
 	f.mu.Lock()
@@ -164,6 +188,9 @@ func (f *Fake) Destroy(ctx context.Context, id keystore.ID) error {
 	if err := id.Validate(); err != nil {
 		return err
 	}
+	if err := f.fault(ctx, "Destroy"); err != nil {
+		return err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.enter(ctx); err != nil {
@@ -189,6 +216,52 @@ func (f *Fake) Close() error {
 	defer f.mu.Unlock()
 	f.closed = true
 	return nil
+}
+
+// Reset implements [keystore.Resetter].
+func (f *Fake) Reset(ctx context.Context, suspect uint64, reason error) error {
+	if err := f.fault(ctx, "Reset"); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.enter(ctx); err != nil || f.epoch != suspect {
+		return err
+	}
+	if f.OnReset != nil {
+		f.OnReset(reason)
+	}
+	f.resets++
+	f.epoch++
+	return nil
+}
+
+// Resets returns how often the token was set up anew because it was told to.
+func (f *Fake) Resets() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.resets
+}
+
+// Clone returns a token with the same keys, as of now.
+func (f *Fake) Clone() *Fake {
+	c := NewFake()
+	c.CopyFrom(f)
+	return c
+}
+
+// CopyFrom gives the token the keys of another one. Its own of the same ids are replaced, but for the canary.
+func (f *Fake) CopyFrom(o *Fake) {
+	o.mu.Lock()
+	keys := maps.Clone(o.keys)
+	o.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for id, k := range keys {
+		if _, has := f.keys[id]; !has || id != keystore.CanaryID {
+			f.keys[id] = k
+		}
+	}
 }
 
 // Restart begins an epoch, as a device does that was initialised anew.

@@ -34,20 +34,28 @@ func InitToken(ctx context.Context, c InitConfig) (TokenInfo, error) {
 	if err != nil {
 		return TokenInfo{}, fmt.Errorf("%w: %w", keystore.ErrUnavailable, err)
 	}
-	m, err := acquire(c.Module, c.SoftHSMConf)
+	m, err := load(ctx, c.Module)
 	if err != nil {
 		return TokenInfo{}, err
 	}
-	info, err := m.initToken(c)
-	if err == nil {
-		if serr := syncFolder(folder, processStart.AddDate(-100, 0, 0)); serr != nil {
-			err = fmt.Errorf("%w: the new token could not be made durable: %w", keystore.ErrUnavailable, serr)
+	made := make(chan TokenInfo, 1)
+	err = m.ask(ctx, defaultHang, func() error {
+		if err := m.acquire(c.SoftHSMConf); err != nil {
+			return err
 		}
-	}
-	if err = errors.Join(err, m.release()); err != nil {
+		info, err := m.initToken(c)
+		if err == nil {
+			if serr := syncFolder(folder, processStart.AddDate(-100, 0, 0)); serr != nil {
+				err = fmt.Errorf("%w: the new token could not be made durable: %w", keystore.ErrUnavailable, serr)
+			}
+		}
+		made <- info
+		return errors.Join(err, m.release())
+	})
+	if err != nil {
 		return TokenInfo{}, err
 	}
-	return info, nil
+	return <-made, nil
 }
 
 func (c InitConfig) check() error {

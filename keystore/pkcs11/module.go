@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/miekg/pkcs11"
 
@@ -20,136 +21,237 @@ import (
 // is process-wide, too.
 var modules = struct {
 	sync.Mutex
+	byPath map[string]*loading
 	loaded map[native]*module
-}{loaded: make(map[native]*module)}
+}{byPath: make(map[string]*loading), loaded: make(map[native]*module)}
 
-// A module is a loaded library. It stays loaded; it is initialised while anybody uses it.
+// A loading is a module on its way into memory. Its fields are set when done is closed.
+type loading struct {
+	done   chan struct{}
+	module *module
+	err    error
+}
+
+// A module is a loaded library. It stays loaded; it is initialised while anybody uses it. All that concerns it as a whole
+// happens in its keeper, one thing at a time: see keeper.go.
 type module struct {
 	path   string
 	native native
 	ctx    *pkcs11.Ctx
 
-	// Guarded by the lock of modules.
-	users int             // tokens and initialisations that use it; initialised while there are any
-	conf  string          // the SOFTHSM2_CONF it was initialised with
-	open  map[string]bool // serial numbers of the tokens that are open
-	stuck int             // tokens that are closed, but for a call that hangs
+	// Used by the keeper only.
+	users       int    // tokens and initialisations that use it; initialised while there are any
+	conf        string // the SOFTHSM2_CONF it was initialised with
+	initialized bool
+	dirty       bool // C_Finalize failed, so that the next C_Initialize may say that it was done already
 
 	// objects is held while objects are searched for, made or destroyed. Signing stays outside.
 	objects sync.Mutex
+
+	// mu is never held during a call of PKCS#11. It guards the following, and what a token has of it.
+	mu         sync.Mutex
+	open       map[string]*Token // by serial number
+	calls      int               // calls of all tokens that are in the module
+	empty      chan struct{}     // is told when there are none left
+	generation uint64            // how often it was initialised: handles and sessions of another generation mean something else
+	stuck      int               // tokens that are closed, but for a call that hangs
+	jobs       []*job
+	keeping    bool          // the keeper runs
+	wake       chan struct{} // is told when the keeper has something new to look at
+	cost       time.Duration // of the last attempt to set it up anew
+	ended      time.Time     // when that was over
+	credit     time.Time     // attempts come one after the other until this is far ahead: see spend
+
+	keeper busy
 
 	pinKey  [32]byte // of refused, fresh for each process
 	refused sync.Map // MACs of serial numbers with a PIN that was refused
 }
 
-// acquire loads a module if it is not loaded and initialises it if nobody else uses it. It must be released.
-func acquire(path, conf string) (*module, error) {
+// load returns the module of a path, loading it if that has not been done. No call of the system takes a deadline either, so
+// it is loaded beside the caller, once for all who ask.
+func load(ctx context.Context, path string) (*module, error) {
 	if path == "" {
 		return nil, fmt.Errorf("%w: no PKCS#11 module given", keystore.ErrInvalid)
 	}
 	if !filepath.IsAbs(path) {
 		return nil, fmt.Errorf("%w: the PKCS#11 module must be an absolute path, not %q", keystore.ErrInvalid, path)
 	}
+	modules.Lock()
+	l := modules.byPath[path]
+	if l == nil {
+		l = &loading{done: make(chan struct{})}
+		modules.byPath[path] = l
+		go l.load(path)
+	}
+	modules.Unlock()
+	select {
+	case <-l.done:
+		return l.module, l.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: loading the PKCS#11 module %s: %w", keystore.ErrUnavailable, path, context.Cause(ctx))
+	}
+}
+
+func (l *loading) load(path string) {
+	defer close(l.done)
+	l.module, l.err = loadModule(path)
+	// The next one looks at the file again; a module that is loaded is found again.
+	modules.Lock()
+	defer modules.Unlock()
+	delete(modules.byPath, path)
+}
+
+func loadModule(path string) (*module, error) {
 	if info, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("%w: the PKCS#11 module cannot be loaded: %w", keystore.ErrUnavailable, err)
 	} else if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%w: the PKCS#11 module %s is not a file", keystore.ErrInvalid, path)
 	}
-
-	modules.Lock()
-	defer modules.Unlock()
 	n, err := loadNative(path)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the PKCS#11 module %s cannot be loaded: %w", keystore.ErrUnavailable, path, err)
 	}
+	modules.Lock()
 	m := modules.loaded[n]
-	if m == nil {
-		ctx := pkcs11.New(path) // the same instance as n
-		if ctx == nil {
-			return nil, fmt.Errorf("%w: the PKCS#11 module %s cannot be loaded", keystore.ErrUnavailable, path)
-		}
-		m = &module{path: path, native: n, ctx: ctx, open: make(map[string]bool)}
-		rand.Read(m.pinKey[:])
-		modules.loaded[n] = m
+	modules.Unlock()
+	if m != nil {
+		return m, nil
 	}
-	if m.stuck > 0 {
-		return nil, m.stuckError()
+	ctx := pkcs11.New(path) // the same instance as n
+	if ctx == nil {
+		return nil, fmt.Errorf("%w: the PKCS#11 module %s cannot be loaded", keystore.ErrUnavailable, path)
 	}
-	if m.users == 0 {
-		if conf != "" {
-			if _, err := os.Stat(conf); err != nil {
-				return nil, fmt.Errorf("%w: the configuration of SoftHSM cannot be read: %w", keystore.ErrUnavailable, err)
-			}
-			if err := os.Setenv(confVariable, conf); err != nil { // also for C, as this program uses cgo
-				return nil, err
-			}
-		}
-		switch err := m.ctx.Initialize(); code(err) {
-		case pkcs11.CKR_OK:
-		case pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED:
-			return nil, fmt.Errorf("%w: another part of this program has initialised the PKCS#11 module %s",
-				keystore.ErrUnavailable, path)
-		default:
-			if conf != "" {
-				err = fmt.Errorf("%w (is %s right?)", err, conf)
-			}
-			return nil, failed("C_Initialize of "+path, err)
-		}
-		m.conf = conf
-	} else if conf != "" && conf != m.conf {
-		return nil, fmt.Errorf("%w: the PKCS#11 module %s is in use with %s=%s; one process has one configuration",
-			keystore.ErrInvalid, path, confVariable, m.conf)
+	modules.Lock()
+	defer modules.Unlock()
+	if m := modules.loaded[n]; m != nil { // meanwhile, by another path to it
+		return m, nil
 	}
-	m.users++
+	m = &module{
+		path: path, native: n, ctx: ctx,
+		open: make(map[string]*Token), empty: make(chan struct{}, 1), wake: make(chan struct{}, 1),
+	}
+	rand.Read(m.pinKey[:])
+	modules.loaded[n] = m
 	return m, nil
 }
 
-// release ends one use of a module. The last one finalises it, so no call of the user may still be running.
+// acquire initialises the module if nobody else uses it. It must be released. Like release it is for the keeper.
+func (m *module) acquire(conf string) error {
+	if err := m.stuckError(); err != nil {
+		return err
+	}
+	switch {
+	case m.users == 0:
+		if err := m.initialize(conf); err != nil {
+			return err
+		}
+		m.conf = conf
+	case conf != "" && conf != m.conf:
+		return fmt.Errorf("%w: the PKCS#11 module %s is in use with %s=%s; one process has one configuration",
+			keystore.ErrInvalid, m.path, confVariable, m.conf)
+	case !m.initialized:
+		return fmt.Errorf("%w: the PKCS#11 module %s failed and is being set up anew", keystore.ErrUnavailable, m.path)
+	}
+	m.users++
+	return nil
+}
+
+// release ends one use of the module. The last one finalises it, so no call of the user may still be running.
 func (m *module) release() error {
-	modules.Lock()
-	defer modules.Unlock()
-	if m.users--; m.users > 0 {
+	if m.users--; m.users > 0 || !m.initialized {
 		return nil
 	}
-	return failed("C_Finalize", m.ctx.Finalize())
+	return m.finalize()
+}
+
+func (m *module) initialize(conf string) error {
+	if conf != "" {
+		unlock, err := lockConf(conf)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
+	err := m.ctx.Initialize()
+	switch rv := code(err); {
+	case rv == pkcs11.CKR_OK:
+	case rv == pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED && m.dirty: // by us: what it still has of us is not used
+	case rv == pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED:
+		return fmt.Errorf("%w: another part of this program has initialised the PKCS#11 module %s", keystore.ErrUnavailable, m.path)
+	default:
+		if conf != "" {
+			err = fmt.Errorf("%w (is %s right?)", err, conf)
+		}
+		return failed("C_Initialize of "+m.path, err)
+	}
+	m.initialized, m.dirty = true, false
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.generation++
+	return nil
+}
+
+func (m *module) finalize() error {
+	m.initialized = false
+	err := m.ctx.Finalize()
+	if code(err) == pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED {
+		return nil
+	}
+	m.dirty = err != nil
+	return failed("C_Finalize", err)
+}
+
+// confLock has one place for who lets a module read the configuration that the environment names: the environment is the
+// process's. It is a channel so that one module that hangs does not keep the others waiting for ever.
+var confLock = make(chan struct{}, 1)
+
+func lockConf(conf string) (unlock func(), err error) {
+	if _, err := os.Stat(conf); err != nil {
+		return nil, fmt.Errorf("%w: the configuration of SoftHSM cannot be read: %w", keystore.ErrUnavailable, err)
+	}
+	patience := time.NewTimer(defaultHang)
+	defer patience.Stop()
+	select {
+	case confLock <- struct{}{}:
+	case <-patience.C:
+		return nil, fmt.Errorf("%w: another PKCS#11 module that reads its configuration does not return", keystore.ErrUnavailable)
+	}
+	unlock = func() { <-confLock }
+	if err := os.Setenv(confVariable, conf); err != nil { // also for C, as this program uses cgo
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
 }
 
 // hangs keeps a module from being finalised or used by anybody new while a call to it does not return: C_Finalize during C_Sign
 // crashes. returned ends that.
 func (m *module) hangs() error {
-	modules.Lock()
-	defer modules.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.stuck++
-	return m.stuckError()
+	return m.notReturning()
 }
 
 func (m *module) returned() {
-	modules.Lock()
-	defer modules.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.stuck--
 }
 
 func (m *module) stuckError() error {
-	return fmt.Errorf("%w: a call to the PKCS#11 module %s does not return; if it stays so, restart this program",
-		keystore.ErrUnavailable, m.path)
-}
-
-// claim takes a token for the caller alone: in one process all sessions of a token share one login, so a second user
-// could neither check its PIN nor log out.
-func (m *module) claim(serial string) error {
-	modules.Lock()
-	defer modules.Unlock()
-	if m.open[serial] {
-		return fmt.Errorf("%w: the token with serial number %s is open in this process already", keystore.ErrInvalid, serial)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stuck == 0 {
+		return nil
 	}
-	m.open[serial] = true
-	return nil
+	return m.notReturning()
 }
 
-func (m *module) unclaim(serial string) {
-	modules.Lock()
-	defer modules.Unlock()
-	delete(m.open, serial)
+func (m *module) notReturning() error {
+	return unavailable(hangRetry, fmt.Errorf("a call to the PKCS#11 module %s does not return; if it stays so, restart this program",
+		m.path))
 }
 
 func (m *module) macPIN(serial string, pin keystore.Secret) [32]byte {

@@ -3,6 +3,7 @@ package pkcs11
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/miekg/pkcs11"
 
@@ -52,6 +53,7 @@ func (c *control) locate(id keystore.ID) (*handle, error) {
 		return nil, err
 	}
 	c.seen[id] = true
+	delete(c.lost, id)
 	c.token.handles.Store(id, h)
 	return h, nil
 }
@@ -76,14 +78,57 @@ func (t *Token) forget(ctx context.Context, id keystore.ID, h *handle) error {
 	})
 }
 
+// A vanishedError says that a key is not found that was there: the token is set up anew, and it may be there again.
+type vanishedError struct{ error }
+
+func (e *vanishedError) Unwrap() error { return e.error }
+
+// A loss is a key that was there and was not found.
+type loss struct {
+	next  time.Time // when it may be the reason to set the token up anew again
+	delay time.Duration
+}
+
+// A key that another program destroyed stays lost, and the others do not pay for it.
+const (
+	minLoss = time.Second
+	maxLoss = time.Minute
+)
+
 // missing says that a key was not found. A device that lost its storage finds nothing and reports no error, so a key that
 // was there before is not simply gone.
 func (c *control) missing(id keystore.ID) error {
-	if c.seen[id] {
-		return fmt.Errorf("%w: key %q was there and is not found any more: the token's storage is gone, or another program "+
-			"destroyed the key", keystore.ErrUnavailable, id)
+	if !c.seen[id] {
+		return keystore.ErrNotFound
 	}
-	return keystore.ErrNotFound
+	err := fmt.Errorf("%w: key %q was there and is not found any more: the token's storage is gone, or another program "+
+		"destroyed the key", keystore.ErrUnavailable, id)
+	l := c.lost[id]
+	if l == nil {
+		l = new(loss)
+		c.lost[id] = l
+	}
+	if time.Now().Before(l.next) {
+		return err
+	}
+	l.delay = min(max(2*l.delay, minLoss), maxLoss)
+	l.next = time.Now().Add(l.delay)
+	return &vanishedError{err}
+}
+
+// hasKeys reports whether the token has any of the keys that it had. One whose storage is gone finds none, and says nothing.
+func (c *control) hasKeys() error {
+	c.token.module.objects.Lock()
+	defer c.token.module.objects.Unlock()
+	for id := range c.seen {
+		if found, err := c.search(id); err != nil || len(found) > 0 {
+			return err
+		}
+	}
+	if len(c.seen) > 0 {
+		return fmt.Errorf("%w: none of the keys that were there is found: the token's storage is gone", keystore.ErrUnavailable)
+	}
+	return nil
 }
 
 // pair makes a handle of the objects with the label of a key, which must be one private and one public key.

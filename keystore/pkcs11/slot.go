@@ -1,8 +1,11 @@
 package pkcs11
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/miekg/pkcs11"
 
@@ -22,17 +25,27 @@ type TokenInfo struct {
 	Initialized  bool
 }
 
-// Tokens lists the tokens of a module.
+// Tokens lists the tokens of a module. It waits for at most a minute.
 func Tokens(module, softHSMConf string) ([]TokenInfo, error) {
-	m, err := acquire(module, softHSMConf)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	m, err := load(ctx, module)
 	if err != nil {
 		return nil, err
 	}
-	tokens, err := m.tokens()
-	if rerr := m.release(); err == nil {
-		err = rerr
+	listed := make(chan []TokenInfo, 1)
+	err = m.ask(ctx, defaultHang, func() error {
+		if err := m.acquire(softHSMConf); err != nil {
+			return err
+		}
+		tokens, err := m.tokens()
+		listed <- tokens
+		return errors.Join(err, m.release())
+	})
+	if err != nil {
+		return nil, err
 	}
-	return tokens, err
+	return <-listed, nil
 }
 
 // tokens asks for the list with its length first, which is when SoftHSM looks what there is.
@@ -73,15 +86,7 @@ func (m *module) tokensLocked() ([]TokenInfo, error) {
 // clean takes the padding off a fixed-length text: blanks, or zero bytes where a module got it wrong.
 func clean(s string) string { return strings.TrimRight(s, " \x00") }
 
-// find returns the one initialised token with this label and serial number; an empty one matches any.
-func (m *module) find(label, serial string) (TokenInfo, error) {
-	tokens, err := m.tokens()
-	if err != nil {
-		return TokenInfo{}, err
-	}
-	return pick(tokens, label, serial)
-}
-
+// pick returns the one initialised token with this label and serial number; an empty one matches any.
 func pick(tokens []TokenInfo, label, serial string) (TokenInfo, error) {
 	var found, seen []string
 	var match TokenInfo

@@ -9,18 +9,19 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/miekg/pkcs11"
-
 	"github.com/signetd/signet/keystore"
 )
 
 // A Config says which token to open and how to use it. Module, PIN and one of TokenLabel and Serial are needed; the rest
 // has defaults.
 type Config struct {
-	Module     string             // absolute path of the PKCS#11 module; see FindSoftHSM
-	TokenLabel string             // exactly one token must match the label and
-	Serial     string             // the serial number, of which either can be left out
-	PIN        keystore.PINSource // asked at opening, and again after the device lost the login
+	Module     string // absolute path of the PKCS#11 module; see FindSoftHSM
+	TokenLabel string // exactly one token must match the label and
+	Serial     string // the serial number, of which either can be left out
+
+	// PIN is asked at opening, and again whenever the token has to be logged in to once more. A PIN that was refused is not tried
+	// again, so one that is changed while the program runs is changed in the token first, and then where it comes from.
+	PIN keystore.PINSource
 
 	// Sessions is the number of sessions that sign at the same time, each with a worker of its own. 0 means as many as
 	// the machine has CPUs, at least 2, at most what the token allows. More than the number of CPUs makes SoftHSM slower;
@@ -38,35 +39,66 @@ type Config struct {
 
 	Queue int           // signatures that may wait for a session; more are refused. 0 means 1024
 	Hang  time.Duration // a call this long hangs: when all sessions hang, callers are sent away at once. 0 means 10 s
+
+	// Grace is how long after a failure callers wait for the token to be set up anew, if their deadline lets them; after
+	// that they are sent away at once until it is. 0 means 250 ms, negative sends them away from the beginning.
+	Grace time.Duration
 }
 
 const (
 	defaultQueue = 1024
 	defaultHang  = 10 * time.Second
+	defaultGrace = 250 * time.Millisecond
 	maxSessions  = 1024
 	closeWait    = 10 * time.Second
 )
 
-// A Token is one token, logged in, with its sessions. It implements keystore.Token.
+// A Token is one token, logged in, with its sessions. It implements keystore.Token, keystore.Reporter, keystore.Resetter and
+// keystore.KnownAnswerTester.
 type Token struct {
 	config Config
 	module *module
-	info   TokenInfo
+	serial string // of the token that was opened; there is no other for this Token
+	info   atomic.Pointer[TokenInfo]
 	folder string // to sync, or ""
 
-	queue     chan *signJob
+	queue     queue
 	tasks     chan *task
 	closing   chan struct{} // closed first
+	life      context.Context
 	stopped   chan struct{} // closed when no worker runs any more
 	close     func() error
 	workers   []*worker
 	closeWait time.Duration
 	desk      busy // what the control session does
+	watched   atomic.Bool
 
 	epoch   atomic.Uint64
 	handles sync.Map // keystore.ID → *handle
 
-	control control // used by its own goroutine only
+	// How the token is, and what is done about it: see recovery.go.
+	condition  atomic.Pointer[condition]
+	setup      atomic.Uint64 // how often it was set up, with all its sessions
+	recoveries atomic.Uint64
+	doubt      atomic.Int32 // doubtful failures since anything worked
+	unproven   atomic.Bool  // it was set up anew and has not signed since
+	patient    atomic.Int32 // callers who wait for it to be ready
+
+	// Guarded by the lock of the module.
+	barred    bool // no call may enter the module
+	deskIn    bool // the control session is in the module
+	sick      bool // it is to be set up anew,
+	anew      bool // with the whole module,
+	next      time.Time
+	delay     time.Duration // after the last attempt
+	outage    time.Time     // when the present or last one began
+	recovered time.Time
+
+	stats         *stats
+	sessions      atomic.Int64
+	wait, service keystore.Meter
+
+	control control // used by its own goroutine, or by the keeper
 }
 
 // Open loads the module, finds the token, logs in and starts the workers. One process opens a token once. Close it.
@@ -83,42 +115,51 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 	if c.Hang == 0 {
 		c.Hang = defaultHang
 	}
-
+	if c.Grace == 0 {
+		c.Grace = defaultGrace
+	}
 	if ctx.Err() != nil {
 		return nil, expired(ctx)
 	}
-
-	// No call of PKCS#11 takes a deadline, so the whole opening runs beside the caller, who may leave.
-	type result struct {
-		token *Token
-		err   error
-	}
-	done := make(chan result)
-	go func() {
-		t, err := open(ctx, c)
-		select {
-		case done <- result{t, err}:
-		case <-ctx.Done():
-			if err == nil {
-				t.Close()
-			}
-		}
-	}()
-	select {
-	case r := <-done:
-		return r.token, r.err
-	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: opening the token: %w", keystore.ErrUnavailable, context.Cause(ctx))
-	}
-}
-
-func open(ctx context.Context, c Config) (_ *Token, err error) {
 	folder, err := tokenFolder(c.SoftHSMConf)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", keystore.ErrUnavailable, err)
 	}
-	m, err := acquire(c.Module, c.SoftHSMConf)
+	m, err := load(ctx, c.Module)
 	if err != nil {
+		return nil, err
+	}
+	// No call of PKCS#11 takes a deadline, so the opening goes on when the caller has left, and then is undone.
+	opened := make(chan *Token)
+	var t *Token
+	err = m.ask(ctx, c.Hang, func() error {
+		t, err := m.openToken(ctx, c, folder)
+		if err != nil {
+			return err
+		}
+		go func() {
+			select {
+			case opened <- t:
+			case <-ctx.Done():
+				t.Close()
+			}
+		}()
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the token: %w", err)
+	}
+	select {
+	case t = <-opened:
+		return t, nil
+	case <-ctx.Done():
+		return nil, expired(ctx)
+	}
+}
+
+// openToken is for the keeper.
+func (m *module) openToken(ctx context.Context, c Config, folder string) (_ *Token, err error) {
+	if err := m.acquire(c.SoftHSMConf); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -126,34 +167,34 @@ func open(ctx context.Context, c Config) (_ *Token, err error) {
 			err = errors.Join(err, m.release())
 		}
 	}()
-	info, err := m.find(c.TokenLabel, c.Serial)
+	tokens, err := m.tokens()
 	if err != nil {
 		return nil, err
 	}
-	if err := m.claim(info.Serial); err != nil {
+	info, err := pick(tokens, c.TokenLabel, c.Serial)
+	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			m.unclaim(info.Serial)
-		}
-	}()
+	// In one process all sessions of a token share one login, so a second user could neither check its PIN nor log out.
+	if m.isOpen(info.Serial) {
+		return nil, fmt.Errorf("%w: the token with serial number %s is open in this process already", keystore.ErrInvalid, info.Serial)
+	}
 	sessions, err := sessionCount(c.Sessions, runtime.NumCPU(), info.MaxSessions)
 	if err != nil {
 		return nil, err
 	}
-
 	t := &Token{
-		config: c, module: m, info: info, folder: folder,
-		queue: make(chan *signJob, c.Queue), tasks: make(chan *task),
-		closing: make(chan struct{}), stopped: make(chan struct{}), closeWait: closeWait,
+		config: c, module: m, serial: info.Serial, folder: folder,
+		queue: queue{limit: c.Queue}, tasks: make(chan *task),
+		closing: make(chan struct{}), stopped: make(chan struct{}), closeWait: closeWait, stats: newStats(),
 	}
+	t.info.Store(&info)
 	t.control = newControl(t)
 	if err := t.control.connect(ctx); err != nil {
 		return nil, errors.Join(err, t.control.disconnect())
 	}
 	for range sessions {
-		t.workers = append(t.workers, &worker{token: t, room: make([]byte, maxRaw)})
+		t.workers = append(t.workers, newWorker(t))
 	}
 	for _, w := range t.workers {
 		if err := w.connect(); err != nil {
@@ -185,7 +226,20 @@ func sessionCount(asked, cpus int, allowed uint) (int, error) {
 	return asked, nil
 }
 
+func (m *module) isOpen(serial string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.open[serial] != nil
+}
+
 func (t *Token) start() {
+	var endLife context.CancelFunc
+	t.life, endLife = context.WithCancel(context.Background())
+	t.module.mu.Lock()
+	t.module.open[t.serial] = t
+	t.setCondition(keystore.Working, nil, time.Time{})
+	t.module.mu.Unlock()
+
 	var running sync.WaitGroup
 	running.Go(t.serveTasks)
 	for _, w := range t.workers {
@@ -197,31 +251,56 @@ func (t *Token) start() {
 	}()
 	t.close = sync.OnceValue(func() error {
 		close(t.closing)
-		timeout := time.NewTimer(t.closeWait)
-		defer timeout.Stop()
-		select {
-		case <-t.stopped:
-			return t.leave()
-		case <-timeout.C:
-			err := t.module.hangs()
-			go func() {
-				<-t.stopped
-				t.module.returned()
-				_ = t.leave() // nobody is there to hear what it says
-			}()
-			return err
+		endLife()
+		for _, j := range t.queue.drain() {
+			j.finish(nil, errClosed)
 		}
+		return t.shut()
 	})
 }
 
-// leave gives everything back once no worker runs.
-func (t *Token) leave() error {
+// shut waits for what runs and gives everything back, or lets that happen later if something hangs.
+func (t *Token) shut() error {
+	ctx, cancel := context.WithTimeout(context.Background(), t.closeWait)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		<-t.stopped
+		done <- t.module.ask(context.Background(), forEver, t.depart)
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		err := t.module.hangs()
+		go func() {
+			<-done // nobody is there to hear what it says
+			t.module.returned()
+		}()
+		return err
+	}
+}
+
+const forEver = time.Duration(1 << 62)
+
+// depart gives everything back once no worker runs. It is for the keeper.
+func (t *Token) depart() error {
+	m := t.module
+	m.mu.Lock()
+	sick := t.sick
+	delete(m.open, t.serial)
+	t.sick, t.barred = false, true
+	t.setCondition(keystore.Closed, nil, time.Time{})
+	m.mu.Unlock()
 	for _, w := range t.workers {
 		w.disconnect()
 	}
 	err := t.control.disconnect()
-	t.module.unclaim(t.info.Serial)
-	return errors.Join(err, t.module.release())
+	err = errors.Join(err, m.release())
+	if sick {
+		return nil // that a device which failed does not say goodbye is no news
+	}
+	return err
 }
 
 // Close implements [keystore.Token]. If a call hangs for longer than 10 seconds it gives up; then the module cannot be used
@@ -229,7 +308,7 @@ func (t *Token) leave() error {
 func (t *Token) Close() error { return t.close() }
 
 // Info says what token it is.
-func (t *Token) Info() TokenInfo { return t.info }
+func (t *Token) Info() TokenInfo { return *t.info.Load() }
 
 // Sessions returns how many signatures are made at the same time.
 func (t *Token) Sessions() int { return len(t.workers) }
@@ -238,9 +317,10 @@ func (t *Token) Sessions() int { return len(t.workers) }
 func (t *Token) Epoch() uint64 { return t.epoch.Load() }
 
 var (
-	errClosed = fmt.Errorf("%w: the token is closed", keystore.ErrUnavailable)
-	errFull   = fmt.Errorf("%w: too many signatures are waiting for it", keystore.ErrUnavailable)
-	errHangs  = fmt.Errorf("%w: its calls do not return", keystore.ErrUnavailable)
+	errClosed    = fmt.Errorf("%w: the token is closed", keystore.ErrUnavailable)
+	errFull      = errors.New("too many signatures are waiting for it")
+	errHangs     = unavailable(hangRetry, errors.New("its calls do not return"))
+	errDeskHangs = unavailable(hangRetry, errors.New("its calls to find, make and destroy keys do not return"))
 )
 
 func expired(ctx context.Context) error {
@@ -254,24 +334,24 @@ var processStart = time.Now()
 
 func now() int64 { return int64(time.Since(processStart)) + 1 } // monotonic, never 0
 
-func (b *busy) begin() { b.since.Store(now()) }
-func (b *busy) end()   { b.since.Store(0) }
+func (b *busy) begin() int64 {
+	n := now()
+	b.since.Store(n)
+	return n
+}
 
-func (b *busy) hangs(limit time.Duration) bool {
+func (b *busy) end() { b.since.Store(0) }
+
+// running says for how long, 0 if nothing runs.
+func (b *busy) running() time.Duration {
 	since := b.since.Load()
-	return since != 0 && now()-since > int64(limit)
+	if since == 0 {
+		return 0
+	}
+	return time.Duration(max(1, now()-since))
 }
 
-// connectSession opens a session and reports its state.
-func (t *Token) connectSession(flags uint) (pkcs11.SessionHandle, uint, error) {
-	session, err := t.module.ctx.OpenSession(t.info.Slot, pkcs11.CKF_SERIAL_SESSION|flags)
-	if err != nil {
-		return 0, 0, failed("C_OpenSession", err)
-	}
-	info, err := t.module.ctx.GetSessionInfo(session)
-	if err != nil {
-		t.module.ctx.CloseSession(session)
-		return 0, 0, failed("C_GetSessionInfo", err)
-	}
-	return session, info.State, nil
-}
+func (b *busy) hangs(limit time.Duration) bool { return b.running() > limit }
+
+// left says for how long what runs may go on; the whole limit if nothing runs.
+func (b *busy) left(limit time.Duration) time.Duration { return limit - b.running() + 1 }

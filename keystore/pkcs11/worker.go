@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/miekg/pkcs11"
 
@@ -12,19 +13,17 @@ import (
 
 // A signJob is one signature. Its caller may have left: then nobody reads what the worker writes into it.
 type signJob struct {
-	ctx    context.Context
-	handle *handle
-	input  []byte
-	raw    []byte
-	err    error
-	done   chan struct{}
+	handle  *handle
+	input   []byte
+	arrived int64
+	raw     []byte
+	err     error
+	done    chan struct{} // has room for one
+
+	// Guarded by the lock of the queue.
+	before, after *signJob
+	queued        bool
 }
-
-// A staleError says that a handle must be looked up again before another try; the device made no signature.
-type staleError struct{ cause error }
-
-func (e *staleError) Error() string { return e.cause.Error() }
-func (e *staleError) Unwrap() error { return e.cause }
 
 // Sign implements [keystore.Token].
 func (t *Token) Sign(ctx context.Context, id keystore.ID, algorithm keystore.Algorithm, input []byte) ([]byte, error) {
@@ -32,34 +31,63 @@ func (t *Token) Sign(ctx context.Context, id keystore.ID, algorithm keystore.Alg
 		return nil, err
 	}
 	input = append([]byte(nil), input...) // a worker may read it after the caller has left
-	for attempt := 0; ; attempt++ {
-		h, err := t.handle(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		if h.kind.algorithm != algorithm {
-			return nil, fmt.Errorf("%w: key %q is for %s, not for %s", keystore.ErrInvalid, id, h.kind.algorithm, algorithm)
-		}
-		raw, err := t.submit(ctx, &signJob{ctx: ctx, handle: h, input: input, done: make(chan struct{})})
-		if err == nil {
-			return encodeSignature(h.kind, raw)
-		}
+	lookedAgain, setUpAgain, late := false, false, 0
+	for {
+		signature, h, err := t.sign(ctx, id, algorithm, input)
 		var stale *staleError
-		if !errors.As(err, &stale) {
-			return nil, err
-		}
-		if attempt > 0 {
-			return nil, stale.cause
-		}
-		if code(stale.cause) == pkcs11.CKR_USER_NOT_LOGGED_IN {
-			err = t.loginAgain(ctx, h.epoch)
-		} else {
-			err = t.forget(ctx, id, h)
-		}
-		if err != nil {
+		switch {
+		case err == nil:
+			return signature, nil
+		case isGone(err) && !setUpAgain:
+			setUpAgain = true // and ready waits for it
+		case errors.Is(err, errOldHandle) && late < maxLate:
+			late++ // another caller's failure came in between
+		case errors.As(err, &stale) && !lookedAgain:
+			lookedAgain = true
+			if err := t.renew(ctx, id, h, stale.cause); err != nil && !isGone(err) {
+				return nil, err
+			}
+		case errors.As(err, &stale) && !setUpAgain:
+			setUpAgain = true
+			_ = t.fail(h.epoch, stale.cause) // neither the key nor the login is back
+		default:
 			return nil, err
 		}
 	}
+}
+
+// maxLate is how often one call may find that the token was set up anew after its handle was looked up.
+const maxLate = 8
+
+// renew makes good what a stale handle lacks: the login, or the handle.
+func (t *Token) renew(ctx context.Context, id keystore.ID, h *handle, cause error) error {
+	if meaningOf(code(cause)) == lostLogin {
+		return t.loginAgain(ctx, h.epoch)
+	}
+	return t.forget(ctx, id, h)
+}
+
+// sign makes one attempt.
+func (t *Token) sign(ctx context.Context, id keystore.ID, algorithm keystore.Algorithm, input []byte) ([]byte, *handle, error) {
+	if err := t.ready(ctx); err != nil {
+		return nil, nil, err
+	}
+	h, err := t.handle(ctx, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if h.kind.algorithm != algorithm {
+		return nil, h, fmt.Errorf("%w: key %q is for %s, not for %s", keystore.ErrInvalid, id, h.kind.algorithm, algorithm)
+	}
+	raw, err := t.submit(ctx, &signJob{handle: h, input: input, done: make(chan struct{}, 1)})
+	if err != nil {
+		return nil, h, err
+	}
+	signature, err := encodeSignature(h.kind, raw)
+	if err != nil {
+		return nil, h, fmt.Errorf("%w: %w", keystore.ErrWrongSignature, err)
+	}
+	return signature, h, nil
 }
 
 // submit queues a job and waits for it as long as the caller does.
@@ -75,15 +103,19 @@ func (t *Token) submit(ctx context.Context, j *signJob) ([]byte, error) {
 		return nil, errClosed
 	default:
 	}
-	select {
-	case t.queue <- j:
-	default:
-		return nil, errFull
+	j.arrived = now()
+	room, waits := t.queue.put(j)
+	if !room {
+		return nil, t.full()
+	}
+	if waits {
+		t.watchOver()
 	}
 	select {
 	case <-j.done:
 		return j.raw, j.err
 	case <-ctx.Done():
+		t.queue.remove(j)
 		return nil, expired(ctx)
 	case <-t.stopped:
 		select {
@@ -95,6 +127,11 @@ func (t *Token) submit(ctx context.Context, j *signJob) ([]byte, error) {
 	}
 }
 
+func (j *signJob) finish(raw []byte, err error) {
+	j.raw, j.err = raw, err
+	j.done <- struct{}{}
+}
+
 func (t *Token) allHang() bool {
 	for _, w := range t.workers {
 		if !w.busy.hangs(t.config.Hang) {
@@ -104,31 +141,64 @@ func (t *Token) allHang() bool {
 	return true
 }
 
-// A worker owns one session. Its fields are used by its goroutine alone, but for busy.
-type worker struct {
-	token   *Token
-	session pkcs11.SessionHandle
-	open    bool
-	room    []byte
-	busy    busy
+// watchOver sees to it that those who wait are sent away when all workers hang.
+func (t *Token) watchOver() {
+	if t.watched.CompareAndSwap(false, true) {
+		time.AfterFunc(t.config.Hang/4+time.Millisecond, t.sendAway)
+	}
 }
 
+func (t *Token) sendAway() {
+	t.watched.Store(false)
+	if t.allHang() {
+		for _, j := range t.queue.drain() {
+			j.finish(nil, errHangs)
+		}
+	}
+	if t.queue.waiting() > 0 {
+		t.watchOver()
+	}
+}
+
+// full says that too many wait, and until when they are expected to be served.
+func (t *Token) full() error {
+	served := t.service.Durations()
+	wait := minDelay
+	if served.Number > 0 {
+		wait = served.Sum / time.Duration(served.Number) * time.Duration(t.config.Queue) / time.Duration(len(t.workers))
+	}
+	return unavailable(min(max(wait, minDelay), hangRetry), errFull)
+}
+
+// A worker owns one session. Its fields are used by its goroutine alone, but for busy and next.
+type worker struct {
+	token   *Token
+	session session
+	room    []byte
+	busy    busy
+	next    chan *signJob // has room for one
+}
+
+func newWorker(t *Token) *worker {
+	return &worker{token: t, room: make([]byte, maxRaw), next: make(chan *signJob, 1)}
+}
+
+// connect sees to it that the worker has a session of the token as it was last set up.
 func (w *worker) connect() error {
-	session, _, err := w.token.connectSession(0) // read-only; it shares the login of the control session
+	if w.session.open && w.session.setup == w.token.setup.Load() {
+		return nil
+	}
+	w.disconnect()
+	s, _, err := w.token.openSession(0) // read-only; it shares the login of the control session
 	if err != nil {
 		return err
 	}
-	w.session, w.open = session, true
+	w.session = s
 	return nil
 }
 
 // disconnect closes the session. What the device says to that changes nothing.
-func (w *worker) disconnect() {
-	if w.open {
-		w.open = false
-		w.token.module.ctx.CloseSession(w.session)
-	}
-}
+func (w *worker) disconnect() { w.token.closeSession(&w.session) }
 
 func (w *worker) serve() {
 	for {
@@ -137,35 +207,54 @@ func (w *worker) serve() {
 			return
 		default:
 		}
-		select {
-		case <-w.token.closing:
-			return
-		case j := <-w.token.queue:
-			if j.ctx.Err() != nil {
-				continue // nobody waits for it any more
+		j := w.token.queue.take(w)
+		if j == nil {
+			select {
+			case <-w.token.closing:
+				return
+			case j = <-w.next:
 			}
-			w.busy.begin()
-			j.raw, j.err = w.sign(j)
-			w.busy.end()
-			close(j.done)
 		}
+		w.work(j)
 	}
+}
+
+func (w *worker) work(j *signJob) {
+	t := w.token
+	began := w.busy.begin()
+	t.wait.Add(time.Duration(began - j.arrived))
+	raw, err := w.sign(j)
+	w.busy.end()
+	t.service.Add(time.Duration(now() - began))
+	j.finish(raw, err)
 }
 
 // sign makes one signature. The session is closed after any failure, since a device may leave the operation active in it;
 // one that was lost is replaced and the signature tried once more, as the device made none.
 func (w *worker) sign(j *signJob) ([]byte, error) {
+	t := w.token
+	if !t.enter() {
+		return nil, &goneError{unavailable(minDelay, t.condition.Load().reason)}
+	}
+	defer t.leave()
 	for attempt := 0; ; attempt++ {
-		if j.handle.epoch != w.token.epoch.Load() {
+		if j.handle.epoch != t.epoch.Load() {
 			return nil, &staleError{errOldHandle}
 		}
-		if !w.open {
-			if err := w.connect(); err != nil {
-				return nil, err
+		if err := w.connect(); err != nil {
+			return nil, t.judge(j.handle.epoch, err)
+		}
+		asked := now()
+		n, began, rv := t.module.native.sign(uint(w.session.number), j.handle.kind.sign, uint(j.handle.use), j.input, w.room)
+		if hung := now()-asked > int64(t.config.Hang); hung {
+			w.disconnect() // and what it answered is thrown away if the token was set up anew meanwhile
+			if j.handle.epoch != t.epoch.Load() {
+				return nil, unavailable(hangRetry, errHangs)
 			}
 		}
-		n, began, rv := w.token.module.native.sign(uint(w.session), j.handle.kind.sign, uint(j.handle.use), j.input, w.room)
 		if rv == pkcs11.CKR_OK {
+			t.signed()
+			t.stats.signatures[j.handle.kind.algorithm].Add(1)
 			return append([]byte(nil), w.room[:n]...), nil
 		}
 		w.disconnect()
@@ -174,13 +263,18 @@ func (w *worker) sign(j *signJob) ([]byte, error) {
 			call = "C_Sign"
 		}
 		err := failed(call, pkcs11.Error(rv))
-		switch {
-		case sessionLost(rv) && attempt == 0:
-			continue
-		case handleLost(rv), rv == pkcs11.CKR_USER_NOT_LOGGED_IN:
+		switch meaningOf(rv) {
+		case lostSession:
+			t.stats.failed(rv)
+			if attempt == 0 {
+				continue
+			}
+			return nil, t.suspect(j.handle.epoch, err)
+		case lostHandle, lostLogin:
+			t.stats.failed(rv)
 			return nil, &staleError{err}
 		}
-		return nil, err
+		return nil, t.judge(j.handle.epoch, err)
 	}
 }
 

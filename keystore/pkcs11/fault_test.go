@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,23 +44,25 @@ func sign(t *testing.T, store *keystore.Store, key keystore.Key) error {
 	return err
 }
 
-// Where the device made no signature and another session, login or handle may help, one more try is made.
+// Where the device made no signature and another session, login or handle may help, one more try is made. Where that fails in
+// the same way, the token is set up anew.
 func TestSignRetries(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		function keystoretest.Function
 		code     uint
-		tries    int // of C_SignInit, for two faults in a row
 		logins   int
+		anew     bool // after two faults in a row
 	}{
-		{"session gone at C_SignInit", keystoretest.SignInit, wrapper.CKR_SESSION_HANDLE_INVALID, 2, 0},
-		{"session closed at C_SignInit", keystoretest.SignInit, wrapper.CKR_SESSION_CLOSED, 2, 0},
-		{"operation active", keystoretest.SignInit, wrapper.CKR_OPERATION_ACTIVE, 2, 0},
-		{"session gone at C_Sign", keystoretest.Sign, wrapper.CKR_SESSION_HANDLE_INVALID, 2, 0},
-		{"login gone", keystoretest.SignInit, wrapper.CKR_USER_NOT_LOGGED_IN, 2, 1},
-		{"login gone at C_Sign", keystoretest.Sign, wrapper.CKR_USER_NOT_LOGGED_IN, 2, 1},
-		{"key handle gone", keystoretest.SignInit, wrapper.CKR_KEY_HANDLE_INVALID, 2, 0},
-		{"object handle gone", keystoretest.SignInit, wrapper.CKR_OBJECT_HANDLE_INVALID, 2, 0},
+		{"session gone at C_SignInit", keystoretest.SignInit, wrapper.CKR_SESSION_HANDLE_INVALID, 0, false},
+		{"session closed at C_SignInit", keystoretest.SignInit, wrapper.CKR_SESSION_CLOSED, 0, false},
+		{"operation active", keystoretest.SignInit, wrapper.CKR_OPERATION_ACTIVE, 0, false},
+		{"session gone at C_Sign", keystoretest.Sign, wrapper.CKR_SESSION_HANDLE_INVALID, 0, false},
+		{"operation forgotten", keystoretest.Sign, wrapper.CKR_OPERATION_NOT_INITIALIZED, 0, false},
+		{"login gone", keystoretest.SignInit, wrapper.CKR_USER_NOT_LOGGED_IN, 1, true},
+		{"login gone at C_Sign", keystoretest.Sign, wrapper.CKR_USER_NOT_LOGGED_IN, 1, true},
+		{"key handle gone", keystoretest.SignInit, wrapper.CKR_KEY_HANDLE_INVALID, 0, true},
+		{"object handle gone", keystoretest.SignInit, wrapper.CKR_OBJECT_HANDLE_INVALID, 0, true},
 	} {
 		for _, copies := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/copies=%t", test.name, copies), func(t *testing.T) {
@@ -80,13 +83,17 @@ func TestSignRetries(t *testing.T) {
 					t.Errorf("the epoch changed: %t", changed)
 				}
 
-				before := fault.Calls(keystoretest.SignInit)
+				before, finalized := fault.Calls(keystoretest.SignInit), fault.Calls(keystoretest.Finalize)
 				fault.Fail(test.function, 2, test.code)
-				if err := sign(t, store, key); !errors.Is(err, keystore.ErrUnavailable) {
+				want := map[bool]int{false: 2, true: 3}[test.anew]
+				if err := sign(t, store, key); test.anew != (err == nil) || err != nil && !errors.Is(err, keystore.ErrUnavailable) {
 					t.Errorf("two faults: got %v", err)
 				}
-				if got := fault.Calls(keystoretest.SignInit) - before; got != test.tries {
-					t.Errorf("tried %d times, want %d", got, test.tries)
+				if got := fault.Calls(keystoretest.SignInit) - before; got != want {
+					t.Errorf("tried %d times, want %d", got, want)
+				}
+				if anew := fault.Calls(keystoretest.Finalize) > finalized; anew != test.anew {
+					t.Errorf("set up anew: %t", anew)
 				}
 				fault.Heal()
 				if err := sign(t, store, key); err != nil {
@@ -97,37 +104,130 @@ func TestSignRetries(t *testing.T) {
 	}
 }
 
-// Any other failure is the caller's to know, at once, and the session is not used again.
-func TestSignFails(t *testing.T) {
+// A device that is gone is set up anew, and the call that found out is made once more. One that is gone for good is not tried
+// for ever by one call.
+func TestDeviceGone(t *testing.T) {
 	for _, code := range []uint{
-		wrapper.CKR_DEVICE_ERROR, wrapper.CKR_DEVICE_REMOVED, wrapper.CKR_TOKEN_NOT_PRESENT, wrapper.CKR_GENERAL_ERROR,
-		wrapper.CKR_FUNCTION_FAILED, wrapper.CKR_HOST_MEMORY, wrapper.CKR_CRYPTOKI_NOT_INITIALIZED, 0x80000001,
+		wrapper.CKR_DEVICE_ERROR, wrapper.CKR_DEVICE_REMOVED, wrapper.CKR_TOKEN_NOT_PRESENT, wrapper.CKR_TOKEN_NOT_RECOGNIZED,
+		wrapper.CKR_CRYPTOKI_NOT_INITIALIZED, wrapper.CKR_SLOT_ID_INVALID,
 	} {
 		for _, function := range []keystoretest.Function{keystoretest.SignInit, keystoretest.Sign} {
 			for _, after := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%#x at %d, after the work %t", code, function, after), func(t *testing.T) {
-					fault, _, store, key := newFault(t, nil)
+					fault, token, store, key := newFault(t, nil)
 					if after {
 						fault.FailAfter(function, 1, code)
 					} else {
 						fault.Fail(function, 1, code)
 					}
-					tries, opened := fault.Calls(keystoretest.SignInit), fault.Calls(keystoretest.OpenSession)
-					if err := sign(t, store, key); !errors.Is(err, keystore.ErrUnavailable) {
+					tries, initialized, epoch := fault.Calls(keystoretest.SignInit), fault.Calls(keystoretest.Initialize), token.Epoch()
+					if err := sign(t, store, key); err != nil {
 						t.Errorf("got %v", err)
 					}
-					if got := fault.Calls(keystoretest.SignInit) - tries; got != 1 {
+					if got := fault.Calls(keystoretest.SignInit) - tries; got != 2 {
 						t.Errorf("tried %d times", got)
 					}
-					if err := sign(t, store, key); err != nil {
-						t.Errorf("afterwards: %v", err)
+					if got := fault.Calls(keystoretest.Initialize) - initialized; got != 1 {
+						t.Errorf("initialised %d times", got)
 					}
-					if got := fault.Calls(keystoretest.OpenSession) - opened; got != 1 {
-						t.Errorf("%d sessions opened, want 1: the old one must be dropped", got)
+					if token.Epoch() == epoch {
+						t.Error("the handles of before are still good")
+					}
+					s := token.Status()[0]
+					if s.State != keystore.Working || s.Recoveries != 1 || s.Errors[wrapperName(code)] != 1 || s.Reason != "" {
+						t.Errorf("status: %+v", s)
+					}
+					fault.Fail(function, 1000, code)
+					tries = fault.Calls(keystoretest.SignInit)
+					if err := sign(t, store, key); !isUnavailable(err) {
+						t.Errorf("got %v", err)
+					}
+					if got := fault.Calls(keystoretest.SignInit) - tries; got != 2 {
+						t.Errorf("tried %d times a device that is gone", got)
 					}
 				})
 			}
 		}
+	}
+}
+
+func wrapperName(code uint) string {
+	text := wrapper.Error(code).Error()
+	return text[strings.LastIndex(text, "CKR_"):]
+}
+
+// isUnavailable reports whether an error says that the token cannot be used, and when to try again.
+func isUnavailable(err error) bool {
+	var u *keystore.UnavailableError
+	return errors.As(err, &u) && u.RetryAfter > 0 && errors.Is(err, keystore.ErrUnavailable)
+}
+
+// A failure that can be the call's own is its caller's to know, at once, and the session is not used again. Three in a row are
+// the device's.
+func TestDoubtfulFailures(t *testing.T) {
+	for _, code := range []uint{
+		wrapper.CKR_GENERAL_ERROR, wrapper.CKR_FUNCTION_FAILED, wrapper.CKR_HOST_MEMORY, wrapper.CKR_DEVICE_MEMORY,
+		wrapper.CKR_ARGUMENTS_BAD, 0x80000001, 0x00000999,
+	} {
+		for _, function := range []keystoretest.Function{keystoretest.SignInit, keystoretest.Sign} {
+			for _, after := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%#x at %d, after the work %t", code, function, after), func(t *testing.T) {
+					fault, token, store, key := newFault(t, nil)
+					fail := fault.Fail
+					if after {
+						fail = fault.FailAfter
+					}
+					finalized := fault.Calls(keystoretest.Finalize)
+					for range 4 {
+						fail(function, 1, code)
+						tries, opened := fault.Calls(keystoretest.SignInit), fault.Calls(keystoretest.OpenSession)
+						if err := sign(t, store, key); !errors.Is(err, keystore.ErrUnavailable) {
+							t.Errorf("got %v", err)
+						}
+						if got := fault.Calls(keystoretest.SignInit) - tries; got != 1 {
+							t.Errorf("tried %d times", got)
+						}
+						if err := sign(t, store, key); err != nil {
+							t.Errorf("afterwards: %v", err)
+						}
+						if got := fault.Calls(keystoretest.OpenSession) - opened; got != 1 {
+							t.Errorf("%d sessions opened, want 1: the old one must be dropped", got)
+						}
+					}
+					if fault.Calls(keystoretest.Finalize) != finalized {
+						t.Error("set up anew although it worked in between")
+					}
+					epoch := token.Epoch()
+					fail(function, 3, code)
+					for i := range 2 {
+						if err := sign(t, store, key); !errors.Is(err, keystore.ErrUnavailable) {
+							t.Errorf("failure %d: got %v", i, err)
+						}
+					}
+					if err := sign(t, store, key); err != nil {
+						t.Errorf("the third: %v", err)
+					}
+					if token.Epoch() == epoch || fault.Calls(keystoretest.Finalize) != finalized+1 {
+						t.Error("not set up anew after three in a row")
+					}
+				})
+			}
+		}
+	}
+}
+
+// What the device says of the request is told, and costs nobody else anything.
+func TestRefusedRequests(t *testing.T) {
+	fault, token, store, key := newFault(t, nil)
+	epoch := token.Epoch()
+	for range 5 {
+		fault.Fail(keystoretest.SignInit, 1, wrapper.CKR_MECHANISM_INVALID)
+		if err := sign(t, store, key); !errors.Is(err, keystore.ErrInvalid) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if token.Epoch() != epoch {
+		t.Error("set up anew")
 	}
 }
 
@@ -145,9 +245,14 @@ func TestNoOtherSessionToBeHad(t *testing.T) {
 
 // A login that is lost for good, because the PIN was changed, is tried once and never again, until somebody corrects it.
 func TestLoginLostForGood(t *testing.T) {
-	pin := keystoretest.PIN
-	fault, _, store, key := newFault(t, func(c *pkcs11.Config) {
-		c.PIN = func(context.Context) (keystore.Secret, error) { return keystore.NewSecret(pin), nil }
+	var pin atomic.Value
+	var asked atomic.Int32
+	pin.Store(keystoretest.PIN)
+	fault, token, store, key := newFault(t, func(c *pkcs11.Config) {
+		c.PIN = func(context.Context) (keystore.Secret, error) {
+			asked.Add(1)
+			return keystore.NewSecret(pin.Load().(string)), nil
+		}
 	})
 	fault.Fail(keystoretest.SignInit, 1000, wrapper.CKR_USER_NOT_LOGGED_IN)
 	fault.Fail(keystoretest.Login, 1000, wrapper.CKR_PIN_INCORRECT)
@@ -160,12 +265,18 @@ func TestLoginLostForGood(t *testing.T) {
 	if got := fault.Calls(keystoretest.Login) - logins; got != 1 {
 		t.Errorf("%d logins with a PIN that was refused", got)
 	}
-	pin = "another one"
-	for range 3 {
+	if s := token.Status()[0]; s.State != keystore.Refusing || !strings.Contains(s.Reason, "PIN") {
+		t.Errorf("status: %+v", s)
+	}
+	pin.Store("another one")
+	until(t, "a login with the other PIN", func() bool {
 		if err := sign(t, store, key); !errors.Is(err, keystore.ErrPIN) {
 			t.Errorf("got %v", err)
 		}
-	}
+		return fault.Calls(keystoretest.Login)-logins >= 2
+	})
+	asked.Store(0)
+	until(t, "the PIN source to be asked again", func() bool { return asked.Load() >= 2 })
 	if got := fault.Calls(keystoretest.Login) - logins; got != 2 {
 		t.Errorf("%d logins with two PINs that were refused", got)
 	}
@@ -412,7 +523,7 @@ func TestGenerateFails(t *testing.T) {
 	})
 	t.Run("it does not sign", func(t *testing.T) {
 		fault, token, store, _ := newFault(t, nil)
-		fault.Fail(keystoretest.Sign, 1, wrapper.CKR_DEVICE_ERROR)
+		fault.Fail(keystoretest.Sign, 1, wrapper.CKR_FUNCTION_FAILED)
 		if _, err := store.Generate(t.Context(), spec); !errors.Is(err, keystore.ErrUnavailable) {
 			t.Errorf("got %v", err)
 		}

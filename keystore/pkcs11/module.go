@@ -225,19 +225,26 @@ func lockConf(conf string) (unlock func(), err error) {
 	return unlock, nil
 }
 
-// hangs keeps a module from being finalised or used by anybody new while a call to it does not return: C_Finalize during C_Sign
-// crashes. returned ends that.
-func (m *module) hangs() error {
+// hangs keeps a module from being used by anybody new while a call of a token that was closed does not return. It is nil if the
+// call returned meanwhile. returned ends that.
+func (m *module) hangs(t *Token) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if t.departed {
+		return nil
+	}
+	t.stuck = true
 	m.stuck++
 	return m.notReturning()
 }
 
-func (m *module) returned() {
+func (m *module) returned(t *Token) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.stuck--
+	t.departed = true
+	if t.stuck {
+		m.stuck--
+	}
 }
 
 func (m *module) stuckError() error {

@@ -296,7 +296,6 @@ func TestStrangersObjects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer module.CloseSession(session)
 	p256 := []byte{0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07}
 	p224 := []byte{0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x21}
 	generate := func(label string, curve []byte, extractable bool) (public, private wrapper.ObjectHandle) {
@@ -374,6 +373,11 @@ func TestStrangersObjects(t *testing.T) {
 		for _, name := range []keystore.ID{keystore.CanaryID, "copied"} {
 			key := keystoretest.Generate(t, store, name, keystore.ECDSAP256)
 			if err := sign(t, store, key); err != nil {
+				t.Fatal(err)
+			}
+			// The token may have been set up anew, with the whole module: then the number of the session is another's now.
+			session, err := module.OpenSession(token.Info().Slot, wrapper.CKF_SERIAL_SESSION|wrapper.CKF_RW_SESSION)
+			if err != nil {
 				t.Fatal(err)
 			}
 			if err := module.FindObjectsInit(session, []*wrapper.Attribute{wrapper.NewAttribute(wrapper.CKA_LABEL, string(name)),

@@ -93,6 +93,8 @@ type Token struct {
 	delay     time.Duration // after the last attempt
 	outage    time.Time     // when the present or last one began
 	recovered time.Time
+	stuck     bool // it is closed, but for a call that hangs
+	departed  bool
 
 	stats         *stats
 	sessions      atomic.Int64
@@ -272,13 +274,11 @@ func (t *Token) shut() error {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		err := t.module.hangs()
-		go func() {
-			<-done // nobody is there to hear what it says
-			t.module.returned()
-		}()
-		return err
 	}
+	if err := t.module.hangs(t); err != nil {
+		return err // it departs later, and nobody is there to hear what it says then
+	}
+	return <-done
 }
 
 const forEver = time.Duration(1 << 62)
@@ -292,6 +292,7 @@ func (t *Token) depart() error {
 	t.sick, t.barred = false, true
 	t.setCondition(keystore.Closed, nil, time.Time{})
 	m.mu.Unlock()
+	defer m.returned(t)
 	for _, w := range t.workers {
 		w.disconnect()
 	}

@@ -147,7 +147,7 @@ func (t *Token) Find(ctx context.Context, id keystore.ID) (keystore.Key, error) 
 		return keystore.Key{}, err
 	}
 	var found keystore.Key
-	err := t.do(ctx, func(context.Context) error {
+	err := t.ask(ctx, func(context.Context) error {
 		for attempt := 0; ; attempt++ {
 			h, err := t.control.locate(id)
 			if err != nil {

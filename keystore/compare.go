@@ -186,10 +186,13 @@ func (c *compared) refuses(replica int, id ID) error {
 		}
 	}
 	if k.has[replica] == none {
-		return ErrNotFound
+		return errLacked
 	}
 	return nil
 }
+
+// errLacked: the token did not have the key when it was last asked.
+var errLacked = fmt.Errorf("%w: it was not cloned yet", ErrNotFound)
 
 // refresh looks again at tokens that began an epoch, and now and then at what is missing or bad.
 func (c *compared) refresh() {

@@ -138,7 +138,7 @@ func gone(err error) bool {
 // passes reports whether the same token may answer a moment later.
 func passes(err error) bool {
 	mismatch := (*errOtherKey)(nil)
-	return err != nil && (gone(err) || errors.Is(err, ErrWrongSignature) && !errors.As(err, &mismatch))
+	return err != nil && (gone(err) || errors.Is(err, errLacked) || errors.Is(err, ErrWrongSignature) && !errors.As(err, &mismatch))
 }
 
 // failedBy collects what the tokens said.
@@ -228,7 +228,7 @@ func (r *replicas) move(from, to int32) {
 func (r *replicas) sign(ctx context.Context, id ID, a Algorithm, want crypto.PublicKey, input []byte) (signature []byte, err error) {
 	other := false // a token has another key than the one that is wanted
 	err = r.each(ctx, func(ctx context.Context, m *member, again bool) (err error) {
-		if err := r.compared.refuses(m.replica, id); err != nil && !(again && errors.Is(err, ErrNotFound)) {
+		if err := r.compared.refuses(m.replica, id); err != nil && !(again && errors.Is(err, errLacked)) {
 			return err
 		}
 		signature, err = m.guard.sign(ctx, id, a, want, input)
@@ -256,7 +256,7 @@ func (r *replicas) noted(m *member, id ID, err error) {
 
 func (r *replicas) key(ctx context.Context, id ID) (key Key, err error) {
 	err = r.each(ctx, func(ctx context.Context, m *member, again bool) (err error) {
-		if err := r.compared.refuses(m.replica, id); err != nil && !(again && errors.Is(err, ErrNotFound)) {
+		if err := r.compared.refuses(m.replica, id); err != nil && !(again && errors.Is(err, errLacked)) {
 			return err
 		}
 		if err := m.admitted(ctx); err != nil {

@@ -333,7 +333,8 @@ func TestTypesAreForEver(t *testing.T) {
 	for _, s := range strings.Fields(`ledger.created key.created certificate.issued signer.invited signer.enrolled signer.credential signer.suspended
 		signer.reinstated signer.revoked signer.renewed service.enrolled service.revoked session.opened session.closed authentication.failed
 		signer.locked signer.unlocked access.denied record.created record.decided signature.prepared signature.attempted signature.created
-		signature.abandoned record.superseded source.erased timestamp.refused ledger.restored`) {
+		signature.abandoned record.superseded source.erased timestamp.refused ledger.restored service.renewed key.rotated key.disabled key.enabled
+		key.destruction.requested key.destruction.withdrawn key.destruction.confirmed key.destroyed`) {
 		if !Type(s).Known() {
 			t.Errorf("the type %s is gone", s)
 		}

@@ -34,6 +34,15 @@ const (
 	SourceErased         Type = "source.erased"         // an address or device was erased; its commitment stays
 	TimestampRefused     Type = "timestamp.refused"     // no time-stamp could be had
 	LedgerRestored       Type = "ledger.restored"       // a sanctioned restore from a backup
+
+	ServiceRenewed          Type = "service.renewed"           // a service's new key and certificate
+	KeyRotated              Type = "key.rotated"               // a newer key takes a key's place; what the old one signed goes on verifying
+	KeyDisabled             Type = "key.disabled"              // signs nothing until it is enabled
+	KeyEnabled              Type = "key.enabled"               // may sign again
+	KeyDestructionRequested Type = "key.destruction.requested" // an administrator asks for it; another one must confirm
+	KeyDestructionWithdrawn Type = "key.destruction.withdrawn" // the request no longer holds
+	KeyDestructionConfirmed Type = "key.destruction.confirmed" // the HSM is about to destroy the private key
+	KeyDestroyed            Type = "key.destroyed"             // the HSM no longer has the private key
 )
 
 // Known reports whether t is in the list.
@@ -42,7 +51,8 @@ func (t Type) Known() bool {
 	case LedgerCreated, KeyCreated, CertificateIssued, SignerInvited, SignerEnrolled, SignerCredential, SignerSuspended,
 		SignerReinstated, SignerRevoked, SignerRenewed, ServiceEnrolled, ServiceRevoked, SessionOpened, SessionClosed,
 		AuthenticationFailed, SignerLocked, SignerUnlocked, AccessDenied, RecordCreated, RecordDecided, SignaturePrepared,
-		SignatureAttempted, SignatureCreated, SignatureAbandoned, RecordSuperseded, SourceErased, TimestampRefused, LedgerRestored:
+		SignatureAttempted, SignatureCreated, SignatureAbandoned, RecordSuperseded, SourceErased, TimestampRefused, LedgerRestored,
+		ServiceRenewed, KeyRotated, KeyDisabled, KeyEnabled, KeyDestructionRequested, KeyDestructionWithdrawn, KeyDestructionConfirmed, KeyDestroyed:
 		return true
 	}
 	return false

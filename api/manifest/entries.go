@@ -43,7 +43,7 @@ type SignerEnrolled struct {
 	Zone           string   `json:"zone"` // IANA
 }
 
-// ServiceEnrolled is the body of service.enrolled: it binds a name, a sealing key and client certificates to an id.
+// ServiceEnrolled is the body of service.enrolled and service.renewed: it binds a name, a sealing key and client certificates to an id.
 type ServiceEnrolled struct {
 	Certificate  string   `json:"certificate"` // SHA-256 of the DER in hex; empty for a service that never seals
 	Clients      []string `json:"clients"`     // SHA-256 of each client certificate that it may connect with

@@ -169,7 +169,7 @@ func (j *judge) take(e chain.Entry, leaf chain.Hash) error {
 			index: e.Index, leaf: leaf, id: b.ID, name: b.Name, title: b.Title, organisation: b.Organisation, keyID: b.KeyID,
 			certificate: b.Certificate, roles: b.Roles,
 		})
-	case chain.ServiceEnrolled:
+	case chain.ServiceEnrolled, chain.ServiceRenewed:
 		b, err := manifest.ParseServiceEnrolled(e.Body)
 		if err != nil {
 			return err

@@ -165,7 +165,7 @@ func (projection) Apply(s *ledger.State, e chain.Entry, _ []byte, attachments []
 		return applyAbandoned(s, e)
 	case chain.SignatureCreated:
 		return applySignatureCreated(s, e, attachments)
-	case chain.CertificateIssued, chain.SignerEnrolled, chain.SignerRenewed, chain.ServiceEnrolled:
+	case chain.CertificateIssued, chain.SignerEnrolled, chain.SignerRenewed, chain.ServiceEnrolled, chain.ServiceRenewed:
 		for i, der := range attachments {
 			digest := sha256.Sum256(der)
 			s.Put(bucketCertificates, digest[:], append(indexKey(e.Index), byte(i)))

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +24,9 @@ type node interface {
 
 	// key returns a key that keeps the policy and is as it was recorded. It is read once per epoch.
 	key(ctx context.Context, id ID) (Key, error)
+
+	// makeCanary makes a canary on each device that has none and should be there, and checks it. Without any: ErrExists.
+	makeCanary(ctx context.Context, spec Spec) (Key, error)
 
 	forget(id ID)                                   // the next look at a key asks the device
 	health(ctx context.Context) error               // lets each device sign that should be there
@@ -73,8 +78,9 @@ type guard struct {
 	known      map[ID]*known
 	reading    map[ID]*reading
 	doubts     map[ID]*doubt
-	lies       doubt  // of the device
-	generation uint64 // counts the lies that set the device up anew
+	lies       doubt         // of the device
+	generation uint64        // counts the lies that set the device up anew
+	resetting  chan struct{} // closed when that is done; nil while it is not under way
 
 	refusal    atomic.Pointer[refusal]
 	canaryTurn chan struct{}
@@ -168,6 +174,13 @@ func (g *guard) lookup(ctx context.Context, id ID) (*known, error) {
 			return nil, err
 		}
 		g.mu.Lock()
+		if under := g.resetting; under != nil { // what is read now may be stale again
+			g.mu.Unlock()
+			if err := wait(ctx, under); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		r := g.reading[id]
 		if r == nil {
 			r = &reading{done: make(chan struct{})}
@@ -184,14 +197,21 @@ func (g *guard) lookup(ctx context.Context, id ID) (*known, error) {
 			return r.k, r.err
 		}
 		g.mu.Unlock()
-		select {
-		case <-r.done:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
+		if err := wait(ctx, r.done); err != nil {
+			return nil, err
 		}
 		if !r.left {
 			return r.k, r.err
 		}
+	}
+}
+
+func wait(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
 	}
 }
 
@@ -229,6 +249,29 @@ func (g *guard) key(ctx context.Context, id ID) (Key, error) {
 		return Key{}, err
 	}
 	return k.key, nil
+}
+
+func (g *guard) makeCanary(ctx context.Context, spec Spec) (Key, error) {
+	key, err := g.Generate(ctx, spec)
+	if err == nil {
+		if err = checkKey(key, spec.ID); err == nil {
+			err = g.canary(ctx)
+		}
+		if err != nil {
+			return Key{}, errors.Join(err, discard(ctx, g, spec.ID))
+		}
+	}
+	return key, err
+}
+
+// discard destroys a key that was just made and must not be used. It must not stay, not even when the caller has gone.
+func discard(ctx context.Context, n node, id ID) error {
+	err := n.Destroy(context.WithoutCancel(ctx), id)
+	n.forget(id)
+	if err != nil {
+		return fmt.Errorf("and it could not be destroyed, do that by hand: %w", err)
+	}
+	return nil
 }
 
 func (g *guard) forget(id ID) {
@@ -306,11 +349,8 @@ func (g *guard) lied(ctx context.Context, k *known) {
 		return
 	}
 	now := time.Now()
-	g.generation++
-	g.known = make(map[ID]*known) // no handle is trusted
 	g.doubted(k.key.ID).lie(now)
-	g.lies.lie(now)
-	until := g.lies.until
+	until := g.distrust(now)
 	g.mu.Unlock()
 
 	reason := fmt.Errorf("%w: key %q", ErrWrongSignature, k.key.ID)
@@ -319,6 +359,18 @@ func (g *guard) lied(ctx context.Context, k *known) {
 	}
 	g.reset(ctx, k.epoch, reason)
 	g.rules.changed()
+}
+
+// distrust forgets every handle after a lie, until reset. It returns until when the device is to be left alone. Called with the
+// lock held.
+func (g *guard) distrust(now time.Time) time.Time {
+	g.generation++
+	g.known = make(map[ID]*known)
+	if g.resetting == nil {
+		g.resetting = make(chan struct{})
+	}
+	g.lies.lie(now)
+	return g.lies.until
 }
 
 func (g *guard) doubted(id ID) *doubt {
@@ -334,6 +386,16 @@ func (g *guard) doubted(id ID) *doubt {
 func (g *guard) reset(ctx context.Context, suspect uint64, reason error) {
 	if r, ok := g.Token.(Resetter); ok {
 		_ = r.Reset(ctx, suspect, reason)
+	}
+	g.settled()
+}
+
+func (g *guard) settled() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.resetting != nil {
+		close(g.resetting)
+		g.resetting = nil
 	}
 }
 
@@ -459,13 +521,11 @@ func (g *guard) canary(ctx context.Context) error {
 		r := g.refusal.Load()
 		held := r != nil && time.Until(r.until) > 0
 		g.mu.Lock()
-		g.generation++
-		g.known = make(map[ID]*known)
-		g.lies.lie(time.Now())
-		until := g.lies.until
+		until := g.distrust(time.Now())
 		g.mu.Unlock()
 		if again || held {
 			g.refuse(byCanary, reason, until)
+			g.settled() // it was set up anew often enough
 			break
 		}
 		g.reset(ctx, k.epoch, reason)
@@ -495,14 +555,17 @@ func (g *guard) remember(err error) {
 	}
 }
 
-// seldom reports whether the device is one that is only plugged in when it is needed.
-func (g *guard) seldom() bool {
-	_, ok := g.Token.(*lazy)
+// seldom reports whether a device is one that is only plugged in when it is needed.
+func seldom(n node) bool {
+	g, ok := n.(*guard)
+	if ok {
+		_, ok = g.Token.(*lazy)
+	}
 	return ok
 }
 
 func (g *guard) health(ctx context.Context) error {
-	if g.seldom() {
+	if seldom(g) {
 		return nil // it proves itself at each use
 	}
 	if r := g.refusal.Load(); r != nil && r.by == byTest {
@@ -620,4 +683,19 @@ func (k Key) clone() Key {
 	return k
 }
 
-func drift(recorded, now map[string]string) error { return nil }
+// drift compares a key's attributes with what was recorded when it was made. What was not known then is no drift.
+func drift(recorded, now map[string]string) error {
+	var changed []string
+	for name, was := range recorded {
+		if is, ok := now[name]; !ok {
+			changed = append(changed, name+" was "+was+", is not told")
+		} else if is != was {
+			changed = append(changed, name+" was "+was+", is "+is)
+		}
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	slices.Sort(changed)
+	return fmt.Errorf("%w: %s", ErrDrift, strings.Join(changed, "; "))
+}

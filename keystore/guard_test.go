@@ -209,14 +209,19 @@ func TestDrift(t *testing.T) {
 	}})
 	key := keystoretest.Generate(t, store, "k", keystore.ECDSAP256)
 	keystoretest.Generate(t, store, keystore.CanaryID, keystore.ECDSAP256)
+	key.Attributes["CKA_ALLOWED_MECHANISMS"] = "00001040" // not a matter of the policy
 	recorded["k"] = key.Attributes
+	mustSign(t, store, key) // it is looked at once an epoch
+	fake.Restart()
+	refuseSign(t, store, key, keystore.ErrDrift)
+	delete(key.Attributes, "CKA_ALLOWED_MECHANISMS")
 	mustSign(t, store, key)
 
 	fake.Answer = func(k keystore.Key) keystore.Key {
-		k.Attributes["CKA_ALLOWED_MECHANISMS"] = "00001041" // not a matter of the policy
+		k.Attributes["CKA_MODIFIABLE"] = "true"
 		return k
 	}
-	mustSign(t, store, key) // it is looked at in a new epoch
+	recorded["k"]["CKA_MODIFIABLE"] = "false"
 	fake.Restart()
 	refuseSign(t, store, key, keystore.ErrDrift)
 	refuseSign(t, store, key, keystore.ErrPolicy)
@@ -238,7 +243,7 @@ func TestKeyIsReadOnce(t *testing.T) {
 		fake.Restart()
 		var mu sync.Mutex
 		finds := 0
-		fake.Fault = func(ctx context.Context, call string) error {
+		fake.SetFault(func(ctx context.Context, call string) error {
 			if call != "Find" {
 				return nil
 			}
@@ -251,7 +256,7 @@ func TestKeyIsReadOnce(t *testing.T) {
 			case <-ctx.Done():
 				return errors.Join(keystore.ErrUnavailable, ctx.Err())
 			}
-		}
+		})
 		var all sync.WaitGroup
 		leaver, leave := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer leave()

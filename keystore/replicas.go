@@ -311,7 +311,7 @@ func (r *replicas) Generate(ctx context.Context, spec Spec) (Key, error) {
 		return Key{}, err
 	}
 	if spec.ID == r.rules.canary {
-		return r.generateCanaries(ctx, spec)
+		return r.makeCanary(ctx, spec)
 	}
 	var maker *member
 	failed := make(failedBy, len(r.members))
@@ -344,18 +344,24 @@ func (r *replicas) Generate(ctx context.Context, spec Spec) (Key, error) {
 	return key, nil
 }
 
-// generateCanaries makes a canary on each token that has none.
-func (r *replicas) generateCanaries(ctx context.Context, spec Spec) (first Key, err error) {
-	err = ErrExists
+func (r *replicas) makeCanary(ctx context.Context, spec Spec) (Key, error) {
+	var nodes []node
 	for _, m := range r.members {
-		key, merr := m.Generate(ctx, spec)
-		if errors.Is(merr, ErrExists) {
-			continue
-		}
-		if merr != nil {
-			return Key{}, fmt.Errorf("replica %d: %w", m.replica, merr)
-		}
-		if err != nil {
+		nodes = append(nodes, m.guard)
+	}
+	return makeCanaries(ctx, spec, nodes)
+}
+
+// makeCanaries makes a canary on each token that has none, and returns the first one it made.
+func makeCanaries(ctx context.Context, spec Spec, nodes []node) (first Key, err error) {
+	err = ErrExists
+	for i, n := range nodes {
+		key, failed := n.makeCanary(ctx, spec)
+		switch {
+		case errors.Is(failed, ErrExists):
+		case failed != nil:
+			return Key{}, fmt.Errorf("token %d: %w", i, failed)
+		case err != nil:
 			first, err = key, nil
 		}
 	}

@@ -120,13 +120,13 @@ func TestReplicasTakeOver(t *testing.T) {
 		if p.active(t) != 0 {
 			t.Fatal("the first does not serve")
 		}
-		p.first.Fault = down
+		p.first.SetFault(down)
 		mustSign(t, p.store, p.keys[0])
 		if p.active(t) != 1 {
 			t.Fatal("the second does not serve")
 		}
 		var asked atomic.Int64
-		p.first.Fault = counted(&asked)
+		p.first.SetFault(counted(&asked))
 		for range 10 {
 			mustSign(t, p.store, p.keys[1])
 		}
@@ -140,11 +140,11 @@ func TestReplicasTakeOver(t *testing.T) {
 				}
 				time.Sleep(5 * time.Second)
 			}
-			p.first.Fault = down
+			p.first.SetFault(down)
 			if err := p.store.Health(t.Context()); err != nil {
 				t.Fatalf("one replica is enough: %v", err)
 			}
-			p.first.Fault = nil
+			p.first.SetFault(nil)
 			if p.active(t) != 1 {
 				t.Fatal("a device that comes and goes serves again")
 			}
@@ -163,7 +163,8 @@ func TestReplicasTakeOver(t *testing.T) {
 			t.Error("the first does not serve")
 		}
 
-		p.first.Fault, p.second.Fault = down, down
+		p.first.SetFault(down)
+		p.second.SetFault(down)
 		refuseSign(t, p.store, p.keys[0], keystore.ErrUnavailable)
 		if err := p.store.Health(t.Context()); !errors.Is(err, keystore.ErrUnavailable) {
 			t.Errorf("got %v", err)
@@ -171,7 +172,7 @@ func TestReplicasTakeOver(t *testing.T) {
 		if err := p.store.Ready(); !errors.Is(err, keystore.ErrUnavailable) {
 			t.Errorf("got %v", err)
 		}
-		p.second.Fault = nil
+		p.second.SetFault(nil)
 		mustSign(t, p.store, p.keys[0])
 		if _, err := p.store.Sign(t.Context(), "nobody", p.keys[0].Public, message); !errors.Is(err, keystore.ErrUnavailable) || errors.Is(err, keystore.ErrNotFound) {
 			t.Errorf("the one that is gone might have the key: %v", err)
@@ -184,10 +185,10 @@ func TestReplicasTakeOverFromOneThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, keystore.ReplicasConfig{}, keystore.Options{})
 		mustSign(t, p.store, p.keys[0])
-		p.first.Fault = func(ctx context.Context, _ string) error {
+		p.first.SetFault(func(ctx context.Context, _ string) error {
 			<-ctx.Done()
 			return errors.Join(keystore.ErrUnavailable, context.Cause(ctx))
-		}
+		})
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -249,15 +250,15 @@ func TestReplicaThatDiffersIsRefused(t *testing.T) {
 					t.Errorf("%+v", s)
 				}
 				var asked atomic.Int64
-				tokens[which].Fault = counted(&asked)
-				tokens[1-which].Fault = down
+				tokens[which].SetFault(counted(&asked))
+				tokens[1-which].SetFault(down)
 				refuseSign(t, p.store, p.keys[0], keystore.ErrUnavailable) // never used, not even for the keys that agree
 				refuseSign(t, p.store, p.keys[1], keystore.ErrUnavailable)
 				if asked.Load() != 0 {
 					t.Error("a token that is no replica was used")
 				}
 
-				tokens[1-which].Fault = nil
+				tokens[1-which].SetFault(nil)
 				tokens[which].CopyFrom(tokens[1-which]) // somebody clones it again
 				tokens[which].Restart()
 				_ = p.store.Health(t.Context())
@@ -265,7 +266,7 @@ func TestReplicaThatDiffersIsRefused(t *testing.T) {
 				if s := p.store.Status(); s[which].State != keystore.Working {
 					t.Errorf("%+v", s)
 				}
-				tokens[1-which].Fault = down
+				tokens[1-which].SetFault(down)
 				mustSign(t, p.store, p.keys[1])
 			})
 		})
@@ -292,10 +293,11 @@ func TestReplicaWithAnExposedCopy(t *testing.T) {
 				_ = p.store.Health(t.Context())
 				synctest.Wait()
 				refuseSign(t, p.store, p.keys[2], keystore.ErrPolicy)
-				tokens[which].Fault = down
+				tokens[which].SetFault(down)
 				refuseSign(t, p.store, p.keys[2], keystore.ErrPolicy)
 				mustSign(t, p.store, p.keys[1])
-				tokens[which].Fault, tokens[which].Answer = nil, nil
+				tokens[which].SetFault(nil)
+				tokens[which].Answer = nil
 				tokens[which].Restart()
 				time.Sleep(2 * time.Minute)
 				_ = p.store.Health(t.Context())
@@ -310,9 +312,9 @@ func TestReplicaWithAnExposedCopy(t *testing.T) {
 func TestReplicasThatMissAKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, keystore.ReplicasConfig{}, keystore.Options{})
-		p.first.Fault = down
+		p.first.SetFault(down)
 		key := keystoretest.Generate(t, p.store, "new", keystore.ECDSAP256)
-		p.first.Fault = nil
+		p.first.SetFault(nil)
 		mustSign(t, p.store, key)
 		_ = p.store.Health(t.Context())
 		synctest.Wait()
@@ -330,12 +332,12 @@ func TestReplicasThatMissAKey(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		var finds atomic.Int64
-		p.first.Fault = func(_ context.Context, call string) error {
+		p.first.SetFault(func(_ context.Context, call string) error {
 			if call == "Find" {
 				finds.Add(1)
 			}
 			return nil
-		}
+		})
 		for range 10 {
 			mustSign(t, p.store, key) // by the second, though the first serves
 		}
@@ -350,18 +352,18 @@ func TestReplicasThatMissAKey(t *testing.T) {
 		}
 
 		p.first.CopyFrom(p.second) // cloned
-		p.second.Fault = down
+		p.second.SetFault(down)
 		mustSign(t, p.store, key) // at once
-		p.second.Fault = nil
+		p.second.SetFault(nil)
 		if got := p.store.Missing(); len(got) != 0 {
 			t.Errorf("got %v", got)
 		}
 
-		p.second.Fault = down
+		p.second.SetFault(down)
 		if err := p.store.Destroy(t.Context(), "new"); !errors.Is(err, keystore.ErrUnavailable) {
 			t.Errorf("half of the pair still has it: %v", err)
 		}
-		p.second.Fault = nil
+		p.second.SetFault(nil)
 		if err := p.store.Destroy(t.Context(), "new"); err != nil {
 			t.Error(err)
 		}
@@ -463,7 +465,8 @@ func loseNothing(t *testing.T, rt *rapid.T) {
 	p := newPair(t, keystore.ReplicasConfig{Attempt: time.Second, Return: 10 * time.Second}, keystore.Options{})
 	devices := []*faultyDevice{{Fake: p.first}, {Fake: p.second}}
 	for _, d := range devices {
-		d.Fake.Fault, d.Fake.Tamper = d.fault, d.tamper
+		d.Fake.SetFault(d.fault)
+		d.Fake.Tamper = d.tamper
 		d.OnReset = func(error) { d.now.CompareAndSwap(int64(lying), int64(healthy)) }
 	}
 	ctx, stop := context.WithCancel(context.Background())

@@ -77,7 +77,10 @@ type route struct {
 
 // node returns where a key lives.
 func (r *route) node(id ID) (node, error) {
-	if id == r.canary {
+	if id == r.canary { // any will do, of those that are there
+		if i := slices.IndexFunc(r.nodes, func(n node) bool { return !seldom(n) }); i >= 0 {
+			return r.nodes[i], nil
+		}
 		return r.nodes[0], nil
 	}
 	rest := -1
@@ -140,7 +143,7 @@ func (r *route) Generate(ctx context.Context, spec Spec) (Key, error) {
 		return Key{}, err
 	}
 	if spec.ID == r.canary {
-		return r.generateCanaries(ctx, spec)
+		return r.makeCanary(ctx, spec)
 	}
 	n, err := r.node(spec.ID)
 	if err != nil {
@@ -149,22 +152,8 @@ func (r *route) Generate(ctx context.Context, spec Spec) (Key, error) {
 	return n.Generate(ctx, spec)
 }
 
-func (r *route) generateCanaries(ctx context.Context, spec Spec) (first Key, err error) {
-	err = ErrExists
-	for _, n := range r.nodes {
-		if g, ok := n.(*guard); ok && g.seldom() {
-			continue
-		}
-		key, nerr := n.Generate(ctx, spec)
-		switch {
-		case errors.Is(nerr, ErrExists):
-		case nerr != nil:
-			return Key{}, nerr
-		case err != nil:
-			first, err = key, nil
-		}
-	}
-	return first, err
+func (r *route) makeCanary(ctx context.Context, spec Spec) (Key, error) {
+	return makeCanaries(ctx, spec, slices.DeleteFunc(slices.Clone(r.nodes), seldom))
 }
 
 // Find implements [Token].

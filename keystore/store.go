@@ -68,7 +68,8 @@ func (s *Store) Close() error { return s.node.Close() }
 
 // Generate makes a key. When it returns without an error the key is durable, kept the policy when it was read back, and
 // has proven by a signature that its private half belongs to its public half. A key that fails this is destroyed again;
-// the error wraps [ErrPolicy] or [ErrWrongSignature].
+// the error wraps [ErrPolicy] or [ErrWrongSignature]. The canary's id ([Options].Canary) stands for a key on each device:
+// where there is none, one is made.
 //
 // The caller records the key only after Generate returned: a crash in between leaves a key in the token that nothing
 // refers to, and its id is not used again.
@@ -76,17 +77,19 @@ func (s *Store) Generate(ctx context.Context, spec Spec) (Key, error) {
 	if err := spec.Validate(); err != nil {
 		return Key{}, err
 	}
+	if spec.ID == s.rules.canary {
+		key, err := s.node.makeCanary(ctx, spec)
+		if err != nil {
+			return Key{}, fmt.Errorf("generate key %q: %w", spec.ID, err)
+		}
+		return key.clone(), nil
+	}
 	key, err := s.node.Generate(ctx, spec)
 	if err != nil {
 		return Key{}, fmt.Errorf("generate key %q: %w", spec.ID, err)
 	}
 	if err := s.admit(ctx, spec, key); err != nil {
-		// A key that must not be used must not stay, not even when the caller has gone.
-		destroyed := s.node.Destroy(context.WithoutCancel(ctx), spec.ID)
-		if destroyed != nil {
-			destroyed = fmt.Errorf("and it could not be destroyed, do that by hand: %w", destroyed)
-		}
-		return Key{}, fmt.Errorf("generate key %q: %w", spec.ID, errors.Join(err, destroyed))
+		return Key{}, fmt.Errorf("generate key %q: %w", spec.ID, errors.Join(err, discard(ctx, s.node, spec.ID)))
 	}
 	return key.clone(), nil
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"sync/atomic"
 
 	"github.com/signetd/signet/keystore"
 )
@@ -24,11 +25,10 @@ type Fake struct {
 	// Tamper changes what Sign returns. other makes a signature over the same input with another key of the token.
 	Tamper func(id keystore.ID, signature []byte, other func(keystore.ID) []byte) ([]byte, error)
 
-	// Fault happens before a call, by the name of the method, does anything. It may take time. What it returns ends the call.
-	Fault func(ctx context.Context, call string) error
-
 	// OnReset happens when the token is told to set itself up anew, before the new epoch begins.
 	OnReset func(reason error)
+
+	failing atomic.Pointer[func(ctx context.Context, call string) error]
 
 	mu     sync.Mutex
 	keys   map[keystore.ID]fakeKey
@@ -48,12 +48,15 @@ func NewFake() *Fake { return &Fake{keys: make(map[keystore.ID]fakeKey), epoch: 
 
 var errClosed = fmt.Errorf("%w: the fake token is closed", keystore.ErrUnavailable)
 
-// fault must be called without the lock.
+// SetFault lets something happen before each call does anything, from now on: it gets the name of the method, may take time,
+// and what it returns ends the call. Nil ends it. The token may be in use.
+func (f *Fake) SetFault(fault func(ctx context.Context, call string) error) { f.failing.Store(&fault) }
+
 func (f *Fake) fault(ctx context.Context, call string) error {
-	if f.Fault == nil {
-		return nil
+	if fault := f.failing.Load(); fault != nil && *fault != nil {
+		return (*fault)(ctx, call)
 	}
-	return f.Fault(ctx, call)
+	return nil
 }
 
 func (f *Fake) enter(ctx context.Context) error {

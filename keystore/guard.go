@@ -327,8 +327,11 @@ func (g *guard) try(ctx context.Context, id ID, a Algorithm, want crypto.PublicK
 	}
 	signature, err := g.Token.Sign(ctx, id, a, input)
 	if err != nil {
-		if errors.Is(err, ErrNotFound) {
+		switch {
+		case errors.Is(err, ErrNotFound):
 			g.forget(id)
+		case errors.Is(err, ErrWrongSignature): // not even the form of one
+			return nil, k, err
 		}
 		return nil, nil, err
 	}

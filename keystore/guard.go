@@ -79,6 +79,7 @@ type guard struct {
 	reading    map[ID]*reading
 	doubts     map[ID]*doubt
 	lies       doubt         // of the device
+	empty      doubt         // times that the canary was not found
 	generation uint64        // counts the lies that set the device up anew
 	resetting  chan struct{} // closed when that is done; nil while it is not under way
 
@@ -517,6 +518,9 @@ func (g *guard) canary(ctx context.Context) error {
 		if k, err = g.lookup(ctx, id); err == nil {
 			err = prove(ctx, g.Token, k.key)
 		}
+		if errors.Is(err, ErrNotFound) && g.lostAll(ctx, !again) {
+			continue
+		}
 		if !errors.Is(err, ErrWrongSignature) {
 			break
 		}
@@ -543,12 +547,31 @@ func (g *guard) canary(ctx context.Context) error {
 	return err
 }
 
+// lostAll is called when the canary is not found. A device that lost its storage finds nothing and reports no error, and that
+// it comes back does not heal it: it is set up anew, now and then. It reports whether looking again makes sense.
+func (g *guard) lostAll(ctx context.Context, first bool) bool {
+	now := time.Now()
+	g.mu.Lock()
+	due := first && !g.empty.until.After(now)
+	if due {
+		g.empty.lie(now)
+	}
+	g.mu.Unlock()
+	if due {
+		g.reset(ctx, g.Epoch(), fmt.Errorf("%w: the canary %q", ErrNotFound, g.rules.canary))
+	}
+	return due
+}
+
 func (g *guard) remember(err error) {
 	now := time.Now()
 	next := &outcome{err: err, at: now}
 	before := g.canaryErr.Load()
 	if err == nil {
 		next.good = now
+		g.mu.Lock()
+		g.empty = doubt{}
+		g.mu.Unlock()
 	} else if before != nil {
 		next.good = before.good
 	}

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -81,6 +82,50 @@ func Config(t testing.TB) pkcs11.Config {
 		Module: module, SoftHSMConf: conf, TokenLabel: label, Serial: info.Serial,
 		PIN: keystore.PINFixed(keystore.NewSecret(PIN)), SessionCopies: true,
 	}
+}
+
+// Folder returns the folder of a token that Config or Clone made: renaming it is pulling the token out.
+func Folder(t testing.TB, c pkcs11.Config) string {
+	t.Helper()
+	tokens := filepath.Join(filepath.Dir(c.SoftHSMConf), "tokens")
+	entries, err := os.ReadDir(tokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries { // a UUID, of which the serial number is the end
+		if c.Serial != "" && strings.HasSuffix(strings.ReplaceAll(e.Name(), "-", ""), c.Serial) {
+			return filepath.Join(tokens, e.Name())
+		}
+	}
+	t.Fatalf("no token with serial number %q in %s", c.Serial, tokens)
+	return ""
+}
+
+// Clone copies a token with all that is in it, as a vendor's tool clones a device, and returns how to open the copy. It has the
+// serial number of the original, so it has a configuration and a copy of the module of its own: both can be open at once.
+func Clone(t testing.TB, c pkcs11.Config) pkcs11.Config {
+	t.Helper()
+	folder, err := os.MkdirTemp("/dev/shm", "signet-clone-")
+	if err != nil {
+		folder = t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(folder) })
+	from := Folder(t, c)
+	module, err := os.ReadFile(c.Module)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(folder, filepath.Base(c.Module)), module, 0o700)
+	}
+	c.Module, c.SoftHSMConf = filepath.Join(folder, filepath.Base(c.Module)), filepath.Join(folder, "softhsm2.conf")
+	if err == nil {
+		err = pkcs11.WriteSoftHSMConf(c.SoftHSMConf, filepath.Join(folder, "tokens"))
+	}
+	if err == nil {
+		err = os.CopyFS(filepath.Join(folder, "tokens", filepath.Base(from)), os.DirFS(from))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // SoftHSM returns the module and the configuration that all tests of this process share, for tests that make and open

@@ -131,6 +131,7 @@ type CAConfig struct {
 	Key         keystore.ID
 	Certificate *x509.Certificate   // the CA's
 	Chain       []*x509.Certificate // above it, the root last; empty if it is the root
+	Earlier     []*x509.Certificate // roots whose keys were rotated: what they have certified still holds
 	Keys        KeySigner
 	Lifetime    time.Duration // of signers' certificates; 2 years
 	Clock       func() time.Time
@@ -220,10 +221,16 @@ func (ca *CA) uri(s Subject) (*url.URL, error) {
 
 // chain returns the certificates from a leaf to the root.
 func (ca *CA) chain(leaf *x509.Certificate) ([][]byte, error) {
-	if err := leaf.CheckSignatureFrom(ca.Certificate); err != nil {
-		return nil, fmt.Errorf("certificate of %q: it was issued by another CA than this one: %w", leaf.Subject, err)
+	err := leaf.CheckSignatureFrom(ca.Certificate)
+	if err == nil {
+		return append([][]byte{leaf.Raw}, ca.above...), nil
 	}
-	return append([][]byte{leaf.Raw}, ca.above...), nil
+	for _, root := range ca.Earlier {
+		if leaf.CheckSignatureFrom(root) == nil {
+			return [][]byte{leaf.Raw, root.Raw}, nil
+		}
+	}
+	return nil, fmt.Errorf("certificate of %q: it was issued by another CA than this one: %w", leaf.Subject, err)
 }
 
 func orDefault(d, otherwise time.Duration) time.Duration {

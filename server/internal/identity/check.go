@@ -199,6 +199,20 @@ func (d *Directory) CheckPassword(ctx context.Context, caller Caller, userName s
 	if caller.Kind != chain.Person || caller.Session == "" {
 		return fmt.Errorf("%w: only a person in a session signs with a password", ErrForbidden)
 	}
+	return d.checkAgain(ctx, caller, userName, password, purposeSignature, purpose)
+}
+
+// CheckKeyAct checks a fresh proof for one change of a key (subject names the key), as [Directory.CheckPassword] does for a
+// signature: a session alone changes no key.
+func (d *Directory) CheckKeyAct(ctx context.Context, caller Caller, userName string, password Secret, subject string) error {
+	if caller.Kind != chain.Person || caller.Session == "" {
+		return fmt.Errorf("%w: only a person in a session changes a key", ErrForbidden)
+	}
+	return d.checkAgain(ctx, caller, userName, password, purposeKey, subject)
+}
+
+// checkAgain checks the password of somebody who is in a session, for one act.
+func (d *Directory) checkAgain(ctx context.Context, caller Caller, userName string, password Secret, purpose, subject string) error {
 	blind, err := d.blinder(ctx)
 	if err != nil {
 		return err
@@ -216,7 +230,7 @@ func (d *Directory) CheckPassword(ctx context.Context, caller Caller, userName s
 	}
 	name := fold(userName)
 	a := attempt{
-		purpose: purposeSignature, subject: purpose, name: name, blinded: blind(name), password: password, counter: own.Login, owner: own.ID,
+		purpose: purpose, subject: subject, name: name, blinded: blind(name), password: password, counter: own.Login, owner: own.ID,
 		actor: caller.Actor(),
 	}
 	return d.prove(ctx, a, func(_ context.Context, row signerRow) error {

@@ -102,7 +102,7 @@ type authenticationFailed struct {
 	ID       string `json:"id"`       // whose name was given, if it is anybody's
 	Name     string `json:"name"`     // the name that was given, blinded
 	Purpose  string `json:"purpose"`
-	Subject  string `json:"subject"` // the preparation that was to be signed
+	Subject  string `json:"subject"` // the preparation that was to be signed, or the key that was to be changed
 }
 
 // What a proof was for.
@@ -110,6 +110,7 @@ const (
 	purposeSession   = "session"
 	purposeSignature = "signature"
 	purposeCode      = "code"
+	purposeKey       = "key" // a change of a key
 )
 
 // signerLocked: too many failures in a row.

@@ -34,6 +34,10 @@ var (
 	ErrSession = errors.New("no such session: log in again")
 	// ErrNoKey: the signer has no key. Their role is not one that signs, or they have not redeemed their code.
 	ErrNoKey = errors.New("the signer has no signing key")
+	// ErrKeyDisabled: an administrator has disabled the key. One can enable it again.
+	ErrKeyDisabled = errors.New("the key is disabled")
+	// ErrKeyDestroyed: the key does not exist any more, or is about to be destroyed.
+	ErrKeyDestroyed = errors.New("the key was destroyed")
 	// ErrCertificateExpired: a certificate does not hold now. Renew the signer, or send a certificate that holds.
 	ErrCertificateExpired = errors.New("the certificate does not hold now")
 	// ErrForbidden: the caller may not do this, or not to themselves.

@@ -54,6 +54,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/signetd/signet/keystore"
@@ -141,7 +142,7 @@ type Directory struct {
 	cfg      Config
 	ledger   *ledger.Ledger
 	keys     KeyMaker
-	ca       *CA
+	ca       atomic.Pointer[CA]
 	hasher   *hasher
 	sources  *sourceCache
 	activity *activity
@@ -168,10 +169,12 @@ func New(cfg Config, l *ledger.Ledger, keys KeyMaker, ca *CA) (*Directory, error
 	if err != nil {
 		return nil, err
 	}
-	return &Directory{
-		cfg: cfg, ledger: l, keys: keys, ca: ca, hasher: h,
+	d := &Directory{
+		cfg: cfg, ledger: l, keys: keys, hasher: h,
 		sources: newSourceCache(), activity: newActivity(cfg.SessionIdle, cfg.SessionLifetime), proved: newProvedCache(), rows: newRowCache(),
-	}, nil
+	}
+	d.ca.Store(ca)
+	return d, nil
 }
 
 // newID returns an id of 128 random bits, which is never used again.

@@ -26,6 +26,7 @@ const (
 	bucketEnrolments  = "enrolments"  // leaf hash → index of the entry that enrolled a signer
 	bucketRevocations = "revocations" // id, "/", index → nothing
 	bucketKeys        = "keys"        // key id → label in the HSM
+	bucketKeyStates   = "keystates"   // key id → state of a key that may not sign (KeyDisabled, …); those that may are not here
 	bucketSessions    = "sessions"    // hex SHA-256 of the token → sessionRow
 	bucketOpen        = "open"        // signer id, "/", session id → hex SHA-256 of the token
 	bucketEnds        = "ends"        // milliseconds of the end, session id → hex SHA-256 of the token
@@ -91,7 +92,7 @@ type projection struct{}
 func (projection) Name() string { return projectionName }
 
 // Version implements ledger.Projection.
-func (projection) Version() int { return 1 }
+func (projection) Version() int { return 2 }
 
 // Apply implements ledger.Projection.
 func (projection) Apply(s *ledger.State, e chain.Entry, entry []byte, attachments [][]byte) error {
@@ -110,6 +111,10 @@ func (projection) Apply(s *ledger.State, e chain.Entry, entry []byte, attachment
 		return applyRevoked(s, e)
 	case chain.ServiceEnrolled:
 		return applyService(s, e, entry, attachments)
+	case chain.ServiceRenewed:
+		return applyServiceRenewed(s, e, entry)
+	case chain.KeyDisabled, chain.KeyEnabled, chain.KeyDestructionConfirmed, chain.KeyDestroyed:
+		return applyKeyState(s, e)
 	case chain.SessionOpened:
 		return applySessionOpened(s, e)
 	case chain.SessionClosed:
@@ -120,7 +125,7 @@ func (projection) Apply(s *ledger.State, e chain.Entry, entry []byte, attachment
 		return applyLocked(s, e)
 	case chain.SignerUnlocked:
 		return applyUnlocked(s, e)
-	case chain.SignatureAttempted: // the signer's proof was right
+	case chain.SignatureAttempted, chain.KeyRotated, chain.KeyDestructionRequested, chain.KeyDestructionWithdrawn: // the proof was right
 		return clearFailures(s, e.Actor.ID)
 	}
 	return nil
@@ -174,10 +179,15 @@ func applyEnrolled(s *ledger.State, e chain.Entry, entry []byte) error {
 	if err != nil {
 		return err
 	}
+	// A new password has a new verifier with random salt.
+	onlyKey := e.Type == chain.SignerRenewed && row.Enrolled != 0 && body.Credential == row.Credential
 	row.Name, row.Title, row.Organisation, row.Zone, row.Roles = body.Name, body.Title, body.Organisation, body.Zone, rolesOf(body.Roles)
 	row.KeyID, row.Credential = body.KeyID, body.Credential
 	row.Enrolled, row.Enrolment = e.Index, chain.LeafHash(entry)
 	s.Put(bucketEnrolments, row.Enrolment[:], indexKey(e.Index))
+	if onlyKey { // an administrator has rotated the key: nobody has redeemed a code, and nothing but the key is another one
+		return putSigner(s, row)
+	}
 	row.Invitation = invitationRow{}
 	if row.State != StateActive {
 		row.State, row.Changed = StateActive, e.Index
@@ -262,6 +272,36 @@ func applyService(s *ledger.State, e chain.Entry, entry []byte, attachments [][]
 		Organisation: body.Organisation, Zone: "UTC", Roles: rolesOf(body.Roles), KeyID: body.KeyID, Enrolled: e.Index,
 		Enrolment: hash,
 	})
+}
+
+func applyServiceRenewed(s *ledger.State, e chain.Entry, entry []byte) error {
+	body, err := manifest.ParseServiceEnrolled(e.Body)
+	if err != nil {
+		return fmt.Errorf("entry %d: %w", e.Index, err)
+	}
+	row, err := mustSigner(s, e, body.ID)
+	if err != nil {
+		return err
+	}
+	row.KeyID, row.Enrolled, row.Enrolment = body.KeyID, e.Index, chain.LeafHash(entry)
+	s.Put(bucketEnrolments, row.Enrolment[:], indexKey(e.Index))
+	return putSigner(s, row)
+}
+
+func applyKeyState(s *ledger.State, e chain.Entry) error {
+	var body struct {
+		KeyID string `json:"keyId"`
+		To    string `json:"to"`
+	}
+	if err := json.Unmarshal(e.Body, &body); err != nil {
+		return fmt.Errorf("entry %d, %s: %w", e.Index, e.Type, err)
+	}
+	if e.Type == chain.KeyEnabled {
+		s.Delete(bucketKeyStates, []byte(body.KeyID))
+	} else {
+		s.Put(bucketKeyStates, []byte(body.KeyID), []byte(body.To))
+	}
+	return clearFailures(s, e.Actor.ID) // a person's proof was right
 }
 
 func applySessionOpened(s *ledger.State, e chain.Entry) error {

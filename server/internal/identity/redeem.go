@@ -55,6 +55,11 @@ func (d *Directory) Redeem(ctx context.Context, src Source, code Secret, userNam
 	}
 	// Crash point: a key is in the HSM that no entry names. It means nothing, and its id is not used again.
 	result, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
+		if made != nil {
+			if err := d.MayCertify(tx); err != nil {
+				return err
+			}
+		}
 		now, _, err := getSigner(tx.View(projectionName), row.ID)
 		if err != nil {
 			return err
@@ -145,13 +150,23 @@ type certified struct {
 
 // certify makes a key in the HSM and certifies it.
 func (d *Directory) certify(ctx context.Context, s Subject) (*certified, error) {
-	key, err := d.keys.Generate(ctx, keystore.Spec{ID: keystore.ID("signer-" + s.ID + "-" + newID("")[:8]), Algorithm: keystore.ECDSAP256})
+	return d.certifyAs(ctx, s, keystore.Spec{ID: NewLabel("signer-" + s.ID), Algorithm: keystore.ECDSAP256})
+}
+
+// NewLabel returns a label for a new key that no key of the HSM has had: one that a crash has left unnamed blocks nothing.
+func NewLabel(prefix string) keystore.ID { return keystore.ID(prefix + "-" + newID("")[:8]) }
+
+func (d *Directory) certifyAs(ctx context.Context, s Subject, spec keystore.Spec) (*certified, error) {
+	if err := d.ledger.View(func(r *ledger.Read) error { return d.MayCertify(r) }); err != nil {
+		return nil, err
+	}
+	key, err := d.keys.Generate(ctx, spec)
 	if err != nil {
 		return nil, fmt.Errorf("key of %s: %w", s.ID, err)
 	}
 	c := &certified{key: key}
 	if c.spki, err = x509.MarshalPKIXPublicKey(key.Public); err == nil {
-		c.certificate, err = d.ca.Issue(ctx, s, key.Public)
+		c.certificate, err = d.ca.Load().Issue(ctx, s, key.Public)
 	}
 	if err != nil {
 		d.discard(ctx, c)

@@ -63,6 +63,9 @@ func (d *Directory) EnrollService(ctx context.Context, caller Caller, name, orga
 		if earlier, err = enrolledBy(tx.Read, hash); err != nil || earlier != "" {
 			return err
 		}
+		if err := d.MayCertify(tx); err != nil {
+			return err
+		}
 		if err := freeService(view, name, client); err != nil {
 			return err
 		}
@@ -88,7 +91,7 @@ func (d *Directory) EnrollService(ctx context.Context, caller Caller, name, orga
 // EnrollOwnService enrols a service of the server's own, with a key from the key ceremony: the closing service, which
 // nobody can call, and the first sealing service.
 func (d *Directory) EnrollOwnService(ctx context.Context, id, name string, key keystore.Key, client *x509.Certificate) (Signer, error) {
-	certificate, err := d.ca.Issue(ctx, Subject{ID: id, Name: name, Organisation: d.cfg.Organisation, Service: true}, key.Public)
+	certificate, err := d.ca.Load().Issue(ctx, Subject{ID: id, Name: name, Organisation: d.cfg.Organisation, Service: true}, key.Public)
 	if err != nil {
 		return Signer{}, err
 	}

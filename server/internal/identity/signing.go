@@ -163,7 +163,7 @@ func (d *Directory) readEnrolment(r Reader, index uint64) (*enrolment, error) {
 		}
 		e.id, e.name, e.title, e.organisation, e.userName, e.zone = body.ID, body.Name, body.Title, body.Organisation, body.UserName, body.Zone
 		e.roles, e.credential, e.keyID, certificate = body.Roles, body.Credential, body.KeyID, body.Certificate
-	case chain.ServiceEnrolled:
+	case chain.ServiceEnrolled, chain.ServiceRenewed:
 		body, err := manifest.ParseServiceEnrolled(entry.Body)
 		if err != nil {
 			return nil, err
@@ -196,12 +196,12 @@ func (d *Directory) readEnrolment(r Reader, index uint64) (*enrolment, error) {
 	if e.algorithm, err = keystore.AlgorithmOf(e.leaf.PublicKey); err != nil {
 		return nil, err
 	}
-	e.certificates, err = d.ca.chain(e.leaf)
+	e.certificates, err = d.ca.Load().chain(e.leaf)
 	return e, err
 }
 
-// SigningIdentity returns who would sign. It refuses who may not: suspended, revoked, without a key, or with a
-// certificate that does not hold now. Name, rights and key are read from the entry that enrolled them, proved against
+// SigningIdentity returns who would sign. It refuses who may not: suspended, revoked, without a key, with one that is
+// disabled or destroyed, or with a certificate that does not hold now. Name, rights and key are read from the entry that enrolled them, proved against
 // the last signed checkpoint; that nothing has ended them since is the projection's word, which `signetd ledger check`
 // holds against all entries. It may be called inside of a command.
 func (d *Directory) SigningIdentity(r Reader, id string) (SigningIdentity, error) {
@@ -217,6 +217,9 @@ func (d *Directory) SigningIdentity(r Reader, id string) (SigningIdentity, error
 	}
 	if row.KeyID == "" || row.Enrolled == 0 {
 		return SigningIdentity{}, ErrNoKey
+	}
+	if err := keyError(r.View(projectionName), row.KeyID); err != nil {
+		return SigningIdentity{}, fmt.Errorf("%w: that of %s", err, id)
 	}
 	e, err := d.enrolment(r, row)
 	if err != nil {

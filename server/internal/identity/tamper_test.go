@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json/v2"
 	"errors"
+	"strconv"
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
@@ -25,7 +26,7 @@ func edit(t *testing.T, path, top, sub string, change func(rows map[string][]byt
 // editRow changes rows of this package's projection.
 func editRow(t *testing.T, path, bucket string, change func(rows map[string][]byte)) {
 	t.Helper()
-	editBucket(t, path, []string{"projections", projectionName, "1", bucket}, change)
+	editBucket(t, path, []string{"projections", projectionName, strconv.Itoa(Projection().Version()), bucket}, change)
 }
 
 func editBucket(t *testing.T, path string, names []string, change func(rows map[string][]byte)) {

@@ -79,17 +79,28 @@ func (d Durations) Quantile(q float64) time.Duration {
 // Bound is the longest duration of a bucket.
 func Bound(bucket int) time.Duration { return time.Microsecond << bucket }
 
-// A Meter counts durations. It is used by several goroutines.
+// A Meter counts durations, eight times as finely as [Durations] has them. It is used by several goroutines.
 type Meter struct {
-	count [Buckets]atomic.Uint64
+	count [Buckets * fine]atomic.Uint64
 	sum   atomic.Int64
 }
+
+// Buckets of Durations are divided into so many.
+const (
+	fine     = 8
+	fineBits = 3
+)
 
 // Add counts a duration.
 func (m *Meter) Add(d time.Duration) {
 	d = max(d, 0)
-	bucket := min(bits.Len64(uint64(max(0, (d+time.Microsecond-1)/time.Microsecond-1))), Buckets-1)
-	m.count[bucket].Add(1)
+	n := uint64(max(0, (d+time.Microsecond/fine-1)/(time.Microsecond/fine)-1)) // in eighths of a microsecond, from 0
+	i := n
+	if n >= fine {
+		octave := bits.Len64(n) - fineBits
+		i = uint64(octave)*fine + n>>(octave-1)&(fine-1)
+	}
+	m.count[min(i, uint64(len(m.count)-1))].Add(1)
 	m.sum.Add(int64(d))
 }
 
@@ -97,10 +108,32 @@ func (m *Meter) Add(d time.Duration) {
 func (m *Meter) Durations() Durations {
 	d := Durations{Sum: time.Duration(m.sum.Load())}
 	for i := range m.count {
-		d.Count[i] = m.count[i].Load()
-		d.Number += d.Count[i]
+		n := m.count[i].Load()
+		d.Count[i/fine] += n
+		d.Number += n
 	}
 	return d
+}
+
+// Quantile returns an upper bound of the q-th quantile that is an eighth too high at most, 0 if nothing was counted.
+func (m *Meter) Quantile(q float64) time.Duration {
+	var counts [len(m.count)]uint64
+	number := uint64(0)
+	for i := range m.count {
+		counts[i] = m.count[i].Load()
+		number += counts[i]
+	}
+	rank, seen := uint64(q*float64(number)), uint64(0)
+	for i, n := range counts {
+		if seen += n; n > 0 && (seen > rank || seen == number) {
+			octave, part := i/fine, i%fine
+			if octave == 0 {
+				return time.Duration(part+1) * time.Microsecond / fine
+			}
+			return time.Duration(fine+part+1) * (Bound(octave-1) / fine)
+		}
+	}
+	return 0
 }
 
 // An UnavailableError is an [ErrUnavailable] that says when trying again makes sense.

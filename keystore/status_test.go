@@ -47,3 +47,24 @@ func TestUnavailableError(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestMeterIsFine(t *testing.T) {
+	for d := time.Duration(1); d < 8*time.Second; d += d/50 + 1 {
+		var m keystore.Meter
+		m.Add(d)
+		got := m.Quantile(0.99)
+		if got < d || got > d+d/8+125 {
+			t.Errorf("%v: quantile %v", d, got)
+		}
+	}
+	var m keystore.Meter
+	for i := range 100 {
+		m.Add(time.Duration(i+1) * time.Microsecond)
+	}
+	if got := m.Quantile(0.5); got < 50*time.Microsecond || got > 57*time.Microsecond {
+		t.Errorf("median %v", got)
+	}
+	if got := new(keystore.Meter).Quantile(0.5); got != 0 {
+		t.Errorf("nothing: %v", got)
+	}
+}

@@ -22,6 +22,12 @@ const (
 	keyCanary  = "canary"  // P-256, shows that the HSM signs, and nothing else
 )
 
+// What other keys are for. They belong to who is enrolled with them.
+const (
+	keySigner  = "signer"
+	keyService = "service"
+)
+
 // ceremonyKeys are the keys in the order in which they are made.
 var ceremonyKeys = []struct {
 	role      string
@@ -76,55 +82,89 @@ type certificateIssued struct {
 	Role        string `json:"role"`
 }
 
-// keysProjection knows the newest key and certificate of each role.
-type keysProjection struct{}
+// What an administrator proves for each change of a key.
+var keyComponents = []string{"user name", "password"}
 
-const (
-	keysProjectionName = "keys"
-	bucketKeys         = "keys"         // role → keyState
-	bucketCertificates = "certificates" // role → DER
-)
+// keyChanged is the body of key.disabled and key.enabled.
+type keyChanged struct {
+	Components []string `json:"components"`
+	From       string   `json:"from"` // state before: identity.KeyActive, …
+	ID         string   `json:"id"`   // label in the HSM
+	KeyID      string   `json:"keyId"`
+	Reason     string   `json:"reason"`
+	Role       string   `json:"role"`
+	Signer     string   `json:"signer"` // whose it is; empty: the service's own
+	To         string   `json:"to"`     // state after
+}
 
+// keyRotated is the body of key.rotated.
+type keyRotated struct {
+	Components []string `json:"components"`
+	From       string   `json:"from"`
+	ID         string   `json:"id"`
+	KeyID      string   `json:"keyId"` // of the key whose place is taken
+	Reason     string   `json:"reason"`
+	Role       string   `json:"role"`
+	Signer     string   `json:"signer"`
+	Successor  string   `json:"successor"` // key id of the key that takes it
+	To         string   `json:"to"`
+}
+
+// destructionRequested is the body of key.destruction.requested.
+type destructionRequested struct {
+	Components  []string   `json:"components"`
+	Destruction string     `json:"destruction"` // random id of the request
+	Expires     chain.Time `json:"expires"`
+	ID          string     `json:"id"`
+	KeyID       string     `json:"keyId"`
+	Reason      string     `json:"reason"`
+	Role        string     `json:"role"`
+	Signer      string     `json:"signer"`
+	State       string     `json:"state"` // of the key; the request changes nothing yet
+}
+
+// destructionWithdrawn is the body of key.destruction.withdrawn.
+type destructionWithdrawn struct {
+	Components  []string `json:"components"`
+	Destruction string   `json:"destruction"`
+	ID          string   `json:"id"`
+	KeyID       string   `json:"keyId"`
+	Reason      string   `json:"reason"`
+}
+
+// destructionConfirmed is the body of key.destruction.confirmed: from this entry on the key is gone for everybody, and the HSM is told.
+type destructionConfirmed struct {
+	Components  []string `json:"components"`
+	Destruction string   `json:"destruction"`
+	From        string   `json:"from"`
+	ID          string   `json:"id"`
+	KeyID       string   `json:"keyId"`
+	Reason      string   `json:"reason"`
+	Requested   uint64   `json:"requested,string"` // index of the request's entry
+	Requester   string   `json:"requester"`
+	Role        string   `json:"role"`
+	Signer      string   `json:"signer"`
+	To          string   `json:"to"`
+}
+
+// keyDestroyed is the body of key.destroyed: the HSM was asked for the key and no longer has it. The SPKI stays with key.created, the
+// certificate with the entry that issued it.
+type keyDestroyed struct {
+	Confirmed   uint64 `json:"confirmed,string"` // index of the confirmation's entry
+	Destruction string `json:"destruction"`
+	From        string `json:"from"`
+	ID          string `json:"id"`
+	KeyID       string `json:"keyId"`
+	To          string `json:"to"`
+}
+
+// keyState is the newest key of a role.
 type keyState struct {
 	ID        string `json:"id"`
 	Algorithm string `json:"algorithm"`
 	KeyID     string `json:"keyId"`
 	SPKI      []byte `json:"spki"`
 	Index     uint64 `json:"index"`
-}
-
-func (keysProjection) Name() string { return keysProjectionName }
-func (keysProjection) Version() int { return 1 }
-
-func (keysProjection) Apply(s *ledger.State, e chain.Entry, _ []byte, attachments [][]byte) error {
-	switch e.Type {
-	case chain.KeyCreated:
-		var body keyCreated
-		if err := json.Unmarshal(e.Body, &body); err != nil {
-			return err
-		}
-		if !own(body.Role) { // a signer's key is identity's
-			return nil
-		}
-		if len(attachments) != 1 {
-			return fmt.Errorf("%d attachments, want the public key alone", len(attachments))
-		}
-		b, err := json.Marshal(keyState{ID: body.ID, Algorithm: body.Algorithm, KeyID: body.KeyID, SPKI: attachments[0], Index: e.Index})
-		if err != nil {
-			return err
-		}
-		s.Put(bucketKeys, []byte(body.Role), b)
-	case chain.CertificateIssued:
-		var body certificateIssued
-		if err := json.Unmarshal(e.Body, &body); err != nil {
-			return err
-		}
-		if len(attachments) != 1 {
-			return fmt.Errorf("%d attachments, want the certificate alone", len(attachments))
-		}
-		s.Put(bucketCertificates, []byte(body.Role), attachments[0])
-	}
-	return nil
 }
 
 // ownKey is one of the service's own keys, as the ledger has it.
@@ -138,7 +178,12 @@ type ownKey struct {
 
 var errNoKey = errors.New("the ledger names no such key: it was not made by `signetd init`, or is another one's")
 
-// readKey reads a key of the service from the ledger: the entry that created it, proved against the last checkpoint.
+// errKeyRow: the projection does not agree with a proved entry.
+func errKeyRow(index uint64) error {
+	return fmt.Errorf("%w: the projection does not agree with entry %d; run `signetd ledger check`", ledger.ErrCorrupt, index)
+}
+
+// readKey reads the newest key of a role from the ledger: the entry that created it, proved against the last checkpoint.
 func readKey(l *ledger.Ledger, role string) (ownKey, error) {
 	var k ownKey
 	err := l.View(func(r *ledger.Read) error {
@@ -151,24 +196,16 @@ func readKey(l *ledger.Ledger, role string) (ownKey, error) {
 		if err := json.Unmarshal(b, &state); err != nil {
 			return err
 		}
-		entry, err := r.ProvedEntry(state.Index)
+		body, err := provedKey(r, state.Index)
 		if err != nil {
-			return err
-		}
-		e, err := chain.ParseEntry(entry)
-		if err != nil {
-			return err
-		}
-		var body keyCreated
-		if err := json.Unmarshal(e.Body, &body); err != nil {
 			return err
 		}
 		public, err := x509.ParsePKIXPublicKey(state.SPKI)
 		if err != nil {
 			return err
 		}
-		if e.Type != chain.KeyCreated || body.Role != role || keystore.KeyID(public) != body.KeyID || body.KeyID != state.KeyID {
-			return fmt.Errorf("%w: the projection does not agree with entry %d; run `signetd ledger check`", ledger.ErrCorrupt, state.Index)
+		if body.Role != role || keystore.KeyID(public) != body.KeyID || body.KeyID != state.KeyID {
+			return errKeyRow(state.Index)
 		}
 		k = ownKey{ID: keystore.ID(body.ID), Algorithm: keystore.Algorithm(body.Algorithm), KeyID: body.KeyID, Public: public}
 		if der := view.Get(bucketCertificates, []byte(role)); der != nil {
@@ -185,4 +222,44 @@ func readKey(l *ledger.Ledger, role string) (ownKey, error) {
 		return ownKey{}, fmt.Errorf("key %s: %w", role, err)
 	}
 	return k, nil
+}
+
+// provedKey reads the entry that created a key, proved against the last checkpoint.
+func provedKey(r *ledger.Read, index uint64) (keyCreated, error) {
+	var body keyCreated
+	err := provedBody(r, index, chain.KeyCreated, &body)
+	return body, err
+}
+
+// provedBody reads the body of an entry of a type, proved against the last checkpoint.
+func provedBody(r *ledger.Read, index uint64, typ chain.Type, body any) error {
+	b, err := r.ProvedEntry(index)
+	if err != nil {
+		return err
+	}
+	e, err := chain.ParseEntry(b)
+	if err != nil {
+		return err
+	}
+	if e.Type != typ {
+		return errKeyRow(index)
+	}
+	return readBody(e, body)
+}
+
+// readRoots reads the certificates of every CA that there was, the newest first.
+func readRoots(l *ledger.Ledger) ([]*x509.Certificate, error) {
+	var roots []*x509.Certificate
+	err := l.View(func(r *ledger.Read) error {
+		var failed error
+		r.View(keysProjectionName).Descend(bucketRoots, nil, func(_, der []byte) bool {
+			var c *x509.Certificate
+			if c, failed = x509.ParseCertificate(der); failed == nil {
+				roots = append(roots, c)
+			}
+			return failed == nil
+		})
+		return failed
+	})
+	return roots, err
 }

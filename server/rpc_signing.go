@@ -232,7 +232,7 @@ func (s signingService) Verify(stream grpc.ClientStreamingServer[signetv1.Verify
 	if file.Len() == 0 {
 		return fmt.Errorf("%w: send the manifest", errRequest)
 	}
-	in := verify.Input{Manifest: file.Bytes(), Trust: s.trust, SkipContent: true}
+	in := verify.Input{Manifest: file.Bytes(), Trust: *s.trust.Load(), SkipContent: true}
 	if document.Len() > 0 {
 		d, err := bundle.ParseDocument(document.Bytes())
 		if err != nil {

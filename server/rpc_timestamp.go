@@ -12,6 +12,6 @@ type timestampService struct {
 }
 
 func (s timestampService) Timestamp(ctx context.Context, in *signetv1.TimestampRequest) (*signetv1.TimestampResponse, error) {
-	response, err := s.tsa.Respond(ctx, in.GetRequest())
+	response, err := s.tsa.Load().Respond(ctx, in.GetRequest())
 	return &signetv1.TimestampResponse{Response: response}, err
 }

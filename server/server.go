@@ -19,9 +19,11 @@ import (
 	"math"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -82,8 +84,9 @@ type Server struct {
 	blobs      *blob.Folder
 	identities *identity.Directory
 	ceremony   *signing.Ceremony
-	tsa        *tsa.Authority
-	trust      []byte
+	tsa        atomic.Pointer[tsa.Authority] // another one after its key was rotated
+	trust      atomic.Pointer[[]byte]        // the trust file
+	keyChanges sync.Mutex                    // one rotation or destruction at a time
 	vkey       string
 	pages      *pages
 	large      *places
@@ -176,9 +179,11 @@ func (s *Server) compose(ctx context.Context) error {
 	if s.identities, err = openDirectory(s.config, s.ledger, s.keys, s.clock, s.log); err != nil {
 		return err
 	}
-	if s.tsa, err = openAuthority(s.config, s.ledger, s.keys, s.clock); err != nil {
+	authority, err := openAuthority(s.config, s.ledger, s.keys, s.clock)
+	if err != nil {
 		return err
 	}
+	s.tsa.Store(authority)
 	system, err := s.config.system(s.version)
 	if err != nil {
 		return err
@@ -189,16 +194,18 @@ func (s *Server) compose(ctx context.Context) error {
 			return s.keys.Sign(ctx, by.Key, by.Public, message)
 		},
 		Stamp: func(ctx context.Context, signature []byte) ([]byte, time.Time, error) {
-			return s.tsa.Stamp(ctx, signature)
+			return s.tsa.Load().Stamp(ctx, signature)
 		},
 		Lifetime: time.Duration(s.config.Signing.PreparationLifetime), DocumentLimit: s.config.Limits.DocumentBytes, Log: s.log,
 	})
-	if s.trust, err = os.ReadFile(s.config.Path(TrustFile)); err != nil {
+	trust, err := os.ReadFile(s.config.Path(TrustFile))
+	if err != nil {
 		return fmt.Errorf("the trust file: %w; restore it from where you pinned it", err)
 	}
-	if _, err := manifest.ParseTrust(s.trust); err != nil {
+	if _, err := manifest.ParseTrust(trust); err != nil {
 		return fmt.Errorf("the trust file %s: %w", s.config.Path(TrustFile), err)
 	}
+	s.trust.Store(&trust)
 	return nil
 }
 
@@ -222,13 +229,7 @@ func (c Config) system(version string) (manifest.System, error) {
 }
 
 func openDirectory(c Config, l *ledger.Ledger, keys *keystore.Store, clock func() time.Time, log *slog.Logger) (*identity.Directory, error) {
-	ca, err := readKey(l, keyCA)
-	if err != nil {
-		return nil, err
-	}
-	authority, err := identity.NewCA(identity.CAConfig{
-		Issuer: c.Issuer, Key: ca.ID, Certificate: ca.Certificate, Keys: keys, Clock: clock,
-	})
+	authority, err := openCA(c, l, keys, clock)
 	if err != nil {
 		return nil, err
 	}
@@ -246,21 +247,51 @@ func openAuthority(c Config, l *ledger.Ledger, keys *keystore.Store, clock func(
 	if err != nil {
 		return nil, err
 	}
+	roots, err := readRoots(l)
+	if err != nil {
+		return nil, err
+	}
+	config, err := authorityConfig(c, key, roots, l, keys, clock)
+	if err != nil {
+		return nil, err
+	}
+	return tsa.New(config)
+}
+
+// openCA makes the CA of the newest key.
+func openCA(c Config, l *ledger.Ledger, keys *keystore.Store, clock func() time.Time) (*identity.CA, error) {
 	ca, err := readKey(l, keyCA)
 	if err != nil {
 		return nil, err
 	}
-	policy, err := parseOID(c.Timestamp.Policy)
+	roots, err := readRoots(l)
 	if err != nil {
 		return nil, err
 	}
-	return tsa.New(tsa.Config{
-		Key: key.ID, Public: key.Public, Certificate: key.Certificate, Chain: []*x509.Certificate{ca.Certificate}, Policy: policy,
+	return identity.NewCA(identity.CAConfig{
+		Issuer: c.Issuer, Key: ca.ID, Certificate: ca.Certificate, Earlier: roots, Keys: keys, Clock: clock,
+	})
+}
+
+// authorityConfig describes the time-stamping authority of a key that one of the roots has certified.
+func authorityConfig(c Config, key ownKey, roots []*x509.Certificate, l *ledger.Ledger, keys *keystore.Store, clock func() time.Time) (tsa.Config, error) {
+	policy, err := parseOID(c.Timestamp.Policy)
+	if err != nil {
+		return tsa.Config{}, err
+	}
+	i := slices.IndexFunc(roots, func(root *x509.Certificate) bool {
+		return key.Certificate != nil && key.Certificate.CheckSignatureFrom(root) == nil
+	})
+	if i < 0 {
+		return tsa.Config{}, fmt.Errorf("%w: no CA of the ledger has certified the key %s", tsa.ErrConfig, key.ID)
+	}
+	return tsa.Config{
+		Key: key.ID, Public: key.Public, Certificate: key.Certificate, Chain: roots[i : i+1], Policy: policy,
 		Accuracy: time.Duration(c.Timestamp.Accuracy), Clock: clock, LastEntry: func() time.Time { return l.LastTime().Time() },
 		Sign: func(ctx context.Context, message []byte) ([]byte, error) {
 			return keys.Sign(ctx, key.ID, key.Public, message)
 		},
-	})
+	}, nil
 }
 
 func parseOID(s string) (asn1.ObjectIdentifier, error) {
@@ -355,7 +386,7 @@ func (s *Server) Serve(l net.Listener) error {
 // checkHealth sets the health status, and finishes closing seals that could not be made before.
 func (s *Server) checkHealth(ctx context.Context) {
 	state := grpc_health_v1.HealthCheckResponse_SERVING
-	if err := errors.Join(s.keys.Health(ctx), s.tsa.Ready(), s.ledger.Err()); err != nil {
+	if err := errors.Join(s.keys.Health(ctx), s.tsa.Load().Ready(), s.ledger.Err()); err != nil {
 		state = grpc_health_v1.HealthCheckResponse_NOT_SERVING
 		if ctx.Err() == nil {
 			s.log.Error("not serving", "error", err)

@@ -119,6 +119,17 @@ func New(c Config) (*Authority, error) {
 	return a, nil
 }
 
+// Rotated returns an authority with another key and certificate that goes on with the clock of this one: what this one has given out, and
+// what it has seen of the clock since the start, still counts.
+func (a *Authority) Rotated(c Config) (*Authority, error) {
+	next, err := New(c)
+	if err != nil {
+		return nil, err
+	}
+	next.clock = a.clock
+	return next, nil
+}
+
 // serial returns a number of 159 bits: the minutes since 1970, and 128 random bits.
 func serial(now time.Time) *big.Int {
 	const minutes = 159 - 128 // enough bits until the year 6053

@@ -29,6 +29,10 @@ quickstart: deps ## set up a demo, sign a real release with it, verify that offl
 deps: # installs SoftHSM2 and a C compiler where they are missing
 	@tools/deps.sh
 
+.PHONY: deps-test
+deps-test: # and the other PKCS#11 modules that the tests run on
+	@tools/deps.sh test
+
 .PHONY: build
 build: deps ## build bin/signet and bin/signetd
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/signet ./cmd/signet
@@ -36,7 +40,7 @@ build: deps ## build bin/signet and bin/signetd
 
 # Both modules are tested, also when the first fails. The stream is kept: `make trace` reads it.
 .PHONY: test
-test: deps ## run every test with the race detector
+test: deps-test ## run every test with the race detector
 	@mkdir -p dist/test
 	@trace=$$(tools/tool.sh trace) || exit 1; status=0; \
 	"$$trace" test -stream dist/test/signet.jsonl -- go test -race -timeout 15m -json $(TESTFLAGS) $(PACKAGES) || status=1; \

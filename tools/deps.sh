@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what building and testing need beside Go and git: SoftHSM2 (the PKCS#11 token of tests and demos), a C
 # compiler (for the one package that uses cgo), and OpenSSL, which the tests hold our certificates and time-stamps against.
+# With "test": the PKCS#11 modules of NSS and openCryptoki as well, on which the tests of the key store run, too.
 # Does nothing where they are there; asks for sudo only where it must.
 set -eu
 
@@ -15,6 +16,11 @@ if ! { command -v "${CC:-gcc}" && [ -e /usr/include/stdio.h ]; } >/dev/null 2>&1
 	missing="$missing gcc libc6-dev"
 fi
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
+if [ "${1:-}" = test ]; then
+	present() { [ -e "$1" ]; }
+	present /usr/lib/*/libsoftokn3.so || present /usr/lib64/libsoftokn3.so || missing="$missing libnss3"
+	present /usr/lib/*/pkcs11/libopencryptoki.so || present /usr/lib64/pkcs11/libopencryptoki.so || missing="$missing opencryptoki"
+fi
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then

@@ -150,6 +150,11 @@ func (r *run) sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	shells, err := r.shells(ctx)
+	if err != nil {
+		return err
+	}
+	r.clean = len(shells) == 0
 	removed, problem := r.destroyAll(found)
 	r.update(func(report *Report) { report.Removed, report.Token.Objects = removed, others })
 	if problem != nil {
@@ -199,6 +204,13 @@ func (r *run) removeOwn(ctx context.Context) error {
 	found, _, err := r.owned(ctx)
 	if err != nil {
 		return err
+	}
+	if r.clean {
+		shells, err := r.shells(ctx)
+		if err != nil {
+			return err
+		}
+		found = append(found, shells...)
 	}
 	_, problem := r.destroyAll(found)
 	rest, _, err := r.owned(ctx)

@@ -70,7 +70,7 @@ func (report *Report) suggestWorkers() {
 		}
 	}
 	for _, v := range report.Speed {
-		if v.Algorithm != algorithm || v.Copies != s.SessionCopies || v.PerSecond < 0.95*best || best == 0 {
+		if v.Algorithm != algorithm || v.Copies != s.SessionCopies || v.PerSecond < 0.9*best || best == 0 {
 			continue
 		}
 		if s.Workers == 0 || v.Sessions < s.Workers {
@@ -80,7 +80,7 @@ func (report *Report) suggestWorkers() {
 	if s.Workers == 0 {
 		return
 	}
-	s.Why = append(s.Why, fmt.Sprintf("hsm.workers: %d reach %.0f signatures a second, as good as more (%s)", s.Workers, best, algorithm))
+	s.Why = append(s.Why, fmt.Sprintf("hsm.workers: %d reach %.0f signatures a second, more sessions at best a tenth more (%s)", s.Workers, best, algorithm))
 	if most := report.Token.MaxSessions; most > 1 && uint(s.Workers) > most-1 {
 		s.Workers = int(most - 1)
 		s.Why = append(s.Why, fmt.Sprintf("the token allows %d sessions, and one more is needed", most))

@@ -7,26 +7,49 @@ import (
 	"strings"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/signetd/signet/keystore"
 )
 
 const doNotUse = "do not keep signers' keys in this token: whoever has the PIN gets their private halves"
 
 // escapes tries everything that would let a private key leave the token.
 func (r *run) escapes(ctx context.Context) error {
-	for _, key := range r.keys {
-		if ctx.Err() != nil {
-			return expired(ctx)
-		}
-		for _, attempt := range []func(*testKey) error{r.readPrivate, r.copyLoosely, r.wrap, r.loosen} {
+	if err := r.attempts(ctx, r.readPrivate, r.copyLoosely, r.copyPublicly, r.wrap, r.loosen); err != nil {
+		return err
+	}
+	return r.forge()
+}
+
+// attempts makes each attempt on each key. What is refused because the key is no longer there would look like a good answer,
+// so each key has to sign in between.
+func (r *run) attempts(ctx context.Context, all ...func(*testKey) error) error {
+	return r.eachKey(ctx, func(key *testKey) error {
+		for _, attempt := range all {
 			if err := attempt(key); err != nil {
 				return err
 			}
 			if err := r.fresh(); err != nil {
 				return err
 			}
+			if err := r.signsWell(r.session, key, key.priv); err != nil {
+				return fmt.Errorf("%w: %s: the key no longer signs after that: %s", keystore.ErrUnavailable, key.kind.algorithm, said(err))
+			}
+		}
+		return nil
+	})
+}
+
+func (r *run) eachKey(ctx context.Context, do func(*testKey) error) error {
+	for _, key := range r.keys {
+		if ctx.Err() != nil {
+			return expired(ctx)
+		}
+		if err := do(key); err != nil {
+			return err
 		}
 	}
-	return r.forge()
+	return nil
 }
 
 // readPrivate reads the private values.
@@ -85,7 +108,6 @@ func (r *run) copyLoosely(key *testKey) error {
 	for _, w := range []wish{
 		{"extractable", pkcs11.CKA_EXTRACTABLE, true, true},
 		{"not sensitive", pkcs11.CKA_SENSITIVE, false, true},
-		{"public", pkcs11.CKA_PRIVATE, false, true},
 	} {
 		template := []*pkcs11.Attribute{attr(pkcs11.CKA_TOKEN, false), attr(w.number, w.want)}
 		made, err := r.module.CopyObject(r.session, key.priv, template)
@@ -100,6 +122,28 @@ func (r *run) copyLoosely(key *testKey) error {
 		}
 		r.note(needProtection, c)
 	}
+	return nil
+}
+
+// copyPublicly tries to make a copy that signs without the PIN, and stays.
+func (r *run) copyPublicly(key *testKey) error {
+	made, err := r.module.CopyObject(r.session, key.priv, []*pkcs11.Attribute{
+		attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_PRIVATE, false),
+		attr(pkcs11.CKA_LABEL, r.label("public")), attr(pkcs11.CKA_ID, keyNumber(r.label("public"))),
+	})
+	c := Check{Name: fmt.Sprintf("%s: no copy that needs no PIN", key.kind.algorithm), Verdict: Fit, Saw: "refused: " + said(err)}
+	if err == nil {
+		private, known := r.flag(made, pkcs11.CKA_PRIVATE)
+		c.Verdict, c.Saw = Limits, "the token makes it: who had the PIN once can leave a copy that signs without it"
+		c.Do = "let nobody but Signet reach the token, and look through its objects after the PIN was in other hands"
+		if known && private {
+			c.Verdict, c.Saw, c.Do = Handled, "the token answers OK, and the copy is as protected as the key", "nothing: Signet reads attributes back"
+		}
+		if err := r.module.DestroyObject(r.session, made); err != nil {
+			return failed("C_DestroyObject", err)
+		}
+	}
+	r.note(needProtection, c)
 	return nil
 }
 

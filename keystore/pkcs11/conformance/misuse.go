@@ -11,20 +11,7 @@ import (
 
 // misuse tries to use signing keys for something else, and to allow that afterwards.
 func (r *run) misuse(ctx context.Context) error {
-	for _, key := range r.keys {
-		if ctx.Err() != nil {
-			return expired(ctx)
-		}
-		for _, attempt := range []func(*testKey) error{r.decrypt, r.derive, r.wrongMechanism, r.widen} {
-			if err := attempt(key); err != nil {
-				return err
-			}
-			if err := r.fresh(); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return r.attempts(ctx, r.decrypt, r.derive, r.wrongMechanism, r.widen)
 }
 
 func (r *run) decrypt(key *testKey) error {

@@ -35,11 +35,17 @@ func said(err error) string {
 	if code(err) == pkcs11.CKR_OK {
 		return err.Error()
 	}
-	text := err.Error()
-	if _, name, ok := strings.Cut(text, "CKR_"); ok && code(err) != pkcs11.CKR_VENDOR_DEFINED {
-		return "CKR_" + name
+	switch rv := code(err); rv {
+	case pkcs11.CKR_ACTION_PROHIBITED:
+		return "CKR_ACTION_PROHIBITED" // the wrapper does not name it
+	case pkcs11.CKR_VENDOR_DEFINED:
+		return fmt.Sprintf("CKR_0x%08X", rv)
+	default:
+		if _, name, ok := strings.Cut(pkcs11.Error(rv).Error(), "CKR_"); ok {
+			return "CKR_" + name
+		}
+		return fmt.Sprintf("CKR_0x%08X", rv)
 	}
-	return fmt.Sprintf("CKR_0x%08X", code(err))
 }
 
 // failed is an error that ends the run.
@@ -238,6 +244,35 @@ func (r *run) owned(ctx context.Context) (found []pkcs11.ObjectHandle, others in
 		}
 	}
 	return found, others, nil
+}
+
+// shells lists what SoftHSM leaves in the token when making a key fails: objects without any attribute, and keys that are not
+// the token's and have neither name nor number. The module has just been initialised, so they are not in the memory of a
+// session, and nobody can use them.
+func (r *run) shells(ctx context.Context) ([]pkcs11.ObjectHandle, error) {
+	found, err := r.find(r.session)
+	if err != nil {
+		return nil, err
+	}
+	var all []pkcs11.ObjectHandle
+	for _, h := range found {
+		if ctx.Err() != nil {
+			return nil, expired(ctx)
+		}
+		if _, err := r.value(h, pkcs11.CKA_CLASS); code(err) == pkcs11.CKR_ATTRIBUTE_VALUE_INVALID {
+			all = append(all, h)
+			continue
+		}
+		if kept, known := r.flag(h, pkcs11.CKA_TOKEN); kept || !known {
+			continue
+		}
+		label, lerr := r.value(h, pkcs11.CKA_LABEL)
+		number, nerr := r.value(h, pkcs11.CKA_ID)
+		if lerr == nil && nerr == nil && len(label) == 0 && len(number) == 0 {
+			all = append(all, h)
+		}
+	}
+	return all, nil
 }
 
 // fileDigest is the SHA-256 of a file, in hex.

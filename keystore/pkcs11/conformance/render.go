@@ -7,6 +7,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/signetd/signet/keystore"
 )
 
 // Render writes the report for people: what does not fit comes with what to do, the rest in one line each.
@@ -27,7 +29,7 @@ func (report Report) Render(w io.Writer) error {
 	b.WriteString("\n")
 	for _, n := range report.Needs {
 		fmt.Fprintf(b, "\n%-16s %s: %s.\n", strings.ToUpper(string(n.Verdict)), n.Name, n.Needs)
-		for _, c := range n.Checks {
+		for _, c := range report.grouped(n.Checks) {
 			fmt.Fprintf(b, "  %-4s %s: %s\n", mark[c.Verdict], c.Name, c.Saw)
 			if c.Do != "" && c.Verdict != Handled && c.Verdict != Fit {
 				fmt.Fprintf(b, "       → %s\n", c.Do)
@@ -38,6 +40,36 @@ func (report Report) Render(w io.Writer) error {
 	report.renderSpeed(b)
 	report.renderEnd(b)
 	return b.Flush()
+}
+
+// grouped puts the checks together that differ in their algorithm only.
+func (report Report) grouped(checks []Check) []Check {
+	var all []Check
+	of := make(map[Check][]string)
+	for _, c := range checks {
+		algorithm, rest, ok := strings.Cut(c.Name, ": ")
+		if !ok || keystore.Algorithm(algorithm).Validate() != nil {
+			all = append(all, c)
+			continue
+		}
+		c.Name = rest
+		if of[c] == nil {
+			all = append(all, c)
+		}
+		of[c] = append(of[c], algorithm)
+	}
+	works := 0
+	for _, a := range report.Algo {
+		if a.Works {
+			works++
+		}
+	}
+	for i, c := range all {
+		if names := of[c]; len(names) > 0 && (len(names) < works || works == 1) {
+			all[i].Name = strings.Join(names, ", ") + ": " + c.Name
+		}
+	}
+	return all
 }
 
 var mark = map[Verdict]string{Fit: "ok", Handled: "ok*", NotTried: "–", Limits: "!", Unfit: "BAD"}

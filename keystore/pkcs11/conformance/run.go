@@ -37,6 +37,7 @@ type run struct {
 	pin         keystore.Secret
 	refused     bool // the PIN: it is not tried again
 	keys        []*testKey
+	clean       bool // no half-made keys were in the token at the beginning
 	copies      bool // the token makes copies that are as protected as the key
 }
 

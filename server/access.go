@@ -48,6 +48,15 @@ var accessTable = map[string]access{
 	signetv1.SignerService_RevokeSigner_FullMethodName:     admins,
 	signetv1.SignerService_RenewSigner_FullMethodName:      admins,
 
+	signetv1.KeyService_GetKey_FullMethodName:                 ledgerReader,
+	signetv1.KeyService_ListKeys_FullMethodName:               ledgerReader,
+	signetv1.KeyService_RotateKey_FullMethodName:              admins,
+	signetv1.KeyService_DisableKey_FullMethodName:             admins,
+	signetv1.KeyService_EnableKey_FullMethodName:              admins,
+	signetv1.KeyService_RequestKeyDestruction_FullMethodName:  admins,
+	signetv1.KeyService_WithdrawKeyDestruction_FullMethodName: admins,
+	signetv1.KeyService_ConfirmKeyDestruction_FullMethodName:  admins, // another one than who asked for it
+
 	signetv1.SessionService_OpenSession_FullMethodName:  open, // user name and password are the proof
 	signetv1.SessionService_CloseSession_FullMethodName: everybody,
 	signetv1.SessionService_WhoAmI_FullMethodName:       everybody,

@@ -22,6 +22,7 @@ func methods() []string {
 	signetv1.RegisterRecordServiceServer(g, recordService{})
 	signetv1.RegisterSignerServiceServer(g, signerService{})
 	signetv1.RegisterSessionServiceServer(g, sessionService{})
+	signetv1.RegisterKeyServiceServer(g, keyService{})
 	signetv1.RegisterLedgerServiceServer(g, ledgerService{})
 	signetv1.RegisterTimestampServiceServer(g, timestampService{})
 	grpc_health_v1.RegisterHealthServer(g, health.NewServer())
@@ -61,7 +62,10 @@ func TestRightsAreSeparate(t *testing.T) {
 	for method, want := range map[string][]identity.Role{
 		"Sign": {identity.RoleSigner}, "Prepare": {identity.RoleSigner}, "Withdraw": {identity.RoleSigner}, "Seal": {identity.RoleService},
 		"CreateRecord": {identity.RoleReleaseManager}, "EnrollSigner": {identity.RoleAdministrator}, "RevokeSigner": {identity.RoleAdministrator},
-		"RenewSigner": {identity.RoleAdministrator}, "SuspendSigner": {identity.RoleAdministrator}, "ReinstateSigner": {identity.RoleAdministrator},
+		"RotateKey": {identity.RoleAdministrator}, "DisableKey": {identity.RoleAdministrator}, "EnableKey": {identity.RoleAdministrator},
+		"RequestKeyDestruction": {identity.RoleAdministrator}, "WithdrawKeyDestruction": {identity.RoleAdministrator},
+		"ConfirmKeyDestruction": {identity.RoleAdministrator},
+		"RenewSigner":           {identity.RoleAdministrator}, "SuspendSigner": {identity.RoleAdministrator}, "ReinstateSigner": {identity.RoleAdministrator},
 	} {
 		found := false
 		for full, rule := range accessTable {

@@ -47,6 +47,8 @@ var errorTable = []struct {
 	{identity.ErrRevoked, codes.FailedPrecondition, "KEY_REVOKED", 0},
 	{identity.ErrCertificateExpired, codes.FailedPrecondition, "CERTIFICATE_EXPIRED", 0},
 	{identity.ErrNoKey, codes.FailedPrecondition, "NO_KEY", 0},
+	{identity.ErrKeyDisabled, codes.FailedPrecondition, "KEY_DISABLED", 0},
+	{identity.ErrKeyDestroyed, codes.FailedPrecondition, "KEY_DESTROYED", 0},
 	{identity.ErrWeakPassword, codes.InvalidArgument, "PASSWORD_WEAK", 0},
 	{identity.ErrNotAcknowledged, codes.InvalidArgument, "ACCOUNTABILITY_NOT_ACKNOWLEDGED", 0},
 	{identity.ErrNameTaken, codes.AlreadyExists, "USER_NAME_TAKEN", 0},
@@ -75,6 +77,14 @@ var errorTable = []struct {
 	{signing.ErrNotSigned, codes.FailedPrecondition, "NOT_SIGNED", 0},
 	{signing.ErrTimeWindow, codes.FailedPrecondition, "PREPARATION_EXPIRED", 0},
 	{signing.ErrNotAService, codes.PermissionDenied, "NOT_A_SERVICE", 0},
+	// Keys.
+	{errKeyNotFound, codes.NotFound, "KEY_NOT_FOUND", 0},
+	{errKeyInUse, codes.FailedPrecondition, "KEY_IN_USE", 0},
+	{errKeyNotRotatable, codes.FailedPrecondition, "KEY_NOT_ROTATABLE", 0},
+	{errSecondPerson, codes.PermissionDenied, "SECOND_PERSON_NEEDED", 0},
+	{errNotRequested, codes.FailedPrecondition, "DESTRUCTION_NOT_REQUESTED", 0},
+	{errAlreadyRequested, codes.FailedPrecondition, "DESTRUCTION_PENDING", 0},
+	{errKeyState, codes.FailedPrecondition, "KEY_STATE", 0},
 	// Content.
 	{errTooLarge, codes.ResourceExhausted, "TOO_LARGE", 0},
 	{blob.ErrTooLarge, codes.ResourceExhausted, "TOO_LARGE", 0},

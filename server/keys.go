@@ -24,8 +24,8 @@ const (
 
 // What other keys are for. They belong to who is enrolled with them.
 const (
-	keySigner  = "signer"
-	keyService = "service"
+	keySigner    = "signer"
+	keyOfService = "service"
 )
 
 // ceremonyKeys are the keys in the order in which they are made.
@@ -228,6 +228,21 @@ func readKey(l *ledger.Ledger, role string) (ownKey, error) {
 func provedKey(r *ledger.Read, index uint64) (keyCreated, error) {
 	var body keyCreated
 	err := provedBody(r, index, chain.KeyCreated, &body)
+	return body, err
+}
+
+// createdKey reads the entry that created a key.
+func createdKey(r *ledger.Read, index uint64) (keyCreated, error) {
+	var body keyCreated
+	b, err := r.Entry(index)
+	if err != nil {
+		return body, err
+	}
+	e, err := chain.ParseEntry(b)
+	if err != nil {
+		return body, err
+	}
+	err = readBody(e, &body)
 	return body, err
 }
 

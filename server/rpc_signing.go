@@ -79,7 +79,8 @@ func (s signingService) audited(ctx context.Context, c identity.Caller, method s
 	switch {
 	case errors.Is(err, signing.ErrNotDesignated):
 		why = "not designated"
-	case errors.Is(err, identity.ErrRevoked), errors.Is(err, identity.ErrSuspended), errors.Is(err, identity.ErrNoKey), errors.Is(err, identity.ErrCertificateExpired):
+	case errors.Is(err, identity.ErrRevoked), errors.Is(err, identity.ErrSuspended), errors.Is(err, identity.ErrNoKey), errors.Is(err, identity.ErrCertificateExpired),
+		errors.Is(err, identity.ErrKeyDisabled), errors.Is(err, identity.ErrKeyDestroyed):
 		why = "no right to sign"
 	default:
 		return err

@@ -54,11 +54,13 @@ const (
 
 // Options are what a server is made of besides its configuration.
 type Options struct {
-	Config  Config
-	Keys    *keystore.Store // opened and logged in; the server does not close it
-	Version string
-	Clock   func() time.Time // nil: time.Now
-	Log     *slog.Logger     // nil: none
+	Config Config
+	Keys   *keystore.Store // opened and logged in; the server does not close it
+	// Recorded, if not nil, answers for the ledger while the server is open; its Attributes belong in the keystore.Options of Keys.
+	Recorded *Recorded
+	Version  string
+	Clock    func() time.Time // nil: time.Now
+	Log      *slog.Logger     // nil: none
 }
 
 func (o *Options) defaults() {
@@ -86,7 +88,8 @@ type Server struct {
 	ceremony   *signing.Ceremony
 	tsa        atomic.Pointer[tsa.Authority] // another one after its key was rotated
 	trust      atomic.Pointer[[]byte]        // the trust file
-	keyChanges sync.Mutex                    // one rotation or destruction at a time
+	recorded   *Recorded
+	keyChanges sync.Mutex // one rotation or destruction at a time
 	vkey       string
 	pages      *pages
 	large      *places
@@ -143,7 +146,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: o.Config, version: o.Version, clock: o.Clock, log: o.Log, keys: o.Keys, ledger: l, pages: newPages(), large: newPlaces(8, 2), health: health.NewServer()}
+	s := &Server{config: o.Config, version: o.Version, clock: o.Clock, log: o.Log, keys: o.Keys, recorded: o.Recorded, ledger: l, pages: newPages(), large: newPlaces(8, 2), health: health.NewServer()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -154,6 +157,12 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	}
 	if err := s.identities.Recover(ctx); err != nil {
 		return nil, fmt.Errorf("end what a stop left open: %w", err)
+	}
+	if err := o.Recorded.open(ctx, l, o.Keys); err != nil {
+		return nil, err
+	}
+	if err := s.recoverKeys(ctx); err != nil {
+		return nil, fmt.Errorf("finish what was interrupted: %w", err)
 	}
 	if err := s.ceremony.Recover(ctx); err != nil {
 		return nil, fmt.Errorf("finish what was interrupted: %w", err)
@@ -343,6 +352,7 @@ func (s *Server) listenerOptions() error {
 	signetv1.RegisterRecordServiceServer(s.grpc, recordService{Server: s})
 	signetv1.RegisterSignerServiceServer(s.grpc, signerService{Server: s})
 	signetv1.RegisterSessionServiceServer(s.grpc, sessionService{Server: s})
+	signetv1.RegisterKeyServiceServer(s.grpc, keyService{Server: s})
 	signetv1.RegisterLedgerServiceServer(s.grpc, ledgerService{Server: s})
 	signetv1.RegisterTimestampServiceServer(s.grpc, timestampService{Server: s})
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
@@ -391,8 +401,13 @@ func (s *Server) checkHealth(ctx context.Context) {
 		if ctx.Err() == nil {
 			s.log.Error("not serving", "error", err)
 		}
-	} else if err := s.ceremony.ClosePending(ctx); err != nil && ctx.Err() == nil {
-		s.log.Error("a closing seal is still missing", "error", err)
+	} else {
+		if err := s.ceremony.ClosePending(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("a closing seal is still missing", "error", err)
+		}
+		if err := s.finishDestructions(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("a confirmed destruction waits for the HSM", "error", err)
+		}
 	}
 	if serving := state == grpc_health_v1.HealthCheckResponse_SERVING; serving != s.serving {
 		s.serving = serving
@@ -432,6 +447,7 @@ func (s *Server) Stop(ctx context.Context) error {
 }
 
 func (s *Server) close() error {
+	s.recorded.close(s.ledger)
 	err := s.ledger.Close()
 	if s.blobs != nil {
 		err = errors.Join(err, s.blobs.Close())

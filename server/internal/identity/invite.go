@@ -399,6 +399,9 @@ func provedInvitation(r Reader, row signerRow) (signerInvited, error) {
 	return body, nil
 }
 
+// CheckReason holds an administrator's reason against what entries take.
+func CheckReason(reason string) error { return checkReason(reason) }
+
 // checkReason holds an administrator's reason.
 func checkReason(reason string) error {
 	if n := utf8.RuneCountInString(reason); !utf8.ValidString(reason) || n > 1000 || strings.TrimSpace(reason) == "" {

@@ -89,7 +89,7 @@ func (d *Directory) Redeem(ctx context.Context, src Source, code Secret, userNam
 		return nil
 	})
 	if err != nil {
-		d.discard(ctx, made)
+		d.discardAfter(ctx, made, err)
 		return Signer{}, err
 	}
 	d.settle(ctx, result)
@@ -180,6 +180,14 @@ func (c *certified) event(actor chain.Actor, role string) ledger.Event {
 	return ledger.Event{Type: chain.KeyCreated, Actor: actor, Attachments: [][]byte{c.spki}, Body: keyCreated{
 		Algorithm: string(c.key.Algorithm), Attributes: c.key.Attributes, ID: string(c.key.ID), KeyID: c.key.KeyID, Role: role,
 	}}
+}
+
+// discardAfter discards a key whose entry was not appended. Where the ledger does not know whether it was, the key stays:
+// who is enrolled with it must be able to sign after the next start.
+func (d *Directory) discardAfter(ctx context.Context, c *certified, cause error) {
+	if !errors.Is(cause, ledger.ErrUnavailable) {
+		d.discard(ctx, c)
+	}
 }
 
 // discard destroys a key that no entry will name, where the key maker can.

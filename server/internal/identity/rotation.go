@@ -157,9 +157,6 @@ func (d *Directory) EmitRotation(tx *ledger.Tx, caller Caller, r *Rotation) erro
 	return nil
 }
 
-// EndRotation destroys the new key of a rotation that came to nothing.
-func (d *Directory) EndRotation(ctx context.Context, r *Rotation) { d.discard(ctx, r.made) }
-
 // InUse reports whether a signer who is not revoked signs with the key.
 func InUse(r Reader, signer, keyID string) (bool, error) {
 	row, ok, err := getSigner(r.View(projectionName), signer)

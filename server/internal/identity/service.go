@@ -76,7 +76,7 @@ func (d *Directory) EnrollService(ctx context.Context, caller Caller, name, orga
 		return nil
 	})
 	if err != nil || earlier != "" {
-		d.discard(ctx, made)
+		d.discardAfter(ctx, made, err)
 	}
 	if err != nil {
 		return Signer{}, err

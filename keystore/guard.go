@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -227,7 +225,7 @@ func (g *guard) read(ctx context.Context, id ID, epoch, generation uint64, doubt
 	}
 	if g.rules.recorded != nil && id != g.rules.canary { // each device has a canary of its own
 		if recorded, ok := g.rules.recorded(id); ok {
-			if err := drift(recorded, key.Attributes); err != nil {
+			if err := Drift(recorded, key.Attributes); err != nil {
 				return nil, err
 			}
 		}
@@ -707,21 +705,4 @@ func checkKey(key Key, id ID) error {
 func (k Key) clone() Key {
 	k.Attributes = maps.Clone(k.Attributes)
 	return k
-}
-
-// drift compares a key's attributes with what was recorded when it was made. What was not known then is no drift.
-func drift(recorded, now map[string]string) error {
-	var changed []string
-	for name, was := range recorded {
-		if is, ok := now[name]; !ok {
-			changed = append(changed, name+" was "+was+", is not told")
-		} else if is != was {
-			changed = append(changed, name+" was "+was+", is "+is)
-		}
-	}
-	if len(changed) == 0 {
-		return nil
-	}
-	slices.Sort(changed)
-	return fmt.Errorf("%w: %s", ErrDrift, strings.Join(changed, "; "))
 }

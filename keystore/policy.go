@@ -63,3 +63,23 @@ func CheckPolicy(attributes map[string]string) error {
 	slices.Sort(wrong)
 	return fmt.Errorf("%w: %s", ErrPolicy, strings.Join(wrong, "; "))
 }
+
+// Drift compares a key's attributes with those that were recorded when it was made. Each one that is another now, or that
+// the device told then and does not tell any more, is a drift: none may rightfully change, not even to the better. One that
+// was not known then is none, as a new release of a device's software may tell more; what it says is held against the policy.
+// The error wraps [ErrDrift] and names each attribute.
+func Drift(recorded, now map[string]string) error {
+	var changed []string
+	for name, was := range recorded {
+		if is, known := now[name]; !known {
+			changed = append(changed, name+" was "+was+", is not told any more")
+		} else if is != was {
+			changed = append(changed, name+" was "+was+", is "+is)
+		}
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	slices.Sort(changed)
+	return fmt.Errorf("%w: %s", ErrDrift, strings.Join(changed, "; "))
+}

@@ -50,7 +50,7 @@ type module struct {
 
 	// mu is never held during a call of PKCS#11. It guards the following, and what a token has of it.
 	mu         sync.Mutex
-	open       map[string]*Token // by serial number
+	open       map[string]*Token // by TokenInfo.id
 	calls      int               // calls of all tokens that are in the module
 	empty      chan struct{}     // is told when there are none left
 	generation uint64            // how often it was initialised: handles and sessions of another generation mean something else
@@ -65,7 +65,7 @@ type module struct {
 	keeper busy
 
 	pinKey  [32]byte // of refused, fresh for each process
-	refused sync.Map // MACs of serial numbers with a PIN that was refused
+	refused sync.Map // MACs of tokens with a PIN that they refused
 }
 
 // load returns the module of a path, loading it if that has not been done. No call of the system takes a deadline either, so
@@ -261,9 +261,9 @@ func (m *module) notReturning() error {
 		m.path))
 }
 
-func (m *module) macPIN(serial string, pin keystore.Secret) [32]byte {
+func (m *module) macPIN(token string, pin keystore.Secret) [32]byte {
 	mac := hmac.New(sha256.New, m.pinKey[:])
-	mac.Write([]byte(serial))
+	mac.Write([]byte(token))
 	mac.Write([]byte{0})
 	mac.Write([]byte(pin.Reveal()))
 	return [32]byte(mac.Sum(nil))
@@ -295,7 +295,7 @@ func (m *module) login(ctx context.Context, slot uint, session pkcs11.SessionHan
 	if err != nil {
 		return fmt.Errorf("%w: %w", keystore.ErrPIN, err)
 	}
-	mac := m.macPIN(info.SerialNumber, pin)
+	mac := m.macPIN(TokenInfo{Label: clean(info.Label), Serial: clean(info.SerialNumber)}.id(), pin)
 	if _, refused := m.refused.Load(mac); refused {
 		return fmt.Errorf("%w: %w", keystore.ErrPIN, errSamePIN)
 	}

@@ -216,7 +216,7 @@ func (t *Token) fail(epoch uint64, cause error) error {
 	m := t.module
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if t.epoch.Load() == epoch && !t.sick && m.open[t.serial] == t {
+	if t.epoch.Load() == epoch && !t.sick && m.open[t.id] == t {
 		t.sickenLocked(true, cause)
 		t.next = time.Now()
 		if t.delay > 0 {
@@ -247,7 +247,7 @@ func (t *Token) refuse(epoch uint64, cause error) error {
 	m := t.module
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if t.epoch.Load() == epoch && !t.sick && m.open[t.serial] == t {
+	if t.epoch.Load() == epoch && !t.sick && m.open[t.id] == t {
 		t.sick, t.barred = true, true
 		t.next = time.Now().Add(pinDelay)
 		t.setCondition(keystore.Refusing, cause, time.Time{})
@@ -446,7 +446,7 @@ func (t *Token) attempted(err error) {
 	m := t.module
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.open[t.serial] != t {
+	if m.open[t.id] != t {
 		return // closed meanwhile
 	}
 	if err == nil {
@@ -506,6 +506,11 @@ func (t *Token) recognise(tokens []TokenInfo) (TokenInfo, error) {
 				errOther, t.config.TokenLabel, info.Serial)
 		}
 		return info, err
+	}
+	if t.config.TokenLabel != "" {
+		if info, err := pick(tokens, t.config.TokenLabel, t.serial); err == nil {
+			return info, nil // tokens of some modules share one serial number
+		}
 	}
 	info, err := pick(tokens, "", t.serial)
 	if err == nil && t.config.TokenLabel != "" && info.Label != t.config.TokenLabel {

@@ -25,6 +25,10 @@ type TokenInfo struct {
 	Initialized  bool
 }
 
+// id tells a token from the others of its module. The serial number alone does not: NSS and openCryptoki give all their
+// tokens the same.
+func (t TokenInfo) id() string { return t.Serial + "\x00" + t.Label }
+
 // Tokens lists the tokens of a module. It waits for at most a minute.
 func Tokens(module, softHSMConf string) ([]TokenInfo, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

@@ -59,6 +59,7 @@ type Token struct {
 	config Config
 	module *module
 	serial string // of the token that was opened; there is no other for this Token
+	id     string // its identity in the module: see TokenInfo.id
 	info   atomic.Pointer[TokenInfo]
 	folder string // to sync, or ""
 
@@ -178,15 +179,16 @@ func (m *module) openToken(ctx context.Context, c Config, folder string) (_ *Tok
 		return nil, err
 	}
 	// In one process all sessions of a token share one login, so a second user could neither check its PIN nor log out.
-	if m.isOpen(info.Serial) {
-		return nil, fmt.Errorf("%w: the token with serial number %s is open in this process already", keystore.ErrInvalid, info.Serial)
+	if m.isOpen(info.id()) {
+		return nil, fmt.Errorf("%w: the token with label %q and serial number %s is open in this process already",
+			keystore.ErrInvalid, info.Label, info.Serial)
 	}
 	sessions, err := sessionCount(c.Sessions, runtime.NumCPU(), info.MaxSessions)
 	if err != nil {
 		return nil, err
 	}
 	t := &Token{
-		config: c, module: m, serial: info.Serial, folder: folder,
+		config: c, module: m, serial: info.Serial, id: info.id(), folder: folder,
 		queue: queue{limit: c.Queue}, tasks: make(chan *task),
 		closing: make(chan struct{}), stopped: make(chan struct{}), closeWait: closeWait, stats: newStats(),
 	}
@@ -228,17 +230,17 @@ func sessionCount(asked, cpus int, allowed uint) (int, error) {
 	return asked, nil
 }
 
-func (m *module) isOpen(serial string) bool {
+func (m *module) isOpen(id string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.open[serial] != nil
+	return m.open[id] != nil
 }
 
 func (t *Token) start() {
 	var endLife context.CancelFunc
 	t.life, endLife = context.WithCancel(context.Background())
 	t.module.mu.Lock()
-	t.module.open[t.serial] = t
+	t.module.open[t.id] = t
 	t.setCondition(keystore.Working, nil, time.Time{})
 	t.module.mu.Unlock()
 
@@ -288,7 +290,7 @@ func (t *Token) depart() error {
 	m := t.module
 	m.mu.Lock()
 	sick := t.sick
-	delete(m.open, t.serial)
+	delete(m.open, t.id)
 	t.sick, t.barred = false, true
 	t.setCondition(keystore.Closed, nil, time.Time{})
 	m.mu.Unlock()

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"strings"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/signetd/signet/api/chain"
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/server/internal/identity"
 )
@@ -156,18 +159,26 @@ func (s keyService) ConfirmKeyDestruction(ctx context.Context, in *signetv1.Conf
 func toKey(k keyInfo) *signetv1.Key {
 	out := &signetv1.Key{
 		Name: "keys/" + k.KeyID, Role: keyRoles[k.Role], State: keyStates[k.State], Signer: resource("signers/", k.Signer), Label: k.ID,
-		Algorithm: k.Algorithm, PublicKey: k.SPKI, Certificate: k.Certificate, Attributes: k.Attributes, CreateTime: stamp(k.Created.Time()),
+		Algorithm: k.Algorithm, PublicKey: k.SPKI, Certificate: k.Certificate, Attributes: k.Attributes, CreateTime: moment(k.Created),
 		CertificateExpireTime: stamp(k.Expires), Predecessor: resource("keys/", k.Predecessor), Successor: resource("keys/", k.Successor),
 		EntryIndex: k.Index, ChangeIndex: k.Changed,
 	}
 	if d := k.Destruction; d != nil {
 		out.Destruction = &signetv1.KeyDestruction{
-			Id: d.ID, Requester: resource("signers/", d.Requester), Reason: d.Reason, RequestTime: stamp(d.RequestTime.Time()),
-			ExpireTime: stamp(d.Expires.Time()), Confirmer: resource("signers/", d.Confirmer), ConfirmReason: d.ConfirmReason,
-			ConfirmTime: stamp(d.ConfirmTime.Time()), DestroyTime: stamp(d.DestroyTime.Time()),
+			Id: d.ID, Requester: resource("signers/", d.Requester), Reason: d.Reason, RequestTime: moment(d.RequestTime),
+			ExpireTime: moment(d.Expires), Confirmer: resource("signers/", d.Confirmer), ConfirmReason: d.ConfirmReason,
+			ConfirmTime: moment(d.ConfirmTime), DestroyTime: moment(d.DestroyTime),
 		}
 	}
 	return out
+}
+
+// moment is a time of the ledger; nil for none.
+func moment(t chain.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t.Time())
 }
 
 // resource is the name of a resource; empty for none.

@@ -48,6 +48,12 @@ type Resetter interface {
 	Reset(ctx context.Context, suspect uint64, reason error) error
 }
 
+// A CheckingSigner is a [Token] that checks signatures where they are made.
+type CheckingSigner interface {
+	// SignChecked is Sign, and calls check with the signature before it is returned.
+	SignChecked(ctx context.Context, id ID, algorithm Algorithm, input []byte, check func(signature []byte) error) ([]byte, error)
+}
+
 // A KnownAnswerTester is a [Token] that can check the device's arithmetic against published test vectors.
 type KnownAnswerTester interface {
 	// KnownAnswers makes the device compute answers that are known beforehand and compares. It returns the names of

@@ -16,7 +16,8 @@ type signJob struct {
 	handle  *handle
 	input   []byte
 	arrived int64
-	raw     []byte
+	check   func(signature []byte) error // nil: whoever waits checks it
+	made    []byte
 	err     error
 	done    chan struct{} // has room for one
 
@@ -27,13 +28,19 @@ type signJob struct {
 
 // Sign implements [keystore.Token].
 func (t *Token) Sign(ctx context.Context, id keystore.ID, algorithm keystore.Algorithm, input []byte) ([]byte, error) {
+	return t.SignChecked(ctx, id, algorithm, input, nil)
+}
+
+// SignChecked implements [keystore.CheckingSigner].
+func (t *Token) SignChecked(ctx context.Context, id keystore.ID, algorithm keystore.Algorithm, input []byte,
+	check func(signature []byte) error) ([]byte, error) {
 	if err := algorithm.CheckInput(input); err != nil {
 		return nil, err
 	}
 	input = append([]byte(nil), input...) // a worker may read it after the caller has left
 	lookedAgain, setUpAgain, late := false, false, 0
 	for {
-		signature, h, err := t.sign(ctx, id, algorithm, input)
+		signature, h, err := t.sign(ctx, id, algorithm, input, check)
 		var stale *staleError
 		switch {
 		case err == nil:
@@ -68,7 +75,8 @@ func (t *Token) renew(ctx context.Context, id keystore.ID, h *handle, cause erro
 }
 
 // sign makes one attempt.
-func (t *Token) sign(ctx context.Context, id keystore.ID, algorithm keystore.Algorithm, input []byte) ([]byte, *handle, error) {
+func (t *Token) sign(ctx context.Context, id keystore.ID, algorithm keystore.Algorithm, input []byte,
+	check func(signature []byte) error) ([]byte, *handle, error) {
 	if err := t.ready(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -79,15 +87,8 @@ func (t *Token) sign(ctx context.Context, id keystore.ID, algorithm keystore.Alg
 	if h.kind.algorithm != algorithm {
 		return nil, h, fmt.Errorf("%w: key %q is for %s, not for %s", keystore.ErrInvalid, id, h.kind.algorithm, algorithm)
 	}
-	raw, err := t.submit(ctx, &signJob{handle: h, input: input, done: make(chan struct{}, 1)})
-	if err != nil {
-		return nil, h, err
-	}
-	signature, err := encodeSignature(h.kind, raw)
-	if err != nil {
-		return nil, h, fmt.Errorf("%w: %w", keystore.ErrWrongSignature, err)
-	}
-	return signature, h, nil
+	signature, err := t.submit(ctx, &signJob{handle: h, input: input, check: check, done: make(chan struct{}, 1)})
+	return signature, h, err
 }
 
 // submit queues a job and waits for it as long as the caller does.
@@ -113,22 +114,22 @@ func (t *Token) submit(ctx context.Context, j *signJob) ([]byte, error) {
 	}
 	select {
 	case <-j.done:
-		return j.raw, j.err
+		return j.made, j.err
 	case <-ctx.Done():
 		t.queue.remove(j)
 		return nil, expired(ctx)
 	case <-t.stopped:
 		select {
 		case <-j.done: // it was the last one that was made
-			return j.raw, j.err
+			return j.made, j.err
 		default:
 			return nil, errClosed
 		}
 	}
 }
 
-func (j *signJob) finish(raw []byte, err error) {
-	j.raw, j.err = raw, err
+func (j *signJob) finish(signature []byte, err error) {
+	j.made, j.err = signature, err
 	j.done <- struct{}{}
 }
 
@@ -226,7 +227,26 @@ func (w *worker) work(j *signJob) {
 	raw, err := w.sign(j)
 	w.busy.end()
 	t.service.Add(time.Duration(now() - began))
-	j.finish(raw, err)
+	if err != nil {
+		j.finish(nil, err)
+		return
+	}
+	j.finish(j.judge(raw))
+}
+
+// judge makes a signature of what the device answered, and has it checked. Where the worker does that, there are never more
+// of these computations at a time than workers, and none of them waits for the next signature to be made.
+func (j *signJob) judge(raw []byte) ([]byte, error) {
+	signature, err := encodeSignature(j.handle.kind, raw)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", keystore.ErrWrongSignature, err)
+	}
+	if j.check != nil {
+		if err := j.check(signature); err != nil {
+			return nil, err
+		}
+	}
+	return signature, nil
 }
 
 // sign makes one signature. The session is closed after any failure, since a device may leave the operation active in it;
@@ -234,7 +254,7 @@ func (w *worker) work(j *signJob) {
 func (w *worker) sign(j *signJob) ([]byte, error) {
 	t := w.token
 	if !t.enter() {
-		return nil, &goneError{unavailable(minDelay, t.condition.Load().reason)}
+		return nil, &staleError{errOldHandle} // nothing was tried: it waits until the token is ready, and looks again
 	}
 	defer t.leave()
 	for attempt := 0; ; attempt++ {

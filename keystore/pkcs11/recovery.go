@@ -128,7 +128,7 @@ func (t *Token) poke() {
 
 // earliestLocked is when an attempt for a token may be made at the earliest.
 func (m *module) earliestLocked(t *Token) time.Time {
-	pause := max(minDelay, m.cost)
+	pause := max(minDelay, m.cost, t.delay/4)
 	if !t.outage.IsZero() && m.ended.Before(t.outage) {
 		pause = 0 // the first of this outage
 	}
@@ -319,6 +319,8 @@ func (m *module) drain(due, others []*Token) bool {
 		return false
 	}
 	m.barLocked(due, others)
+	m.keeper.end() // it waits, but for no call of its own
+	defer m.keeper.begin()
 	limit := time.NewTimer(drainLimit)
 	defer limit.Stop()
 	for m.calls > 0 {

@@ -50,8 +50,9 @@ type Resetter interface {
 
 // A CheckingSigner is a [Token] that checks signatures where they are made.
 type CheckingSigner interface {
-	// SignChecked is Sign, and calls check with the signature before it is returned.
-	SignChecked(ctx context.Context, id ID, algorithm Algorithm, input []byte, check func(signature []byte) error) ([]byte, error)
+	// SignChecked is Sign, and returns a signature only if check accepts it, and the error of check otherwise. Check is called
+	// once at most, with the token's own copy of the input: the caller may have left by then.
+	SignChecked(ctx context.Context, id ID, algorithm Algorithm, input []byte, check func(input, signature []byte) error) ([]byte, error)
 }
 
 // A KnownAnswerTester is a [Token] that can check the device's arithmetic against published test vectors.

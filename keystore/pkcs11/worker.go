@@ -16,7 +16,7 @@ type signJob struct {
 	handle  *handle
 	input   []byte
 	arrived int64
-	check   func(signature []byte) error // nil: whoever waits checks it
+	check   func(input, signature []byte) error // nil: whoever waits checks it
 	made    []byte
 	err     error
 	done    chan struct{} // has room for one
@@ -33,7 +33,7 @@ func (t *Token) Sign(ctx context.Context, id keystore.ID, algorithm keystore.Alg
 
 // SignChecked implements [keystore.CheckingSigner].
 func (t *Token) SignChecked(ctx context.Context, id keystore.ID, algorithm keystore.Algorithm, input []byte,
-	check func(signature []byte) error) ([]byte, error) {
+	check func(input, signature []byte) error) ([]byte, error) {
 	if err := algorithm.CheckInput(input); err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (t *Token) renew(ctx context.Context, id keystore.ID, h *handle, cause erro
 
 // sign makes one attempt.
 func (t *Token) sign(ctx context.Context, id keystore.ID, algorithm keystore.Algorithm, input []byte,
-	check func(signature []byte) error) ([]byte, *handle, error) {
+	check func(input, signature []byte) error) ([]byte, *handle, error) {
 	if err := t.ready(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -242,7 +242,7 @@ func (j *signJob) judge(raw []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", keystore.ErrWrongSignature, err)
 	}
 	if j.check != nil {
-		if err := j.check(signature); err != nil {
+		if err := j.check(j.input, signature); err != nil {
 			return nil, err
 		}
 	}

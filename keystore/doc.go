@@ -14,6 +14,30 @@
 //   - a digest has the length that its algorithm wants, or it is not signed;
 //   - health is a real signature made with a key of its own ([Store.Health]), not the answer to a status call.
 //
+// # Wrong signatures
+//
+// A wrong signature is thrown away, whatever explains it. What explains it nearly always is a handle that means another
+// key, so the device is set up anew ([Resetter]), once for all callers that were hit, and the signature is tried once more after the
+// key has proved itself by signing something that means nothing. A key that stays wrong is refused alone; a device whose canary
+// is wrong, too, or that is wrong again and again, is refused as a whole, and tried again after a second, two, four, up to a
+// minute. It is let back in by good canaries, not by time alone. Status shows it as Refusing all the while: a person
+// should look at why.
+//
+// # Several devices
+//
+// A Store is on one token, which can be made of several: [Replicas] hold the same keys and take over from each other within a
+// call, [Route] sends keys of different roles to different tokens, [Lazy] is one that is only plugged in when it is
+// needed. Each device below is judged for itself.
+//
+//	pair, err := keystore.Replicas(keystore.ReplicasConfig{}, first, second)
+//	ca, err := keystore.Lazy(keystore.LazyConfig{Name: "the CA's token", Hint: "safe 2", Open: openCA})
+//	token, err := keystore.Route(
+//		keystore.Rule{Prefixes: []string{"ca-"}, Token: ca},
+//		keystore.Rule{Prefixes: []string{""}, Token: pair})
+//
+// [Store.Watch] lets each device sign with its canary every few seconds and repeats the known-answer tests every day;
+// [Store.Ready] and [Store.Status] say what came of it, [Store.Missing] which keys a replica does not have yet.
+//
 // # Names
 //
 // An [ID] is the label of a key, unique in its token and never used again. A [Key.KeyID] is the hex SHA-256 of the public

@@ -24,7 +24,11 @@ type ReplicasConfig struct {
 // Replicas makes one token of two or more that hold the same keys, a pair of cloned devices, say. The first serves. When a
 // call to it ends without a signature, the same call asks the next; if that one answers, the calls that follow go
 // to it, until the first has signed well with its canary for some time ([Store.Watch] or [Store.Health] ask it to): a
-// device that comes and goes is not flapped to.
+// device that comes and goes is not flapped to. So a call is lost only if no token is well while it lasts: one that finds the first
+// hanging costs Attempt, or half of the caller's deadline if that is less.
+//
+// Tokens of one PKCS#11 module in one process are set up anew together, as the module is what must be initialised: then the
+// second is away for some milliseconds, too, for which its calls wait. Tokens in processes of their own do not have that.
 //
 // # Keys
 //

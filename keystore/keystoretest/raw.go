@@ -92,6 +92,12 @@ func cpuTime(tb testing.TB) time.Duration {
 // The wrapper crosses into C three times for one signature, C_Sign being called once more for the length: [RawLoop] does not.
 func RawSignRate(tb testing.TB, token *pkcs11.Token, id keystore.ID, callers int, d time.Duration) Rate {
 	tb.Helper()
+	return RawSignRateThen(tb, token, id, callers, d, func() error { return nil })
+}
+
+// RawSignRateThen is RawSignRate of a loop that does something after each signature: verifies one, say.
+func RawSignRateThen(tb testing.TB, token *pkcs11.Token, id keystore.ID, callers int, d time.Duration, then func() error) Rate {
+	tb.Helper()
 	key, err := token.Find(tb.Context(), id)
 	if err != nil {
 		tb.Fatal(err)
@@ -125,8 +131,10 @@ func RawSignRate(tb testing.TB, token *pkcs11.Token, id keystore.ID, callers int
 			if err := module.SignInit(session, mechanism, private); err != nil {
 				return err
 			}
-			_, err := module.Sign(session, input)
-			return err
+			if _, err := module.Sign(session, input); err != nil {
+				return err
+			}
+			return then()
 		}
 		return do, func() { module.CloseSession(session) }
 	})

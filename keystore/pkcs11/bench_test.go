@@ -23,13 +23,16 @@ import (
 //   - wrapper/s: the loop of a Go program with the usual wrapper, on the token's object
 //   - token/s: the token, that is the queue, the workers and one cgo call, without verification
 //   - store/s: the store
+//   - both/s: the loop of the wrapper that also verifies a signature after each one that it makes
 //   - verify-µs: the CPU time of one verification alone
 //
-// The ratios take the verification's own cost off. n signatures through the store in the time T cost n verifications of CPU
+// store/both needs no formula: it is the store against a loop that does the same work without any of its care.
+//
+// The other ratios take the verification's own cost off. n signatures through the store in the time T cost n verifications of CPU
 // time V, which min(callers, CPUs) CPUs share, so without them they would have taken T' = T - n·V/min(callers, CPUs).
 //
 //   - net/c, net/ccopy, net/wrapper: n/T' against the signatures per second of each raw loop with as many callers
-//   - net/best: against the best of the raw loops on the token's object at any number of callers up to this one
+//   - net/best: against the best of the raw loops on the token's object at this number of callers or a smaller one
 //   - cpu/c: the CPU time of one raw signature against that of one through the store less V
 //   - token/c: what is left when nothing is verified at all, without any formula
 //
@@ -75,7 +78,7 @@ type signing struct {
 	input   []byte
 	callers int
 
-	c, ccopy, wrapper, token, verify, stored keystoretest.Rate
+	c, ccopy, wrapper, both, token, verify, stored keystoretest.Rate
 
 	mu   sync.Mutex
 	took []time.Duration // by signatures through the store
@@ -95,6 +98,9 @@ func (m *signing) turn(b *testing.B, token *pkcs11.Token, loop *keystoretest.Raw
 		b.Fatal(err)
 	}
 	m.verify = m.verify.Add(keystoretest.Measure(b, min(m.callers, runtime.NumCPU()), turn, func() error {
+		return keystore.Verify(m.key.Algorithm, m.key.Public, m.message, signature)
+	}))
+	m.both = m.both.Add(keystoretest.RawSignRateThen(b, token, m.key.ID, m.callers, turn, func() error {
 		return keystore.Verify(m.key.Algorithm, m.key.Public, m.message, signature)
 	}))
 	m.stored = m.stored.Add(keystoretest.Measure(b, m.callers, turn, func() error {
@@ -120,9 +126,11 @@ func (m *signing) report(b *testing.B, best float64) {
 	b.ReportMetric(m.c.PerSecond(), "c/s")
 	b.ReportMetric(m.ccopy.PerSecond(), "ccopy/s")
 	b.ReportMetric(m.wrapper.PerSecond(), "wrapper/s")
+	b.ReportMetric(m.both.PerSecond(), "both/s")
 	b.ReportMetric(m.token.PerSecond(), "token/s")
 	b.ReportMetric(m.stored.PerSecond(), "store/s")
 	b.ReportMetric(µs(verification), "verify-µs")
+	b.ReportMetric(m.stored.PerSecond()/m.both.PerSecond(), "store/both")
 	b.ReportMetric(ratio(m.c), "net/c")
 	b.ReportMetric(ratio(m.ccopy), "net/ccopy")
 	b.ReportMetric(ratio(m.wrapper), "net/wrapper")

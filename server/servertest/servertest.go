@@ -37,11 +37,12 @@ type Server struct {
 	Keys    *keystore.Store
 	Clock   *Clock
 
-	t       testing.TB
-	fault   atomic.Pointer[Fault]
-	server  *server.Server
-	roots   *x509.CertPool
-	running bool
+	t            testing.TB
+	fault        atomic.Pointer[Fault]
+	destroyFault atomic.Pointer[DestroyFault]
+	server       *server.Server
+	roots        *x509.CertPool
+	running      bool
 }
 
 // Clock is the server's one clock: the machine's, moved by what the test has added.
@@ -77,6 +78,18 @@ func (s *Server) SetFault(f Fault) {
 	s.fault.Store(&f)
 }
 
+// DestroyFault stands in for the destruction of a key in the token: it may call destroy, before or after it reports a failure.
+type DestroyFault func(id keystore.ID, destroy func() error) error
+
+// SetDestroyFault lets a fault happen from now on; nil ends it.
+func (s *Server) SetDestroyFault(f DestroyFault) {
+	if f == nil {
+		s.destroyFault.Store(nil)
+		return
+	}
+	s.destroyFault.Store(&f)
+}
+
 // faultyToken is the real token with the fault of the moment.
 type faultyToken struct {
 	keystore.Token
@@ -89,6 +102,14 @@ func (t *faultyToken) Sign(ctx context.Context, id keystore.ID, a keystore.Algor
 		return (*f)(id, signature)
 	}
 	return signature, err
+}
+
+func (t *faultyToken) Destroy(ctx context.Context, id keystore.ID) error {
+	destroy := func() error { return t.Token.Destroy(ctx, id) }
+	if f := t.server.destroyFault.Load(); f != nil {
+		return (*f)(id, destroy)
+	}
+	return destroy()
 }
 
 // Option changes the configuration before init.
@@ -130,6 +151,7 @@ func Start(t testing.TB, options ...Option) *Server {
 	s.Restart()
 	t.Cleanup(func() {
 		s.SetFault(nil)
+		s.SetDestroyFault(nil)
 		s.Stop()
 		s.Check()
 	})

@@ -62,7 +62,7 @@ manifest stands beside the files: whoever has both, and a trust file, can verify
 
 	root.AddGroup(
 		&cobra.Group{ID: "sign", Title: "Sign and verify:"},
-		&cobra.Group{ID: "manage", Title: "Records and signers:"},
+		&cobra.Group{ID: "manage", Title: "Records, signers and keys:"},
 		&cobra.Group{ID: "session", Title: "Session:"},
 		&cobra.Group{ID: "audit", Title: "Ledger and trust:"},
 	)
@@ -76,7 +76,7 @@ func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		inGroup("sign", a.bundleCommand()), inGroup("sign", a.signCommand()), inGroup("sign", a.verifyCommand()), inGroup("sign", a.showCommand()),
 		inGroup("session", a.loginCommand()), inGroup("session", a.logoutCommand()), inGroup("session", a.whoamiCommand()),
-		inGroup("manage", a.recordCommand()), inGroup("manage", a.signerCommand()),
+		inGroup("manage", a.recordCommand()), inGroup("manage", a.signerCommand()), inGroup("manage", a.keyCommand()),
 		inGroup("audit", a.ledgerCommand()), inGroup("audit", a.trustCommand()),
 		a.versionCommand(),
 	}

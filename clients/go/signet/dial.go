@@ -79,6 +79,7 @@ type Client struct {
 
 	sessions signetv1.SessionServiceClient
 	signers  signetv1.SignerServiceClient
+	keys     signetv1.KeyServiceClient
 	records  signetv1.RecordServiceClient
 	signing  signetv1.SigningServiceClient
 	ledger   signetv1.LedgerServiceClient
@@ -126,6 +127,7 @@ func Dial(target string, o Options) (*Client, error) {
 	c.signers = signetv1.NewSignerServiceClient(c.conn)
 	c.records = signetv1.NewRecordServiceClient(c.conn)
 	c.signing = signetv1.NewSigningServiceClient(c.conn)
+	c.keys = signetv1.NewKeyServiceClient(c.conn)
 	c.ledger = signetv1.NewLedgerServiceClient(c.conn)
 	c.stamps = signetv1.NewTimestampServiceClient(c.conn)
 	return c, nil

@@ -70,6 +70,16 @@ const (
 	SignerNotFound                Reason = "SIGNER_NOT_FOUND"
 	SignerInWrongState            Reason = "SIGNER_STATE"
 
+	KeyNotFound             Reason = "KEY_NOT_FOUND"
+	KeyInWrongState         Reason = "KEY_STATE"
+	KeyInUse                Reason = "KEY_IN_USE"
+	KeyDisabled             Reason = "KEY_DISABLED"
+	KeyDestroyed            Reason = "KEY_DESTROYED"
+	KeyNotRotatable         Reason = "KEY_NOT_ROTATABLE"
+	SecondPersonNeeded      Reason = "SECOND_PERSON_NEEDED"
+	DestructionPending      Reason = "DESTRUCTION_PENDING"
+	DestructionNotRequested Reason = "DESTRUCTION_NOT_REQUESTED"
+
 	EntryNotFound  Reason = "ENTRY_NOT_FOUND"
 	SizeOutOfRange Reason = "SIZE_OUT_OF_RANGE"
 

@@ -18,6 +18,8 @@ var reads = map[string]bool{
 	signetv1.SessionService_WhoAmI_FullMethodName:          true,
 	signetv1.SignerService_GetSigner_FullMethodName:        true,
 	signetv1.SignerService_ListSigners_FullMethodName:      true,
+	signetv1.KeyService_GetKey_FullMethodName:              true,
+	signetv1.KeyService_ListKeys_FullMethodName:            true,
 	signetv1.RecordService_GetRecord_FullMethodName:        true,
 	signetv1.RecordService_ListRecords_FullMethodName:      true,
 	signetv1.RecordService_ListRecordTypes_FullMethodName:  true,

@@ -21,16 +21,26 @@ const (
 	ECDSAP521 Algorithm = "ecdsa-p521-sha512"
 	Ed25519   Algorithm = "ed25519"        // RFC 8032, pure: signs the message itself
 	RSAPSS    Algorithm = "rsa-pss-sha256" // RFC 8017, MGF1 with SHA-256, salt of 32 bytes
+
+	// RSAPKCS1 is RSASSA-PKCS1-v1_5 of RFC 8017. No manifest names it: it is for a TSA or CA whose certificates and
+	// tokens must be read by verifiers that know no PSS. A key is for one of the two and never signs the other.
+	RSAPKCS1 Algorithm = "rsa-pkcs1-sha256"
 )
 
 // MaxMessage is the longest message that Ed25519 signs here, in bytes: the device gets it whole. The other algorithms
 // get a digest and have no such bound.
 const MaxMessage = 1 << 20
 
-const minRSABits = 3072
+// Sizes of RSA keys that are made.
+const (
+	minRSABits = 3072
+	maxRSABits = 4096
+)
 
 // Algorithms returns all algorithms.
-func Algorithms() []Algorithm { return []Algorithm{ECDSAP256, ECDSAP384, ECDSAP521, Ed25519, RSAPSS} }
+func Algorithms() []Algorithm {
+	return []Algorithm{ECDSAP256, ECDSAP384, ECDSAP521, Ed25519, RSAPSS, RSAPKCS1}
+}
 
 // Validate reports whether the algorithm is one of [Algorithms].
 func (a Algorithm) Validate() error {
@@ -45,7 +55,7 @@ func (a Algorithm) Validate() error {
 // Hash returns the hash function of the algorithm, or 0 for Ed25519, which signs the message itself.
 func (a Algorithm) Hash() crypto.Hash {
 	switch a {
-	case ECDSAP256, RSAPSS:
+	case ECDSAP256, RSAPSS, RSAPKCS1:
 		return crypto.SHA256
 	case ECDSAP384:
 		return crypto.SHA384
@@ -97,6 +107,19 @@ func (a Algorithm) CheckInput(input []byte) error {
 	return nil
 }
 
+// Fits reports whether a public key is of the kind that the algorithm signs with. What an RSA key is for, PSS or PKCS #1, it
+// does not say itself: that was decided when it was made.
+func (a Algorithm) Fits(public crypto.PublicKey) error {
+	of, err := AlgorithmOf(public)
+	if err != nil {
+		return err
+	}
+	if of != a && (of != RSAPSS || a != RSAPKCS1) {
+		return fmt.Errorf("%w: a public key for %s does not fit %s", ErrInvalid, of, a)
+	}
+	return nil
+}
+
 var errVerify = errors.New("the signature does not verify")
 
 // Verify reports whether signature is one of the public key's over message. The key must be of the kind that the
@@ -110,10 +133,8 @@ func Verify(a Algorithm, public crypto.PublicKey, message, signature []byte) err
 }
 
 func verifyInput(a Algorithm, public crypto.PublicKey, input, signature []byte) error {
-	if of, err := AlgorithmOf(public); err != nil {
+	if err := a.Fits(public); err != nil {
 		return err
-	} else if of != a {
-		return fmt.Errorf("%w: a public key for %s cannot verify %s", ErrInvalid, of, a)
 	}
 	ok := false
 	switch k := public.(type) {
@@ -122,7 +143,11 @@ func verifyInput(a Algorithm, public crypto.PublicKey, input, signature []byte) 
 	case ed25519.PublicKey:
 		ok = ed25519.Verify(k, input, signature)
 	case *rsa.PublicKey:
-		ok = rsa.VerifyPSS(k, crypto.SHA256, input, signature, pssOptions()) == nil
+		if a == RSAPKCS1 {
+			ok = rsa.VerifyPKCS1v15(k, crypto.SHA256, input, signature) == nil
+		} else {
+			ok = rsa.VerifyPSS(k, crypto.SHA256, input, signature, pssOptions()) == nil
+		}
 	}
 	if !ok {
 		return errVerify

@@ -100,10 +100,11 @@ type known struct {
 }
 
 type reading struct {
-	done chan struct{}
-	k    *known
-	err  error
-	left bool // the one who read has left
+	began time.Time
+	done  chan struct{}
+	k     *known
+	err   error
+	left  bool // the one who read has left
 }
 
 // A refusal says why a device is not used.
@@ -141,6 +142,9 @@ const (
 	forgiven = time.Hour // after so long without a lie, all are forgotten
 	freeLies = 3         // so many have no delay
 	maxHold  = time.Minute
+
+	patience   = 250 * time.Millisecond // for another caller who reads the same key: that one may hang
+	resetLimit = 5 * time.Second        // for callers to wait until a device was set up anew
 )
 
 // lie adds one and says how long the liar is left alone.
@@ -181,8 +185,8 @@ func (g *guard) lookup(ctx context.Context, id ID) (*known, error) {
 			continue
 		}
 		r := g.reading[id]
-		if r == nil {
-			r = &reading{done: make(chan struct{})}
+		if r == nil || time.Since(r.began) >= patience {
+			r = &reading{began: time.Now(), done: make(chan struct{})}
 			g.reading[id] = r
 			generation := g.generation
 			_, doubted := g.doubts[id]
@@ -190,17 +194,25 @@ func (g *guard) lookup(ctx context.Context, id ID) (*known, error) {
 			r.k, r.err = g.read(ctx, id, epoch, generation, doubted)
 			r.left = r.err != nil && ctx.Err() != nil
 			g.mu.Lock()
-			delete(g.reading, id)
+			if g.reading[id] == r {
+				delete(g.reading, id)
+			}
 			g.mu.Unlock()
 			close(r.done)
 			return r.k, r.err
 		}
 		g.mu.Unlock()
-		if err := wait(ctx, r.done); err != nil {
-			return nil, err
-		}
-		if !r.left {
-			return r.k, r.err
+		late := time.NewTimer(patience - time.Since(r.began))
+		select {
+		case <-r.done:
+			late.Stop()
+			if !r.left {
+				return r.k, r.err
+			}
+		case <-late.C:
+		case <-ctx.Done():
+			late.Stop()
+			return nil, fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
 		}
 	}
 }
@@ -319,25 +331,44 @@ func (g *guard) try(ctx context.Context, id ID, a Algorithm, want crypto.PublicK
 	if !SamePublic(k.key.Public, want) {
 		return nil, nil, &errOtherKey{k.key.KeyID, KeyID(want)}
 	}
+	if k.key.Algorithm != a { // of RSA keys, the public half does not tell
+		return nil, nil, fmt.Errorf("%w: the key was made for %s, it does not sign %s", ErrInvalid, k.key.Algorithm, a)
+	}
 	if k.doubted && !k.proven.Load() {
 		if err := g.absolve(ctx, k); err != nil {
 			return nil, nil, err
 		}
 	}
-	signature, err := g.Token.Sign(ctx, id, a, input)
-	if err != nil {
-		switch {
-		case errors.Is(err, ErrNotFound):
-			g.forget(id)
-		case errors.Is(err, ErrWrongSignature): // not even the form of one
-			return nil, k, err
+	signature, err := g.make(ctx, id, a, want, input)
+	switch {
+	case err == nil:
+		return signature, nil, nil
+	case errors.Is(err, ErrNotFound):
+		g.forget(id)
+	case errors.Is(err, ErrWrongSignature): // or not even the form of one
+		return nil, k, err
+	}
+	return nil, nil, err
+}
+
+// make returns a signature that was verified.
+func (g *guard) make(ctx context.Context, id ID, a Algorithm, want crypto.PublicKey, input []byte) ([]byte, error) {
+	check := func(input, signature []byte) error {
+		if verifyInput(a, want, input, signature) != nil {
+			return ErrWrongSignature
 		}
-		return nil, nil, err
+		return nil
 	}
-	if verifyInput(a, want, input, signature) != nil {
-		return nil, k, ErrWrongSignature
+	if c, ok := g.Token.(CheckingSigner); ok {
+		return c.SignChecked(ctx, id, a, input, check)
 	}
-	return signature, nil, nil
+	signature, err := g.Token.Sign(ctx, id, a, input)
+	if err == nil {
+		if err = check(input, signature); err == nil {
+			return signature, nil
+		}
+	}
+	return nil, err
 }
 
 // lied is called after a wrong signature of a key that was trusted. Callers that were hit by the same fault are one lie.
@@ -387,7 +418,9 @@ func (g *guard) doubted(id ID) *doubt {
 // reset sets the device up anew. Whether that worked, the next call tells.
 func (g *guard) reset(ctx context.Context, suspect uint64, reason error) {
 	if r, ok := g.Token.(Resetter); ok {
+		ctx, cancel := context.WithTimeout(ctx, resetLimit)
 		_ = r.Reset(ctx, suspect, reason)
+		cancel()
 	}
 	g.settled()
 }
@@ -693,7 +726,7 @@ func checkKey(key Key, id ID) error {
 	if key.ID != id {
 		return fmt.Errorf("%w: asked for key %q, the token answered with %q", ErrPolicy, id, key.ID)
 	}
-	if of, err := AlgorithmOf(key.Public); err != nil || of != key.Algorithm {
+	if key.Algorithm.Fits(key.Public) != nil {
 		return fmt.Errorf("%w: the public key is no key for %s", ErrPolicy, key.Algorithm)
 	}
 	if key.KeyID != KeyID(key.Public) {

@@ -45,6 +45,7 @@ func (id ID) Validate() error {
 type Spec struct {
 	ID        ID
 	Algorithm Algorithm
+	Bits      int // of an RSA key: 3072 or 4096; 0 means 3072. It is 0 for all others
 }
 
 // Validate reports whether a key can be made to this specification.
@@ -52,7 +53,43 @@ func (s Spec) Validate() error {
 	if err := s.ID.Validate(); err != nil {
 		return err
 	}
-	return s.Algorithm.Validate()
+	if err := s.Algorithm.Validate(); err != nil {
+		return err
+	}
+	switch rsa := s.Algorithm == RSAPSS || s.Algorithm == RSAPKCS1; {
+	case s.Bits == 0, rsa && (s.Bits == minRSABits || s.Bits == maxRSABits):
+		return nil
+	case rsa:
+		return fmt.Errorf("%w: an RSA key has %d or %d bits, not %d", ErrInvalid, minRSABits, maxRSABits, s.Bits)
+	default:
+		return fmt.Errorf("%w: a key for %s has one size: leave out the %d bits", ErrInvalid, s.Algorithm, s.Bits)
+	}
+}
+
+// RSABits returns how many bits the key is to have if it is an RSA key, 0 otherwise.
+func (s Spec) RSABits() int {
+	if s.Bits == 0 && (s.Algorithm == RSAPSS || s.Algorithm == RSAPKCS1) {
+		return minRSABits
+	}
+	return s.Bits
+}
+
+// Check reports whether a key is what the specification asked for. A token that made another one has not kept to it, so
+// the error wraps [ErrPolicy].
+func (s Spec) Check(key Key) error {
+	if key.ID != s.ID {
+		return fmt.Errorf("%w: asked for key %q, the token answered with %q", ErrPolicy, s.ID, key.ID)
+	}
+	if key.Algorithm != s.Algorithm {
+		return fmt.Errorf("%w: asked for %s, the token made a key for %s", ErrPolicy, s.Algorithm, key.Algorithm)
+	}
+	if err := s.Algorithm.Fits(key.Public); err != nil {
+		return fmt.Errorf("%w: the public key is no key for %s", ErrPolicy, s.Algorithm)
+	}
+	if public, ok := key.Public.(*rsa.PublicKey); ok && public.N.BitLen() != s.RSABits() {
+		return fmt.Errorf("%w: asked for %d bits, the token made a key of %d", ErrPolicy, s.RSABits(), public.N.BitLen())
+	}
+	return nil
 }
 
 // A Key is what is known of a key that lives in a token. The private half never leaves it.
@@ -84,7 +121,8 @@ func SamePublic(a, b crypto.PublicKey) bool {
 	return ok && b != nil && k.Equal(b)
 }
 
-// AlgorithmOf returns the one algorithm that Signet uses with a public key. RSA keys must have at least 3072 bits.
+// AlgorithmOf returns the one algorithm that a manifest uses with a public key. RSA keys must have at least 3072 bits. That an
+// RSA key was made for [RSAPKCS1] its public half does not say: [Key.Algorithm] does.
 func AlgorithmOf(public crypto.PublicKey) (Algorithm, error) {
 	switch k := public.(type) {
 	case *ecdsa.PublicKey:

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/rsa"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -26,7 +27,7 @@ type KnownAnswer struct {
 	Seed      []byte // Ed25519: the private key of the vector, which makes exactly this signature
 }
 
-// KnownAnswers returns vectors of RFC 6979 (ECDSA) and RFC 8032 (Ed25519).
+// KnownAnswers returns vectors of RFC 6979 (ECDSA), RFC 8032 (Ed25519) and Wycheproof (RSA), one for each algorithm.
 func KnownAnswers() []KnownAnswer {
 	ec := func(a Algorithm, section string, curve elliptic.Curve, x, y, r, s string) KnownAnswer {
 		field := (curve.Params().BitSize + 7) / 8
@@ -42,6 +43,12 @@ func KnownAnswers() []KnownAnswer {
 		})
 		return KnownAnswer{
 			Source: "RFC 6979, appendix " + section, Algorithm: a, Public: public, Message: []byte("sample"), Signature: b.BytesOrPanic(),
+		}
+	}
+	rsaAnswer := func(a Algorithm, file, signature string) KnownAnswer {
+		return KnownAnswer{
+			Source: "Wycheproof, " + file + ", test 4", Algorithm: a, Public: &rsa.PublicKey{N: number(wycheproofModulus), E: 65537},
+			Message: []byte("123400"), Signature: octets(signature),
 		}
 	}
 	return []KnownAnswer{
@@ -67,8 +74,31 @@ func KnownAnswers() []KnownAnswer {
 			Signature: octets("6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40a"),
 			Seed:      octets("c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7"),
 		},
+		rsaAnswer(RSAPSS, "rsa_pss_3072_sha256_mgf1_32", ""+
+			"8f9ac1354af4161d0e55b5674821d02823b3a6b3f79cefb98cbc77f9ac2d91cc6345f989a7828132f73f3630a247a936b6a057b3e5a2fda0c5999ea7721ee888"+
+			"0960c24cd2377e869cca1799747142d57ad6a8d83ec9254d89f591add11a758e1ea1e29bd08f624d0e28cea52ed5eed7c0f5f49d3533eb1cdbb2af837dc42942"+
+			"f9a86b5f4e2d5ce506697ef067a344949bdd89afcc25978af4d50c300bcd0ffc9d93cc559e3ae1a13215a1d3f6030827340c6591061a5ab7e65153b1df8b25e1"+
+			"421f924d39c7e6f76243c1bb9ae4063d9a475cd2ece45f4e288fe0720074e87868d70a5584a9ac2b47a56417cc76f15154315545a3ed6704b365f15d34320804"+
+			"469c3b09ed211cbc9e9e767b6f21fa16f8641d8b78b8dff8062a25b5bd3b6a38cb4706c42c1fbbe66db1c05cb57531132eb94fe1569735c33ec491c318a686c8"+
+			"37ac810be4afff605f92bb390e7ab3cd24c0cd997cf13f112e5aa01746f43902432639e1eefcbd37b413c586f057bcba40a8f1251251e84cb7c87c53c1d1d558"),
+		rsaAnswer(RSAPKCS1, "rsa_signature_3072_sha256", ""+
+			"636d31d8d5dfe0fc6ab01ef2ccd4602dfea62d386b002c429e7e846e7a98d0cb1d448d25be039d5158887ab46a9dd49c41537a89036a065fc10329df051e5f2e"+
+			"5c1d4436e84790ff6db4d3f31575e5f0fbdfcaee625722c5492fceaa3fb29d0a865200dec06e117b04753ca9450a7ca7f7d1a1176cc38ecab721864413a0d7a2"+
+			"2d8fc1595b6cd0032fbf154fbbb31b56d3bf963761ce8ec9fb38bba3419716d0d39e976857e79b1faefd5f5a2ce0ebd94968da1ec3a387804694d90f37b34033"+
+			"c7f70ccfb26beffaafb7bf56c1b8385d489217458e0a68b5d680f9fa45382fd1c227ff3c11e3ec82426ec648a564f0e886e5b12e695dd2fc8465bd9d08731fb1"+
+			"40084c79be64d915bcb4ba10f1edb4c37e35231753be2d9f339d37d7b5f22c91584a68a973f9cc469a23d3b5800157dbd72a8405fef4e444ff01f7fd23efa143"+
+			"c1887504e81773743843d8a73209a1deb66c5f305df539bc30e871332e82330e5b66fa6ea253b2b64b4c9781011d20e80ddd8cb83916834eb8fa696b0a4b6bcd"),
 	}
 }
+
+// wycheproofModulus is that of the key of 3072 bits in the vectors of Wycheproof.
+const wycheproofModulus = "" +
+	"c6fe23792566023c265287c5ac6f71541c0994d11d059ee6403986efa21c24b51bd91d8862f9df79a4e328e3e27c83df260b25a9b43420affc44b51e8d7525b6" +
+	"f29c372a405104732007527a62ed82fac73f4892a80e09682a41a58cd347017f3be7d801334f92d9321aafd53b51bffabfc752cfccae0b1ee03bdaff9e428cc1" +
+	"c117f1ac96b4fe23f8c23e6381186a66fd59289339ae55c4bcdadbff84abdaa532240d4e1d28b2d0481dadd3b246557ca8fe18092817730b39e6ee378ffcc85b" +
+	"19ffdc916a9b991a6b66d4a9c7bab5f5e7a3722101142e7a4108c15d573b15289e07e46eaea07b42c2abcba330e99554b4656165bb4c0db2b6393a07eca575c5" +
+	"1a93c4e15bdb0f747909447e3efe34c67ca8954b530e56a20a1b6d84d45ed1bcd3aa58ec06f184ee5857aaa819e1cca9a26f4e28d6b977d33916db9896d252d1" +
+	"afa762e287cb0d384cc75bfe53f4e922d02dd0a481c042e2d306b4b3c189371e575b25e0005a164cf69dd0976e4d5be476806ea6be6084e71ab4f5ac5c1b1203"
 
 // octets and number read constants of this file; a wrong one gives a vector that fails.
 func octets(text string) []byte {

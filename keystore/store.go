@@ -99,8 +99,8 @@ func (s *Store) admit(ctx context.Context, spec Spec, key Key) error {
 	if err := checkKey(key, spec.ID); err != nil {
 		return err
 	}
-	if key.Algorithm != spec.Algorithm {
-		return fmt.Errorf("%w: asked for %s, the token made a key for %s", ErrPolicy, spec.Algorithm, key.Algorithm)
+	if err := spec.Check(key); err != nil {
+		return err
 	}
 	input, err := key.Algorithm.Input([]byte(proofMessage + rand.Text()))
 	if err != nil {
@@ -121,13 +121,22 @@ func (s *Store) Key(ctx context.Context, id ID) (Key, error) {
 }
 
 // Sign signs message with the key of that id and returns the signature only if the public key want, which is the one
-// the caller enrolled, verifies it. The algorithm is the one of want.
+// the caller enrolled, verifies it. The algorithm is the one of want that manifests use: see [AlgorithmOf].
 //
 // It fails with [ErrWrongSignature] if the token's key is another one or if the signature does not verify; nothing of
-// what the token answered is returned then.
+// what the token answered is returned then. It fails with [ErrInvalid] if the key was made for another algorithm.
 func (s *Store) Sign(ctx context.Context, id ID, want crypto.PublicKey, message []byte) ([]byte, error) {
 	algorithm, err := AlgorithmOf(want)
 	if err != nil {
+		return nil, fmt.Errorf("sign with key %q: %w", id, err)
+	}
+	return s.SignAs(ctx, id, algorithm, want, message)
+}
+
+// SignAs is [Store.Sign] with the algorithm that the caller enrolled the key for, which matters for RSA keys alone: one that
+// was made for [RSAPKCS1] signs with nothing else, and no other key signs so.
+func (s *Store) SignAs(ctx context.Context, id ID, algorithm Algorithm, want crypto.PublicKey, message []byte) ([]byte, error) {
+	if err := algorithm.Fits(want); err != nil {
 		return nil, fmt.Errorf("sign with key %q: %w", id, err)
 	}
 	input, err := algorithm.Input(message)

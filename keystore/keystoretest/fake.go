@@ -74,7 +74,7 @@ func (f *Fake) Generate(ctx context.Context, spec keystore.Spec) (keystore.Key, 
 	if err := spec.Validate(); err != nil {
 		return keystore.Key{}, err
 	}
-	signer, err := newSigner(spec.Algorithm)
+	signer, err := newSigner(spec)
 	if err != nil {
 		return keystore.Key{}, err
 	}
@@ -103,8 +103,8 @@ func (f *Fake) Generate(ctx context.Context, spec keystore.Spec) (keystore.Key, 
 	return f.answer(key), nil
 }
 
-func newSigner(a keystore.Algorithm) (crypto.Signer, error) {
-	switch a {
+func newSigner(spec keystore.Spec) (crypto.Signer, error) {
+	switch spec.Algorithm {
 	case keystore.ECDSAP256:
 		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	case keystore.ECDSAP384:
@@ -114,10 +114,10 @@ func newSigner(a keystore.Algorithm) (crypto.Signer, error) {
 	case keystore.Ed25519:
 		_, private, err := ed25519.GenerateKey(rand.Reader)
 		return private, err
-	case keystore.RSAPSS:
-		return rsa.GenerateKey(rand.Reader, 3072)
+	case keystore.RSAPSS, keystore.RSAPKCS1:
+		return rsa.GenerateKey(rand.Reader, spec.RSABits())
 	}
-	return nil, a.Validate()
+	return nil, spec.Algorithm.Validate()
 }
 
 func (f *Fake) answer(key keystore.Key) keystore.Key {

@@ -5,8 +5,13 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"math/bits"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
@@ -62,6 +67,69 @@ func unwrapPoint(value []byte) ([]byte, error) {
 		return bits, nil
 	}
 	return nil, fmt.Errorf("CKA_EC_POINT of %d bytes is neither a point nor an OCTET STRING or BIT STRING with one", len(value))
+}
+
+// input returns what the mechanism signs for what the algorithm signs.
+func (k kind) input(input []byte) []byte {
+	if k.prefix == nil {
+		return input
+	}
+	return append(append(make([]byte, 0, len(k.prefix)+len(input)), k.prefix...), input...)
+}
+
+// number64 reads a CK_ULONG. Its size is that of the module's platform; a bridge to another one may give the other.
+func number64(value []byte) (uint64, bool) {
+	switch len(value) {
+	case 8:
+		return binary.NativeEndian.Uint64(value), true
+	case 4:
+		if n := binary.NativeEndian.Uint32(value); n != math.MaxUint32 {
+			return uint64(n), true
+		}
+		return unavailableInformation, true
+	}
+	return 0, false
+}
+
+// ulong is a CK_ULONG as a value of an attribute.
+func ulong(n uint) []byte {
+	b := binary.NativeEndian.AppendUint64(nil, uint64(n))
+	if bits.UintSize == 32 {
+		b = binary.NativeEndian.AppendUint32(nil, uint32(n))
+	}
+	return b
+}
+
+// unavailableInformation is CK_UNAVAILABLE_INFORMATION as number64 returns it.
+const unavailableInformation = math.MaxUint64
+
+// mechanismList reads CKA_ALLOWED_MECHANISMS, an array of CK_ULONG, and sorts it. A key that is not restricted has none.
+func mechanismList(value []byte) ([]uint64, bool) {
+	const size = bits.UintSize / 8
+	if len(value)%size != 0 || len(value) > maxMechanisms*size {
+		return nil, false
+	}
+	var list []uint64
+	for ; len(value) > 0; value = value[size:] {
+		n, _ := number64(value[:size])
+		list = append(list, n)
+	}
+	slices.Sort(list)
+	return slices.Compact(list), true
+}
+
+const maxMechanisms = 1024
+
+// keyNumber is the CKA_ID of both halves of a key: it follows from the label, so that other tools find what belongs together.
+// Where a public key does not say what it is for, it follows from that, too: a token that does not keep
+// CKA_ALLOWED_MECHANISMS keeps this.
+func keyNumber(id keystore.ID, a keystore.Algorithm) []byte {
+	name := string(id)
+	if a == keystore.RSAPKCS1 {
+		name += "\x00" + string(a) // no id has a zero byte
+	}
+	sum := sha256.Sum256([]byte(name))
+	return sum[:16]
 }
 
 var errRawSignature = errors.New("the token's signature is not two numbers of the curve's length")

@@ -5,13 +5,13 @@ import (
 	"context"
 	"crypto"
 	"crypto/rsa"
-	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/miekg/pkcs11"
@@ -43,7 +43,7 @@ func (t *Token) Generate(ctx context.Context, spec keystore.Spec) (key keystore.
 			return expired(ctx)
 		}
 		var err error
-		if made, err = t.control.generate(spec.ID, k); err == nil && ctx.Err() != nil {
+		if made, err = t.control.generate(spec, k); err == nil && ctx.Err() != nil {
 			return errors.Join(expired(ctx), t.control.destroy(spec.ID)) // nobody waits for it any more
 		}
 		return err
@@ -54,8 +54,8 @@ func (t *Token) Generate(ctx context.Context, spec keystore.Spec) (key keystore.
 	return made, nil
 }
 
-func (c *control) generate(id keystore.ID, k kind) (keystore.Key, error) {
-	ctx := c.token.module.ctx
+func (c *control) generate(spec keystore.Spec, k kind) (keystore.Key, error) {
+	ctx, id := c.token.module.ctx, spec.ID
 	found, err := c.search(id)
 	if err != nil {
 		return keystore.Key{}, err
@@ -64,12 +64,15 @@ func (c *control) generate(id keystore.ID, k kind) (keystore.Key, error) {
 		return keystore.Key{}, keystore.ErrExists
 	}
 	began := time.Now()
-	public, private, err := c.generatePair(id, k)
+	public, private, err := c.generatePair(spec, k)
 	if err != nil {
 		return keystore.Key{}, failed("C_GenerateKeyPair", err)
 	}
 	// Crash point: the pair may be in the token and nobody knows of it. Its id is taken then.
 	key, err := c.readBack(id, public, private, began)
+	if err == nil {
+		err = spec.Check(key)
+	}
 	if err != nil {
 		return keystore.Key{}, errors.Join(err,
 			failed("C_DestroyObject", ctx.DestroyObject(c.session, private)),
@@ -101,9 +104,8 @@ func (c *control) readBack(id keystore.ID, public, private pkcs11.ObjectHandle, 
 	return c.read(id, h)
 }
 
-func (c *control) generatePair(id keystore.ID, k kind) (public, private pkcs11.ObjectHandle, err error) {
-	sum := sha256.Sum256([]byte(id))
-	label, number := string(id), sum[:16]
+func (c *control) generatePair(spec keystore.Spec, k kind) (public, private pkcs11.ObjectHandle, err error) {
+	label, number := string(spec.ID), keyNumber(spec.ID, k.algorithm)
 	attr := pkcs11.NewAttribute
 	publicTemplate := []*pkcs11.Attribute{
 		attr(pkcs11.CKA_LABEL, label),
@@ -127,18 +129,43 @@ func (c *control) generatePair(id keystore.ID, k kind) (public, private pkcs11.O
 		attr(pkcs11.CKA_UNWRAP, false),
 		attr(pkcs11.CKA_DERIVE, false),
 	}
-	mechanism := []*pkcs11.Mechanism{pkcs11.NewMechanism(k.generate, nil)}
-	make := func(more ...*pkcs11.Attribute) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error) {
-		return c.token.module.ctx.GenerateKeyPair(c.session, mechanism, append(publicTemplate, more...), privateTemplate)
-	}
+	var forms [][]*pkcs11.Attribute
 	if k.keyType == pkcs11.CKK_RSA {
-		return make(attr(pkcs11.CKA_MODULUS_BITS, rsaBits), attr(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}))
+		forms = append(forms, []*pkcs11.Attribute{
+			attr(pkcs11.CKA_MODULUS_BITS, spec.RSABits()), attr(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}),
+		})
+	} else {
+		forms = append(forms, []*pkcs11.Attribute{attr(pkcs11.CKA_EC_PARAMS, k.params)})
 	}
-	public, private, err = make(attr(pkcs11.CKA_EC_PARAMS, k.params))
-	if err != nil && k.named != nil && !sessionLost(code(err)) {
-		return make(attr(pkcs11.CKA_EC_PARAMS, k.named))
+	if k.named != nil {
+		forms = append(forms, []*pkcs11.Attribute{attr(pkcs11.CKA_EC_PARAMS, k.named)})
+	}
+	for _, form := range forms {
+		for _, more := range c.protections(spec.ID, k) {
+			public, private, err = c.token.module.ctx.GenerateKeyPair(c.session, mechanism(k.generate, nil),
+				slices.Concat(publicTemplate, form), slices.Concat(privateTemplate, more))
+			if err == nil || !unsupported(err) {
+				break
+			}
+		}
+		if rv := code(err); err == nil || sessionLost(rv) || meaningOf(rv) == deviceGone {
+			break
+		}
 	}
 	return public, private, err
+}
+
+// protections are the attributes beyond what every key needs that a token may not know, in the order in which they are
+// tried: a key signs with its own mechanism only, its attributes do not change, and it is not copied where nobody wants copies. A
+// token that knows none makes the key without; what it is held to then is what it says of the key.
+func (c *control) protections(id keystore.ID, k kind) [][]*pkcs11.Attribute {
+	attr := pkcs11.NewAttribute
+	allowed := []*pkcs11.Attribute{attr(pkcs11.CKA_ALLOWED_MECHANISMS, ulong(k.sign))}
+	fixed := []*pkcs11.Attribute{attr(pkcs11.CKA_MODIFIABLE, false)}
+	if !c.token.config.SessionCopies || id == keystore.CanaryID {
+		fixed = append(fixed, attr(pkcs11.CKA_COPYABLE, false))
+	}
+	return [][]*pkcs11.Attribute{slices.Concat(allowed, fixed), allowed, fixed, nil}
 }
 
 // Find implements [keystore.Token]. The handles may come from memory, the attributes never do.
@@ -286,8 +313,16 @@ func (c *control) readAttributes(object pkcs11.ObjectHandle) (map[string]string,
 		case number == pkcs11.CKA_ID:
 			attributes[name] = hex.EncodeToString(value)
 		case number == pkcs11.CKA_KEY_TYPE || number == pkcs11.CKA_KEY_GEN_MECHANISM:
-			if v, ok := number64(value); ok {
-				attributes[name] = "0x" + strconv.FormatUint(v, 16)
+			if v, ok := number64(value); ok && v != unavailableInformation {
+				attributes[name] = hexNumber(v)
+			}
+		case number == pkcs11.CKA_ALLOWED_MECHANISMS:
+			if list, ok := mechanismList(value); ok && len(list) > 0 {
+				names := make([]string, len(list))
+				for i, n := range list {
+					names[i] = hexNumber(n)
+				}
+				attributes[name] = strings.Join(names, ",")
 			}
 		case len(value) == 1 && value[0] <= 1:
 			attributes[name] = strconv.FormatBool(value[0] == 1)
@@ -305,19 +340,10 @@ func (c *control) value(object pkcs11.ObjectHandle, attribute uint) ([]byte, err
 	return got[0].Value, nil
 }
 
-// number64 reads a CK_ULONG.
-func number64(value []byte) (uint64, bool) {
-	switch len(value) {
-	case 8:
-		return binary.NativeEndian.Uint64(value), true
-	case 4:
-		return uint64(binary.NativeEndian.Uint32(value)), true
-	}
-	return 0, false
-}
+func hexNumber(n uint64) string { return "0x" + strconv.FormatUint(n, 16) }
 
 // kindOfPair reads what kind of key a pair is.
-func (c *control) kindOfPair(private, public pkcs11.ObjectHandle) (kind, error) {
+func (c *control) kindOfPair(id keystore.ID, private, public pkcs11.ObjectHandle) (kind, error) {
 	value, err := c.value(private, pkcs11.CKA_KEY_TYPE)
 	if err != nil {
 		return kind{}, failed("C_GetAttributeValue of CKA_KEY_TYPE", err)
@@ -326,11 +352,12 @@ func (c *control) kindOfPair(private, public pkcs11.ObjectHandle) (kind, error) 
 	if !ok {
 		return kind{}, fmt.Errorf("%w: CKA_KEY_TYPE has %d bytes", keystore.ErrUnavailable, len(value))
 	}
-	var params []byte
-	if keyType != pkcs11.CKK_RSA {
-		if params, err = c.value(public, pkcs11.CKA_EC_PARAMS); err != nil {
-			return kind{}, failed("C_GetAttributeValue of CKA_EC_PARAMS", err)
-		}
+	if keyType == pkcs11.CKK_RSA {
+		return c.kindOfRSA(id, private)
+	}
+	params, err := c.value(public, pkcs11.CKA_EC_PARAMS)
+	if err != nil {
+		return kind{}, failed("C_GetAttributeValue of CKA_EC_PARAMS", err)
 	}
 	for _, k := range kinds {
 		if uint64(k.keyType) == keyType && (bytes.Equal(k.params, params) || k.named != nil && bytes.Equal(k.named, params)) {
@@ -339,4 +366,59 @@ func (c *control) kindOfPair(private, public pkcs11.ObjectHandle) (kind, error) 
 	}
 	return kind{}, fmt.Errorf("%w: a key of type 0x%x with parameters %x is none that Signet uses",
 		keystore.ErrInvalid, keyType, params)
+}
+
+// kindOfRSA reads what an RSA key was made for. The public key does not say it, and a key that signs PSS and PKCS #1 alike is
+// none of ours, so it is never guessed: the one mechanism that the key allows tells, and where the token does not keep that, its
+// CKA_ID. What both tell must agree.
+func (c *control) kindOfRSA(id keystore.ID, private pkcs11.ObjectHandle) (kind, error) {
+	told := func(attribute uint) ([]byte, error) {
+		value, err := c.value(private, attribute)
+		if rv := code(err); rv == pkcs11.CKR_ATTRIBUTE_TYPE_INVALID || rv == pkcs11.CKR_ATTRIBUTE_SENSITIVE {
+			return nil, nil
+		}
+		return value, err
+	}
+	value, err := told(pkcs11.CKA_ALLOWED_MECHANISMS)
+	if err != nil {
+		return kind{}, failed("C_GetAttributeValue of CKA_ALLOWED_MECHANISMS", err)
+	}
+	number, err := told(pkcs11.CKA_ID)
+	if err != nil {
+		return kind{}, failed("C_GetAttributeValue of CKA_ID", err)
+	}
+	return rsaKind(id, value, number)
+}
+
+func rsaKind(id keystore.ID, allowed, number []byte) (kind, error) {
+	mechanisms, ok := mechanismList(allowed)
+	if !ok {
+		return kind{}, fmt.Errorf("%w: CKA_ALLOWED_MECHANISMS has %d bytes", keystore.ErrUnavailable, len(allowed))
+	}
+	var byMechanism, byNumber keystore.Algorithm
+	var found kind
+	for _, k := range kinds {
+		if k.keyType != pkcs11.CKK_RSA {
+			continue
+		}
+		if bytes.Equal(number, keyNumber(id, k.algorithm)) {
+			byNumber, found = k.algorithm, k
+		}
+	}
+	if len(mechanisms) == 0 {
+		if byNumber == "" {
+			return kind{}, fmt.Errorf("%w: neither CKA_ALLOWED_MECHANISMS nor CKA_ID of the RSA key %q says what it was made for",
+				keystore.ErrInvalid, id)
+		}
+		return found, nil
+	}
+	for _, k := range kinds {
+		if k.keyType == pkcs11.CKK_RSA && len(mechanisms) == 1 && mechanisms[0] == uint64(k.sign) {
+			byMechanism, found = k.algorithm, k
+		}
+	}
+	if byMechanism == "" || byNumber != "" && byNumber != byMechanism {
+		return kind{}, fmt.Errorf("%w: the RSA key %q allows other mechanisms than the one that it was made for", keystore.ErrPolicy, id)
+	}
+	return found, nil
 }

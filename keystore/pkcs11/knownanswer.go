@@ -5,9 +5,11 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/rsa"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"math/big"
 
 	"github.com/miekg/pkcs11"
 	"golang.org/x/crypto/cryptobyte"
@@ -70,10 +72,6 @@ func (c *control) knownAnswers() ([]string, error) {
 	return ran, nil
 }
 
-func mechanism(number uint) []*pkcs11.Mechanism {
-	return []*pkcs11.Mechanism{pkcs11.NewMechanism(number, nil)}
-}
-
 // unsupported says that a token does not do what was asked, which is not a wrong answer.
 func unsupported(err error) bool {
 	switch code(err) {
@@ -88,7 +86,7 @@ func unsupported(err error) bool {
 
 func (c *control) knownDigest() (bool, error) {
 	ctx := c.token.module.ctx
-	if err := ctx.DigestInit(c.session, mechanism(pkcs11.CKM_SHA256)); err != nil {
+	if err := ctx.DigestInit(c.session, mechanism(pkcs11.CKM_SHA256, nil)); err != nil {
 		if unsupported(err) {
 			return false, nil
 		}
@@ -106,7 +104,7 @@ func (c *control) knownDigest() (bool, error) {
 
 func (c *control) knownVerification(k kind, v keystore.KnownAnswer) (bool, error) {
 	ctx := c.token.module.ctx
-	point, raw, err := tokenForm(k, v)
+	public, raw, err := tokenForm(k, v)
 	if err != nil {
 		return false, err
 	}
@@ -114,17 +112,14 @@ func (c *control) knownVerification(k kind, v keystore.KnownAnswer) (bool, error
 	if err != nil {
 		return false, err
 	}
-	var octets cryptobyte.Builder
-	octets.AddASN1OctetString(point)
-	key, err := ctx.CreateObject(c.session, []*pkcs11.Attribute{
+	input = k.input(input)
+	key, err := ctx.CreateObject(c.session, append([]*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY),
 		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, k.keyType),
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
 		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, false),
 		pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true),
-		pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, k.params),
-		pkcs11.NewAttribute(pkcs11.CKA_EC_POINT, octets.BytesOrPanic()),
-	})
+	}, public...))
 	if err != nil {
 		if unsupported(err) {
 			return false, nil
@@ -132,7 +127,7 @@ func (c *control) knownVerification(k kind, v keystore.KnownAnswer) (bool, error
 		return false, failed("C_CreateObject", err)
 	}
 	verify := func(signature []byte) error {
-		if err := ctx.VerifyInit(c.session, mechanism(k.sign), key); err != nil {
+		if err := ctx.VerifyInit(c.session, k.mechanism(), key); err != nil {
 			return err
 		}
 		return ctx.Verify(c.session, input, signature)
@@ -157,12 +152,25 @@ func (c *control) knownVerification(k kind, v keystore.KnownAnswer) (bool, error
 }
 
 // tokenForm returns the public key and the signature of a vector as PKCS#11 has them.
-func tokenForm(k kind, v keystore.KnownAnswer) (point, raw []byte, err error) {
-	switch public := v.Public.(type) {
+func tokenForm(k kind, v keystore.KnownAnswer) (public []*pkcs11.Attribute, raw []byte, err error) {
+	onCurve := func(point []byte) []*pkcs11.Attribute {
+		var octets cryptobyte.Builder
+		octets.AddASN1OctetString(point)
+		return []*pkcs11.Attribute{
+			pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, k.params), pkcs11.NewAttribute(pkcs11.CKA_EC_POINT, octets.BytesOrPanic()),
+		}
+	}
+	switch key := v.Public.(type) {
 	case ed25519.PublicKey:
-		return public, append([]byte(nil), v.Signature...), nil
+		return onCurve(key), append([]byte(nil), v.Signature...), nil
+	case *rsa.PublicKey:
+		return []*pkcs11.Attribute{
+			pkcs11.NewAttribute(pkcs11.CKA_MODULUS, key.N.Bytes()),
+			pkcs11.NewAttribute(pkcs11.CKA_PUBLIC_EXPONENT, big.NewInt(int64(key.E)).Bytes()),
+		}, append([]byte(nil), v.Signature...), nil
 	case *ecdsa.PublicKey:
-		if point, err = public.Bytes(); err != nil {
+		point, err := key.Bytes()
+		if err != nil {
 			return nil, nil, err
 		}
 		var sequence cryptobyte.String
@@ -177,7 +185,7 @@ func tokenForm(k kind, v keystore.KnownAnswer) (point, raw []byte, err error) {
 			}
 			raw = append(append(raw, make([]byte, k.field-len(n))...), n...)
 		}
-		return point, raw, nil
+		return onCurve(point), raw, nil
 	}
 	return nil, nil, fmt.Errorf("%w: no vector for %s", keystore.ErrInvalid, v.Algorithm)
 }
@@ -202,7 +210,7 @@ func (c *control) knownSignature(k kind, v keystore.KnownAnswer) (bool, error) {
 		return false, failed("C_CreateObject", err)
 	}
 	got, err := func() ([]byte, error) {
-		if err := ctx.SignInit(c.session, mechanism(k.sign), key); err != nil {
+		if err := ctx.SignInit(c.session, k.mechanism(), key); err != nil {
 			return nil, err
 		}
 		return ctx.Sign(c.session, v.Message)

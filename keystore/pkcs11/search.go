@@ -137,7 +137,7 @@ func (c *control) pair(id keystore.ID, found []object) (*handle, error) {
 	if len(private) != 1 || len(public) != 1 {
 		return nil, ambiguous(id, private, public)
 	}
-	k, err := c.kindOfPair(private[0], public[0])
+	k, err := c.kindOfPair(id, private[0], public[0])
 	if err != nil {
 		return nil, err
 	}

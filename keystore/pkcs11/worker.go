@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/pkcs11"
@@ -171,13 +173,15 @@ func (t *Token) full() error {
 	return unavailable(min(max(wait, minDelay), hangRetry), errFull)
 }
 
-// A worker owns one session. Its fields are used by its goroutine alone, but for busy and next.
+// A worker owns one session. Its fields are used by its goroutine alone, but for busy, next and connected.
 type worker struct {
 	token   *Token
 	session session
 	room    []byte
 	busy    busy
 	next    chan *signJob // has room for one
+
+	connected atomic.Bool // it has a session, as far as it knows
 }
 
 func newWorker(t *Token) *worker {
@@ -195,11 +199,18 @@ func (w *worker) connect() error {
 		return err
 	}
 	w.session = s
+	w.connected.Store(true)
 	return nil
 }
 
+// A sessionError says that a worker got no session. It is not returned to callers.
+type sessionError struct{ error }
+
 // disconnect closes the session. What the device says to that changes nothing.
-func (w *worker) disconnect() { w.token.closeSession(&w.session) }
+func (w *worker) disconnect() {
+	w.connected.Store(false)
+	w.token.closeSession(&w.session)
+}
 
 func (w *worker) serve() {
 	for {
@@ -220,12 +231,39 @@ func (w *worker) serve() {
 	}
 }
 
+// sessionPause is how long a worker does without a session that the token did not give it.
+const sessionPause = 250 * time.Millisecond
+
+// leaveToOthers gives a job back that the worker has no session for, as the token allows fewer than it said or others use them,
+// and lets the worker rest. Somebody else must have one.
+func (w *worker) leaveToOthers(j *signJob, err error) bool {
+	t := w.token
+	if code(err) != pkcs11.CKR_SESSION_COUNT || !slices.ContainsFunc(t.workers, func(o *worker) bool { return o.connected.Load() }) {
+		return false
+	}
+	t.stats.failed(pkcs11.CKR_SESSION_COUNT)
+	t.queue.giveBack(j)
+	rest := time.NewTimer(sessionPause)
+	defer rest.Stop()
+	select {
+	case <-rest.C:
+	case <-t.closing:
+	}
+	return true
+}
+
 func (w *worker) work(j *signJob) {
 	t := w.token
 	began := w.busy.begin()
-	t.wait.Add(time.Duration(began - j.arrived))
 	raw, err := w.sign(j)
 	w.busy.end()
+	if lacks := (*sessionError)(nil); errors.As(err, &lacks) {
+		if w.leaveToOthers(j, lacks.error) {
+			return
+		}
+		err = t.judge(j.handle.epoch, lacks.error)
+	}
+	t.wait.Add(time.Duration(began - j.arrived))
 	t.service.Add(time.Duration(now() - began))
 	if err != nil {
 		j.finish(nil, err)
@@ -262,10 +300,10 @@ func (w *worker) sign(j *signJob) ([]byte, error) {
 			return nil, &staleError{errOldHandle}
 		}
 		if err := w.connect(); err != nil {
-			return nil, t.judge(j.handle.epoch, err)
+			return nil, &sessionError{err}
 		}
 		asked := now()
-		n, began, rv := t.module.native.sign(uint(w.session.number), j.handle.kind.sign, uint(j.handle.use), j.input, w.room)
+		n, began, rv := t.module.native.sign(uint(w.session.number), j.handle.kind.sign, uint(j.handle.use), j.handle.kind.input(j.input), w.room)
 		if hung := now()-asked > int64(t.config.Hang); hung {
 			w.disconnect() // and what it answered is thrown away if the token was set up anew meanwhile
 			if j.handle.epoch != t.epoch.Load() {

@@ -15,9 +15,7 @@ type queue struct {
 // put hands a job to a worker or lets it wait. It reports whether there was room, and whether it waits.
 func (q *queue) put(j *signJob) (room, waits bool) {
 	q.mu.Lock()
-	if n := len(q.idle); n > 0 {
-		w := q.idle[n-1]
-		q.idle = q.idle[:n-1]
+	if w := q.popIdle(); w != nil {
 		q.mu.Unlock()
 		w.next <- j // has room: an idle worker has none
 		return true, false
@@ -35,6 +33,35 @@ func (q *queue) put(j *signJob) (room, waits bool) {
 		q.last = j
 	}
 	return true, true
+}
+
+// giveBack lets a job wait as the first, or hands it to an idle worker.
+func (q *queue) giveBack(j *signJob) {
+	q.mu.Lock()
+	if w := q.popIdle(); w != nil {
+		q.mu.Unlock()
+		w.next <- j
+		return
+	}
+	defer q.mu.Unlock()
+	q.length++
+	j.queued = true
+	if j.after = q.first; j.after == nil {
+		q.last = j
+	} else {
+		j.after.before = j
+	}
+	q.first = j
+}
+
+func (q *queue) popIdle() *worker {
+	n := len(q.idle)
+	if n == 0 {
+		return nil
+	}
+	w := q.idle[n-1]
+	q.idle = q.idle[:n-1]
+	return w
 }
 
 // take returns the job that has waited longest, or notes that the worker is idle: then the next comes through its channel.

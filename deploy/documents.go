@@ -10,7 +10,7 @@ import (
 	"io/fs"
 )
 
-//go:embed validation
+//go:embed validation runbooks/*.md
 var documents embed.FS
 
 // Digest returns the SHA-256, in hex, over the list of documents: for each, in the order of their paths, a line

@@ -1,0 +1,396 @@
+package deploy_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/signetd/signet/keystore/pkcs11"
+)
+
+// A runbook's blocks of shell are run as they stand, in one shell, one after the other. What a machine of production has and a
+// test has not stands in the PATH before the real thing: systemctl, systemd-run, journalctl and runuser.
+
+// A block is one fenced block of a runbook.
+type block struct {
+	heading string // of the section that it is in
+	line    int
+	text    string
+}
+
+var fence = regexp.MustCompile("^```([a-z]*)$")
+
+// blocks returns the blocks of shell of a runbook.
+func blocks(t *testing.T, name string) []block {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("runbooks", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []block
+	var heading, language string
+	var text []string
+	inside := false
+	for i, line := range strings.Split(string(b), "\n") {
+		m := fence.FindStringSubmatch(line)
+		switch {
+		case m != nil && !inside:
+			inside, language, text = true, m[1], nil
+		case m != nil:
+			inside = false
+			if language == "sh" {
+				all = append(all, block{heading, i - len(text) + 1, strings.Join(text, "\n")})
+			}
+		case inside:
+			text = append(text, line)
+		case strings.HasPrefix(line, "## "):
+			heading = strings.TrimPrefix(line, "## ")
+		}
+	}
+	if inside {
+		t.Fatalf("%s: a block is not closed", name)
+	}
+	return all
+}
+
+// binaries builds signet and signetd, once.
+var binaries = sync.OnceValues(func() (folder string, err error) {
+	if folder, err = os.MkdirTemp("", "signet-runbooks-"); err != nil {
+		return "", err
+	}
+	out, err := exec.Command("go", "build", "-o", folder, "../cmd/signet", "../cmd/signetd").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w: %s", err, out)
+	}
+	return folder, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if folder, err := binaries(); err == nil {
+		os.RemoveAll(folder)
+	}
+	os.Exit(code) //nolint:forbidigo // a TestMain ends the program
+}
+
+// A machine is where the runbooks are carried out: a folder with the service, its data and its token.
+type machine struct {
+	folder  string
+	address string
+	env     []string
+}
+
+// The programs of a machine that a test has not. The service runs as whoever runs the test.
+var programs = map[string]string{
+	"systemctl": `
+pid=$ROOT/signetd.pid log=$ROOT/signetd.log
+running() { [ -e "$pid" ] && kill -0 "$(cat "$pid")" 2>/dev/null && [ "$(sed 's/.*) //; s/ .*//' "/proc/$(cat "$pid")/stat")" != Z ]; }
+stop() {
+	running || return 0
+	kill "$(cat "$pid")"
+	while running; do sleep 0.05; done
+}
+start() {
+	: >"$log"
+	setsid signetd serve --config "$DATA/signetd.yaml" </dev/null >>"$log" 2>&1 &
+	echo $! >"$pid"
+	for _ in $(seq 600); do
+		running || { cat "$log" >&2; echo "Job for signetd.service failed." >&2; exit 1; }
+		! grep -q msg=serving "$log" || return 0
+		sleep 0.1
+	done
+	cat "$log" >&2
+	exit 1
+}
+[ "$2" = signetd ] || { echo "systemctl $*: not in this test" >&2; exit 1; }
+case $1 in
+stop) stop ;;
+start) running || start ;;
+restart) stop; start ;;
+is-active) if running; then echo active; else echo failed; exit 3; fi ;;
+*) echo "systemctl $*: not in this test" >&2; exit 1 ;;
+esac`,
+	"journalctl": `cat "$ROOT/signetd.log"`,
+	"systemd-run": `
+while [ "$1" != -- ]; do shift; done
+shift
+exec "$@"`,
+	"runuser": `
+while [ "$1" != -- ]; do shift; done
+shift
+exec "$@"`,
+}
+
+// newMachine makes a service with an administrator and a signer, and starts it.
+func newMachine(t *testing.T) *machine {
+	t.Helper()
+	built, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	module, err := pkcs11.FindSoftHSM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	m := &machine{folder: t.TempDir(), address: l.Addr().String()}
+	bin, data := filepath.Join(m.folder, "bin"), filepath.Join(m.folder, "data")
+	for _, folder := range []string{bin, filepath.Join(m.folder, "backup")} {
+		if err := os.Mkdir(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range programs {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\nset -eu\n"+text+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.env = append(os.Environ(), "PATH="+bin+":"+built+":"+os.Getenv("PATH"), "ROOT="+m.folder, "ADDRESS="+m.address, "MODULE="+module,
+		"DATA="+data, "TOKEN="+data+"/token", "BACKUPS="+m.folder+"/backup", "PINFILE="+data+"/token/user.pin",
+		"SOFTHSM2_CONF="+data+"/token/softhsm2.conf", "SIGNET_CONFIG_DIR="+m.folder+"/client", "CONFIG="+data+"/signetd.yaml")
+	t.Cleanup(func() {
+		if out, err := m.bash(context.WithoutCancel(t.Context()), "systemctl stop signetd"); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
+	m.must(t, `
+signetd init --data "$DATA" --environment demo --listen "$ADDRESS" --admin-user grace --admin-name "Grace Hopper"
+systemctl start signetd
+for person in grace ada max; do head -c 18 /dev/urandom | base64 >"$ROOT/$person.password"; done
+chmod 600 "$ROOT"/*.password
+connect="--server $ADDRESS --ca $DATA/tls/server.pem"
+signet signer redeem $connect --user grace --code-file "$DATA/administrator.code" --password-file "$ROOT/grace.password" --accept-accountability
+signet login --profile grace $connect --user grace --password-file "$ROOT/grace.password"
+signet signer enroll --profile grace --user ada --name "Ada Lovelace" --title "QA Lead" --zone UTC --role signer \
+	--proofing-method passport --proofing-reference 1 --code-out "$ROOT/ada.code"
+signet signer enroll --profile grace --user max --name "Max Miller" --title "Release Manager" --zone UTC --role release_manager \
+	--proofing-method passport --proofing-reference 2 --code-out "$ROOT/max.code"
+for person in ada max; do
+	signet signer redeem $connect --user $person --code-file "$ROOT/$person.code" --password-file "$ROOT/$person.password" --accept-accountability
+	signet login --profile $person $connect --user $person --password-file "$ROOT/$person.password"
+done
+signet trust add --profile ada "$DATA/signet-trust.json"
+`)
+	return m
+}
+
+func (m *machine) bash(ctx context.Context, script string) (string, error) {
+	c := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
+	c.Env = m.env
+	c.Dir = m.folder
+	out, err := c.CombinedOutput()
+	return string(out), err
+}
+
+// must runs a script that has to succeed, and returns what it said.
+func (m *machine) must(t *testing.T, script string) string {
+	t.Helper()
+	out, err := m.bash(t.Context(), script)
+	if err != nil {
+		t.Fatalf("%v\n%s\n%s", err, script, out)
+	}
+	return out
+}
+
+// carryOut runs the blocks of some sections of a runbook in one shell.
+func (m *machine) carryOut(t *testing.T, runbook string, sections ...string) string {
+	t.Helper()
+	var script strings.Builder
+	all := blocks(t, runbook)
+	for _, section := range sections {
+		if !slices.ContainsFunc(all, func(b block) bool { return b.heading == section }) {
+			t.Fatalf("%s has no shell in a section %q", runbook, section)
+		}
+	}
+	for _, b := range all {
+		if slices.Contains(sections, b.heading) {
+			fmt.Fprintf(&script, "echo '# %s:%d'\n%s\n", runbook, b.line, b.text)
+		}
+	}
+	return m.must(t, script.String())
+}
+
+// signs lets the signer sign a new record, and verifies that offline.
+func (m *machine) signs(t *testing.T, version string) {
+	t.Helper()
+	out := m.must(t, `
+connect="--server $ADDRESS --ca $DATA/tls/server.pem"
+for person in ada max; do signet login --profile $person $connect --user $person --password-file "$ROOT/$person.password"; done
+bundle=$ROOT/release-`+version+`
+mkdir "$bundle"
+date >"$bundle/file"
+signet record create --profile max --bundle "$bundle" --type release --product signet --version `+version+` --title Test --approver ada \
+	--repository https://git.example/signet --commit 0123456789abcdef0123456789abcdef01234567 --branch main
+record=$(signet record list --profile max --json | sed -n 's/.*"name": *"\(records\/[0-9a-f-]*\)".*/\1/p' | head -n 1)
+signet sign "$record" --profile ada --bundle "$bundle" --decision approve --meaning release-approval --reason "It is a test." \
+	--user ada --password-file "$ROOT/ada.password" --yes
+signet verify --profile ada --bundle "$bundle" --manifest "$ROOT/signatures/release-`+version+`.json"
+`)
+	t.Log(out)
+}
+
+func TestBackupAndRestore(t *testing.T) {
+	t.Attr("requirement", "B-31")
+	const runbook = "token-backup-and-restore.md"
+	m := newMachine(t)
+	m.signs(t, "v1.0.0")
+	out := m.carryOut(t, runbook, "Set this first", "Make a backup (SoftHSM2)", "Try the backup")
+	if !strings.Contains(out, "the ledger checks") || !strings.Contains(out, "active") {
+		t.Errorf("it says\n%s", out)
+	}
+	if list := m.must(t, `tar --list --file "$BACKUPS"/token-*.tar`); strings.Contains(list, ".pin") || !strings.Contains(list, "token.object") {
+		t.Errorf("the archive has\n%s", list)
+	}
+	m.signs(t, "v1.1.0") // after the backup
+
+	m.must(t, `systemctl stop signetd && rm -r "$TOKEN/tokens" && mkdir "$TOKEN/tokens"`)
+	if out, err := m.bash(t.Context(), "systemctl start signetd"); err == nil {
+		t.Fatalf("the service serves without its token\n%s", out)
+	} else if !strings.Contains(out, "no token with label") {
+		t.Errorf("it says\n%s", out)
+	}
+	m.env = append(m.env, "STAMP="+m.stamp(t))
+	m.must(t, `systemctl stop signetd`)
+	out = m.carryOut(t, runbook, "Set this first", "Restore (SoftHSM2)")
+	if !strings.Contains(out, ": OK") || !strings.Contains(out, "active") {
+		t.Errorf("it says\n%s", out)
+	}
+	m.signs(t, "v1.2.0")
+	m.must(t, `systemctl stop signetd && signetd ledger check --config "$CONFIG"`)
+}
+
+// stamp is that of the one backup.
+func (m *machine) stamp(t *testing.T) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(m.folder, "backup", "SHA256SUMS-*"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%v, %v", found, err)
+	}
+	_, stamp, _ := strings.Cut(filepath.Base(found[0]), "-")
+	return stamp
+}
+
+func TestPINRotation(t *testing.T) {
+	t.Attr("requirement", "B-31")
+	m := newMachine(t)
+	old, err := os.ReadFile(filepath.Join(m.folder, "data/token/user.pin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := m.carryOut(t, "pin-rotation.md", "Set this first", "Change it")
+	if !strings.Contains(out, "PIN successfully changed") {
+		t.Errorf("it says\n%s", out)
+	}
+	m.signs(t, "v1.0.0") // goes on meanwhile
+	out = m.carryOut(t, "pin-rotation.md", "Set this first", "Check the result")
+	if !strings.Contains(out, "active") {
+		t.Errorf("it says\n%s", out)
+	}
+	m.signs(t, "v1.1.0")
+	now, err := os.ReadFile(filepath.Join(m.folder, "data/token/user.pin"))
+	if err != nil || bytes.Equal(old, now) || len(now) != 25 {
+		t.Errorf("the PIN is of %d bytes, the same as before: %t, %v", len(now), bytes.Equal(old, now), err)
+	}
+	info, err := os.Stat(filepath.Join(m.folder, "data/token/user.pin"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+
+	// With the old PIN the service does not start, and says so.
+	if err := os.WriteFile(filepath.Join(m.folder, "data/token/user.pin"), old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.must(t, "systemctl stop signetd")
+	out, err = m.bash(t.Context(), "systemctl start signetd")
+	if err == nil || !strings.Contains(out, "the HSM refused the PIN") || !strings.Contains(out, "CKR_PIN_INCORRECT") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if strings.Contains(out, strings.TrimSpace(string(old))) {
+		t.Error("the log tells the PIN")
+	}
+	if err := os.WriteFile(filepath.Join(m.folder, "data/token/user.pin"), now, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Every block of shell is shell, and every command and flag of ours in it exists.
+func TestRunbookCommands(t *testing.T) {
+	built, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	runbooks, err := filepath.Glob("runbooks/*.md")
+	if err != nil || len(runbooks) < 6 {
+		t.Fatal(runbooks, err)
+	}
+	command := regexp.MustCompile(`(?:^|[ |(;` + "`" + `])(signetd?)((?: [a-z][a-z-]*)+)((?: [^|;&` + "`" + `]*)?)`)
+	flag := regexp.MustCompile(`(?:^| )(--[a-z][a-z-]*)`)
+	helps := make(map[string]string)
+	for _, path := range runbooks {
+		name := filepath.Base(path)
+		t.Run(name, func(t *testing.T) {
+			for _, b := range blocks(t, name) {
+				c := exec.CommandContext(t.Context(), "bash", "-n", "-c", b.text)
+				if out, err := c.CombinedOutput(); err != nil {
+					t.Errorf("line %d: %v: %s", b.line, err, out)
+				}
+			}
+			content, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := strings.ReplaceAll(string(content), "\\\n", " ")
+			for _, m := range command.FindAllStringSubmatch(text, -1) {
+				words := strings.Fields(m[2])
+				help, path := "", ""
+				for n := len(words); n > 0 && help == ""; n-- { // the last words may be arguments
+					path = m[1] + " " + strings.Join(words[:n], " ")
+					if _, known := helps[path]; !known {
+						helps[path] = helpOf(t, built, m[1], words[:n])
+					}
+					help = helps[path]
+				}
+				if help == "" {
+					t.Errorf("there is no command %s%s", m[1], m[2])
+					continue
+				}
+				for _, f := range flag.FindAllStringSubmatch(m[3], -1) {
+					if !strings.Contains(help, f[1]+" ") && !strings.Contains(help, f[1]+"\n") {
+						t.Errorf("%s has no flag %s", path, f[1])
+					}
+				}
+			}
+		})
+	}
+}
+
+// helpOf is the help of a command, or "" if there is none of that name.
+func helpOf(t *testing.T, built, program string, words []string) string {
+	t.Helper()
+	c := exec.CommandContext(t.Context(), filepath.Join(built, program), append(slices.Clone(words), "--help")...)
+	out, err := c.Output()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	_, usage, _ := strings.Cut(string(out), "Usage:\n  ")
+	usage, _, _ = strings.Cut(usage, "\n")
+	if err != nil || !strings.HasPrefix(usage+" ", program+" "+strings.Join(words, " ")+" ") {
+		return ""
+	}
+	return string(out)
+}

@@ -19,6 +19,11 @@ type Config struct {
 	TokenLabel string // exactly one token must match the label and
 	Serial     string // the serial number, of which either can be left out
 
+	// URI names the token, and the module if it is not named above, by a PKCS#11 URI (RFC 7512) with token, serial,
+	// manufacturer, model, slot-id and module-path. What is named twice must be the same.
+	URI string
+	uri URI
+
 	// PIN is asked at opening, and again whenever the token has to be logged in to once more. A PIN that was refused is not tried
 	// again, so one that is changed while the program runs is changed in the token first, and then where it comes from.
 	PIN keystore.PINSource
@@ -109,8 +114,11 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 	if c.Sessions < 0 || c.Sessions > maxSessions || c.Queue < 0 || c.Hang < 0 {
 		return nil, fmt.Errorf("%w: sessions must be 0 to %d, queue and hang not negative", keystore.ErrInvalid, maxSessions)
 	}
-	if c.TokenLabel == "" && c.Serial == "" {
-		return nil, fmt.Errorf("%w: name the token by its label or serial number", keystore.ErrInvalid)
+	if err := c.named(); err != nil {
+		return nil, err
+	}
+	if c.TokenLabel == "" && c.Serial == "" && c.URI == "" {
+		return nil, fmt.Errorf("%w: name the token by its label, serial number or URI", keystore.ErrInvalid)
 	}
 	if c.Queue == 0 {
 		c.Queue = defaultQueue
@@ -174,7 +182,7 @@ func (m *module) openToken(ctx context.Context, c Config, folder string) (_ *Tok
 	if err != nil {
 		return nil, err
 	}
-	info, err := pick(tokens, c.TokenLabel, c.Serial)
+	info, err := c.pick(tokens)
 	if err != nil {
 		return nil, err
 	}

@@ -138,6 +138,9 @@ func TestReplicasTakeOver(t *testing.T) {
 				if err := p.store.Health(t.Context()); err != nil {
 					t.Fatal(err)
 				}
+				if p.active(t) != 1 {
+					t.Fatal("a device that comes and goes serves again")
+				}
 				time.Sleep(5 * time.Second)
 			}
 			p.first.SetFault(down)

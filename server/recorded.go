@@ -27,10 +27,8 @@ func (r *Recorded) open(ctx context.Context, l *ledger.Ledger, keys *keystore.St
 			return err
 		}
 		was, _ := recordedAttributes(l, id)
-		for name, value := range was {
-			if is, ok := key.Attributes[name]; !ok || is != value {
-				return fmt.Errorf("key %q: %w: %s was %q, is %q", id, keystore.ErrDrift, name, value, is)
-			}
+		if err := keystore.Drift(was, key.Attributes); err != nil {
+			return fmt.Errorf("key %q: %w", id, err)
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -40,6 +41,9 @@ type Server struct {
 	t            testing.TB
 	fault        atomic.Pointer[Fault]
 	destroyFault atomic.Pointer[DestroyFault]
+	keyFault     atomic.Pointer[KeyFault]
+	epochs       atomic.Uint64 // that tests have begun
+	recorded     *server.Recorded
 	server       *server.Server
 	roots        *x509.CertPool
 	running      bool
@@ -90,6 +94,18 @@ func (s *Server) SetDestroyFault(f DestroyFault) {
 	s.destroyFault.Store(&f)
 }
 
+// KeyFault changes what the token says of a key when it is read.
+type KeyFault func(key keystore.Key) keystore.Key
+
+// SetKeyFault lets a fault happen from now on; nil ends it. The token begins an epoch, so that each key is read anew.
+func (s *Server) SetKeyFault(f KeyFault) {
+	s.keyFault.Store(nil)
+	if f != nil {
+		s.keyFault.Store(&f)
+	}
+	s.epochs.Add(1)
+}
+
 // faultyToken is the real token with the fault of the moment.
 type faultyToken struct {
 	keystore.Token
@@ -103,6 +119,17 @@ func (t *faultyToken) Sign(ctx context.Context, id keystore.ID, a keystore.Algor
 	}
 	return signature, err
 }
+
+func (t *faultyToken) Find(ctx context.Context, id keystore.ID) (keystore.Key, error) {
+	key, err := t.Token.Find(ctx, id)
+	if f := t.server.keyFault.Load(); f != nil && err == nil {
+		key.Attributes = maps.Clone(key.Attributes)
+		key = (*f)(key)
+	}
+	return key, err
+}
+
+func (t *faultyToken) Epoch() uint64 { return t.Token.Epoch() + t.server.epochs.Load() }
 
 func (t *faultyToken) Destroy(ctx context.Context, id keystore.ID) error {
 	destroy := func() error { return t.Token.Destroy(ctx, id) }
@@ -133,8 +160,8 @@ func Start(t testing.TB, options ...Option) *Server {
 	hsm := keystoretest.Config(t)
 	hsm.SessionCopies = true
 	token := keystoretest.Open(t, hsm)
-	s := &Server{Config: c, Token: token, Clock: &Clock{}, t: t}
-	s.Keys = keystore.New(&faultyToken{token, s}, keystore.Options{})
+	s := &Server{Config: c, Token: token, Clock: &Clock{}, t: t, recorded: &server.Recorded{}}
+	s.Keys = keystore.New(&faultyToken{token, s}, keystore.Options{Recorded: s.recorded.Attributes})
 	var err error
 	s.Created, err = server.Init(t.Context(), s.Options(), server.Administrator{
 		UserName: Administrator, Name: "First Administrator", Title: "Security Administrator", Zone: "UTC", ProofingMethod: "test", ProofingReference: "test",
@@ -152,6 +179,7 @@ func Start(t testing.TB, options ...Option) *Server {
 	t.Cleanup(func() {
 		s.SetFault(nil)
 		s.SetDestroyFault(nil)
+		s.SetKeyFault(nil)
 		s.Stop()
 		s.Check()
 	})
@@ -161,7 +189,7 @@ func Start(t testing.TB, options ...Option) *Server {
 
 // Options are what the server is opened with.
 func (s *Server) Options() server.Options {
-	return server.Options{Config: s.Config, Keys: s.Keys, Version: "v0.0.0-test", Clock: s.Clock.Now, Log: slog.New(slog.NewTextHandler(s.t.Output(), nil))}
+	return server.Options{Config: s.Config, Keys: s.Keys, Recorded: s.recorded, Version: "v0.0.0-test", Clock: s.Clock.Now, Log: slog.New(slog.NewTextHandler(s.t.Output(), nil))}
 }
 
 // Restart starts the server, after stopping it where it runs.

@@ -7,7 +7,7 @@
 // folder of tokens. It is made when the first test needs a token and removed when no test has one any more; tests that
 // run in parallel are fine.
 //
-// [Fake] is a token in memory that can be told to misbehave, [Fault] a PKCS#11 module that does. [TestToken] is the
+// [Fake] is a token in memory that can be told to misbehave; package faulty has a PKCS#11 module that does. [TestToken] is the
 // contract of [keystore.Token] as a test. [RawSignRate] is what a benchmark of signing is held against.
 package keystoretest
 

@@ -15,14 +15,15 @@ import (
 	"github.com/signetd/signet/keystore"
 	"github.com/signetd/signet/keystore/keystoretest"
 	"github.com/signetd/signet/keystore/pkcs11"
+	"github.com/signetd/signet/keystore/pkcs11/faulty"
 )
 
 // newFault gives a store on a token behind the module that fails on demand, with one key "k".
-func newFault(t *testing.T, change func(*pkcs11.Config)) (*keystoretest.Fault, *pkcs11.Token, *keystore.Store, keystore.Key) {
+func newFault(t *testing.T, change func(*pkcs11.Config)) (*faulty.Module, *pkcs11.Token, *keystore.Store, keystore.Key) {
 	t.Helper()
 	c := keystoretest.Config(t)
-	fault := keystoretest.NewFault(t)
-	c.Module = fault.Module
+	fault := faulty.New(t)
+	c.Module = fault.Path
 	c.Sessions = 1
 	if change != nil {
 		change(&c)
@@ -49,20 +50,20 @@ func sign(t *testing.T, store *keystore.Store, key keystore.Key) error {
 func TestSignRetries(t *testing.T) {
 	for _, test := range []struct {
 		name     string
-		function keystoretest.Function
+		function faulty.Function
 		code     uint
 		logins   int
 		anew     bool // after two faults in a row
 	}{
-		{"session gone at C_SignInit", keystoretest.SignInit, wrapper.CKR_SESSION_HANDLE_INVALID, 0, false},
-		{"session closed at C_SignInit", keystoretest.SignInit, wrapper.CKR_SESSION_CLOSED, 0, false},
-		{"operation active", keystoretest.SignInit, wrapper.CKR_OPERATION_ACTIVE, 0, false},
-		{"session gone at C_Sign", keystoretest.Sign, wrapper.CKR_SESSION_HANDLE_INVALID, 0, false},
-		{"operation forgotten", keystoretest.Sign, wrapper.CKR_OPERATION_NOT_INITIALIZED, 0, false},
-		{"login gone", keystoretest.SignInit, wrapper.CKR_USER_NOT_LOGGED_IN, 1, true},
-		{"login gone at C_Sign", keystoretest.Sign, wrapper.CKR_USER_NOT_LOGGED_IN, 1, true},
-		{"key handle gone", keystoretest.SignInit, wrapper.CKR_KEY_HANDLE_INVALID, 0, true},
-		{"object handle gone", keystoretest.SignInit, wrapper.CKR_OBJECT_HANDLE_INVALID, 0, true},
+		{"session gone at C_SignInit", faulty.SignInit, wrapper.CKR_SESSION_HANDLE_INVALID, 0, false},
+		{"session closed at C_SignInit", faulty.SignInit, wrapper.CKR_SESSION_CLOSED, 0, false},
+		{"operation active", faulty.SignInit, wrapper.CKR_OPERATION_ACTIVE, 0, false},
+		{"session gone at C_Sign", faulty.Sign, wrapper.CKR_SESSION_HANDLE_INVALID, 0, false},
+		{"operation forgotten", faulty.Sign, wrapper.CKR_OPERATION_NOT_INITIALIZED, 0, false},
+		{"login gone", faulty.SignInit, wrapper.CKR_USER_NOT_LOGGED_IN, 1, true},
+		{"login gone at C_Sign", faulty.Sign, wrapper.CKR_USER_NOT_LOGGED_IN, 1, true},
+		{"key handle gone", faulty.SignInit, wrapper.CKR_KEY_HANDLE_INVALID, 0, true},
+		{"object handle gone", faulty.SignInit, wrapper.CKR_OBJECT_HANDLE_INVALID, 0, true},
 	} {
 		for _, copies := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/copies=%t", test.name, copies), func(t *testing.T) {
@@ -70,29 +71,29 @@ func TestSignRetries(t *testing.T) {
 				if err := sign(t, store, key); err != nil {
 					t.Fatal(err)
 				}
-				epoch, logins := token.Epoch(), fault.Calls(keystoretest.Login)
+				epoch, logins := token.Epoch(), fault.Calls(faulty.Login)
 
 				fault.Fail(test.function, 1, test.code)
 				if err := sign(t, store, key); err != nil {
 					t.Errorf("one fault: %v", err)
 				}
-				if got := fault.Calls(keystoretest.Login) - logins; got != test.logins {
+				if got := fault.Calls(faulty.Login) - logins; got != test.logins {
 					t.Errorf("%d logins, want %d", got, test.logins)
 				}
 				if changed := token.Epoch() != epoch; changed != (test.logins > 0) {
 					t.Errorf("the epoch changed: %t", changed)
 				}
 
-				before, finalized := fault.Calls(keystoretest.SignInit), fault.Calls(keystoretest.Finalize)
+				before, finalized := fault.Calls(faulty.SignInit), fault.Calls(faulty.Finalize)
 				fault.Fail(test.function, 2, test.code)
 				want := map[bool]int{false: 2, true: 3}[test.anew]
 				if err := sign(t, store, key); test.anew != (err == nil) || err != nil && !errors.Is(err, keystore.ErrUnavailable) {
 					t.Errorf("two faults: got %v", err)
 				}
-				if got := fault.Calls(keystoretest.SignInit) - before; got != want {
+				if got := fault.Calls(faulty.SignInit) - before; got != want {
 					t.Errorf("tried %d times, want %d", got, want)
 				}
-				if anew := fault.Calls(keystoretest.Finalize) > finalized; anew != test.anew {
+				if anew := fault.Calls(faulty.Finalize) > finalized; anew != test.anew {
 					t.Errorf("set up anew: %t", anew)
 				}
 				fault.Heal()
@@ -111,7 +112,7 @@ func TestDeviceGone(t *testing.T) {
 		wrapper.CKR_DEVICE_ERROR, wrapper.CKR_DEVICE_REMOVED, wrapper.CKR_TOKEN_NOT_PRESENT, wrapper.CKR_TOKEN_NOT_RECOGNIZED,
 		wrapper.CKR_CRYPTOKI_NOT_INITIALIZED, wrapper.CKR_SLOT_ID_INVALID,
 	} {
-		for _, function := range []keystoretest.Function{keystoretest.SignInit, keystoretest.Sign} {
+		for _, function := range []faulty.Function{faulty.SignInit, faulty.Sign} {
 			for _, after := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%#x at %d, after the work %t", code, function, after), func(t *testing.T) {
 					fault, token, store, key := newFault(t, nil)
@@ -120,14 +121,14 @@ func TestDeviceGone(t *testing.T) {
 					} else {
 						fault.Fail(function, 1, code)
 					}
-					tries, initialized, epoch := fault.Calls(keystoretest.SignInit), fault.Calls(keystoretest.Initialize), token.Epoch()
+					tries, initialized, epoch := fault.Calls(faulty.SignInit), fault.Calls(faulty.Initialize), token.Epoch()
 					if err := sign(t, store, key); err != nil {
 						t.Errorf("got %v", err)
 					}
-					if got := fault.Calls(keystoretest.SignInit) - tries; got != 2 {
+					if got := fault.Calls(faulty.SignInit) - tries; got != 2 {
 						t.Errorf("tried %d times", got)
 					}
-					if got := fault.Calls(keystoretest.Initialize) - initialized; got != 1 {
+					if got := fault.Calls(faulty.Initialize) - initialized; got != 1 {
 						t.Errorf("initialised %d times", got)
 					}
 					if token.Epoch() == epoch {
@@ -138,11 +139,11 @@ func TestDeviceGone(t *testing.T) {
 						t.Errorf("status: %+v", s)
 					}
 					fault.Fail(function, 1000, code)
-					tries = fault.Calls(keystoretest.SignInit)
+					tries = fault.Calls(faulty.SignInit)
 					if err := sign(t, store, key); !isUnavailable(err) {
 						t.Errorf("got %v", err)
 					}
-					if got := fault.Calls(keystoretest.SignInit) - tries; got != 2 {
+					if got := fault.Calls(faulty.SignInit) - tries; got != 2 {
 						t.Errorf("tried %d times a device that is gone", got)
 					}
 				})
@@ -169,7 +170,7 @@ func TestDoubtfulFailures(t *testing.T) {
 		wrapper.CKR_GENERAL_ERROR, wrapper.CKR_FUNCTION_FAILED, wrapper.CKR_HOST_MEMORY, wrapper.CKR_DEVICE_MEMORY,
 		wrapper.CKR_ARGUMENTS_BAD, 0x80000001, 0x00000999,
 	} {
-		for _, function := range []keystoretest.Function{keystoretest.SignInit, keystoretest.Sign} {
+		for _, function := range []faulty.Function{faulty.SignInit, faulty.Sign} {
 			for _, after := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%#x at %d, after the work %t", code, function, after), func(t *testing.T) {
 					fault, token, store, key := newFault(t, nil)
@@ -177,24 +178,24 @@ func TestDoubtfulFailures(t *testing.T) {
 					if after {
 						fail = fault.FailAfter
 					}
-					finalized := fault.Calls(keystoretest.Finalize)
+					finalized := fault.Calls(faulty.Finalize)
 					for range 4 {
 						fail(function, 1, code)
-						tries, opened := fault.Calls(keystoretest.SignInit), fault.Calls(keystoretest.OpenSession)
+						tries, opened := fault.Calls(faulty.SignInit), fault.Calls(faulty.OpenSession)
 						if err := sign(t, store, key); !errors.Is(err, keystore.ErrUnavailable) {
 							t.Errorf("got %v", err)
 						}
-						if got := fault.Calls(keystoretest.SignInit) - tries; got != 1 {
+						if got := fault.Calls(faulty.SignInit) - tries; got != 1 {
 							t.Errorf("tried %d times", got)
 						}
 						if err := sign(t, store, key); err != nil {
 							t.Errorf("afterwards: %v", err)
 						}
-						if got := fault.Calls(keystoretest.OpenSession) - opened; got != 1 {
+						if got := fault.Calls(faulty.OpenSession) - opened; got != 1 {
 							t.Errorf("%d sessions opened, want 1: the old one must be dropped", got)
 						}
 					}
-					if fault.Calls(keystoretest.Finalize) != finalized {
+					if fault.Calls(faulty.Finalize) != finalized {
 						t.Error("set up anew although it worked in between")
 					}
 					epoch := token.Epoch()
@@ -207,7 +208,7 @@ func TestDoubtfulFailures(t *testing.T) {
 					if err := sign(t, store, key); err != nil {
 						t.Errorf("the third: %v", err)
 					}
-					if token.Epoch() == epoch || fault.Calls(keystoretest.Finalize) != finalized+1 {
+					if token.Epoch() == epoch || fault.Calls(faulty.Finalize) != finalized+1 {
 						t.Error("not set up anew after three in a row")
 					}
 				})
@@ -221,7 +222,7 @@ func TestRefusedRequests(t *testing.T) {
 	fault, token, store, key := newFault(t, nil)
 	epoch := token.Epoch()
 	for range 5 {
-		fault.Fail(keystoretest.SignInit, 1, wrapper.CKR_MECHANISM_INVALID)
+		fault.Fail(faulty.SignInit, 1, wrapper.CKR_MECHANISM_INVALID)
 		if err := sign(t, store, key); !errors.Is(err, keystore.ErrInvalid) {
 			t.Errorf("got %v", err)
 		}
@@ -233,8 +234,8 @@ func TestRefusedRequests(t *testing.T) {
 
 func TestNoOtherSessionToBeHad(t *testing.T) {
 	fault, _, store, key := newFault(t, nil)
-	fault.Fail(keystoretest.SignInit, 1, wrapper.CKR_SESSION_HANDLE_INVALID)
-	fault.Fail(keystoretest.OpenSession, 1, wrapper.CKR_SESSION_COUNT)
+	fault.Fail(faulty.SignInit, 1, wrapper.CKR_SESSION_HANDLE_INVALID)
+	fault.Fail(faulty.OpenSession, 1, wrapper.CKR_SESSION_COUNT)
 	if err := sign(t, store, key); !errors.Is(err, keystore.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}
@@ -254,15 +255,15 @@ func TestLoginLostForGood(t *testing.T) {
 			return keystore.NewSecret(pin.Load().(string)), nil
 		}
 	})
-	fault.Fail(keystoretest.SignInit, 1000, wrapper.CKR_USER_NOT_LOGGED_IN)
-	fault.Fail(keystoretest.Login, 1000, wrapper.CKR_PIN_INCORRECT)
-	logins := fault.Calls(keystoretest.Login)
+	fault.Fail(faulty.SignInit, 1000, wrapper.CKR_USER_NOT_LOGGED_IN)
+	fault.Fail(faulty.Login, 1000, wrapper.CKR_PIN_INCORRECT)
+	logins := fault.Calls(faulty.Login)
 	for range 5 {
 		if err := sign(t, store, key); !errors.Is(err, keystore.ErrPIN) {
 			t.Errorf("got %v", err)
 		}
 	}
-	if got := fault.Calls(keystoretest.Login) - logins; got != 1 {
+	if got := fault.Calls(faulty.Login) - logins; got != 1 {
 		t.Errorf("%d logins with a PIN that was refused", got)
 	}
 	if s := token.Status()[0]; s.State != keystore.Refusing || !strings.Contains(s.Reason, "PIN") {
@@ -273,11 +274,11 @@ func TestLoginLostForGood(t *testing.T) {
 		if err := sign(t, store, key); !errors.Is(err, keystore.ErrPIN) {
 			t.Errorf("got %v", err)
 		}
-		return fault.Calls(keystoretest.Login)-logins >= 2
+		return fault.Calls(faulty.Login)-logins >= 2
 	})
 	asked.Store(0)
 	until(t, "the PIN source to be asked again", func() bool { return asked.Load() >= 2 })
-	if got := fault.Calls(keystoretest.Login) - logins; got != 2 {
+	if got := fault.Calls(faulty.Login) - logins; got != 2 {
 		t.Errorf("%d logins with two PINs that were refused", got)
 	}
 }
@@ -290,7 +291,7 @@ func TestHang(t *testing.T) {
 	if err := sign(t, store, key); err != nil {
 		t.Fatal(err)
 	}
-	fault.Hang(keystoretest.Sign, 2, 0)
+	fault.Hang(faulty.Sign, 2, 0)
 	cause := errors.New("deadline of the caller")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	var all sync.WaitGroup
@@ -305,7 +306,7 @@ func TestHang(t *testing.T) {
 		}
 	}
 	callers(2)
-	until(t, "two that hang", func() bool { return fault.Hung(keystoretest.Sign) == 2 })
+	until(t, "two that hang", func() bool { return fault.Hung(faulty.Sign) == 2 })
 	callers(3) // which wait, or come so late that they are sent away; one place is left for the probes
 	// The queue refuses once it is full, and then, after a while, as nothing comes back from the sessions.
 	until(t, "a full queue or hanging sessions", func() bool {
@@ -320,16 +321,16 @@ func TestHang(t *testing.T) {
 		_, err := store.Sign(probe, key.ID, key.Public, message)
 		return sentAway(err)
 	})
-	if got := fault.Hung(keystoretest.Sign); got != 2 {
+	if got := fault.Hung(faulty.Sign); got != 2 {
 		t.Errorf("%d calls hang, want 2", got)
 	}
 	cancel(cause)
 	all.Wait()
 
-	calls := fault.Calls(keystoretest.Sign)
+	calls := fault.Calls(faulty.Sign)
 	fault.Heal()
 	until(t, "a signature", func() bool { return sign(t, store, key) == nil })
-	if got := fault.Calls(keystoretest.Sign) - calls; got != 1 {
+	if got := fault.Calls(faulty.Sign) - calls; got != 1 {
 		t.Errorf("%d signatures made, though the callers of those that waited have left", got)
 	}
 }
@@ -339,8 +340,8 @@ func sentAway(err error) bool { return err != nil && strings.Contains(err.Error(
 // A call that hangs does not keep the program from stopping, and C_Finalize waits for it, since the two together crash.
 func TestCloseWhileACallHangs(t *testing.T) {
 	c := keystoretest.Config(t)
-	fault := keystoretest.NewFault(t)
-	c.Module = fault.Module
+	fault := faulty.New(t)
+	c.Module = fault.Path
 	defer fault.Heal()
 	token, err := pkcs11.Open(t.Context(), c)
 	if err != nil {
@@ -349,26 +350,26 @@ func TestCloseWhileACallHangs(t *testing.T) {
 	token.SetCloseWait(10 * time.Millisecond)
 	store := keystore.New(token, keystore.Options{})
 	key := keystoretest.Generate(t, store, "k", keystore.ECDSAP256)
-	fault.Hang(keystoretest.Sign, 1, 0)
+	fault.Hang(faulty.Sign, 1, 0)
 	var caller sync.WaitGroup
 	caller.Go(func() {
 		if err := sign(t, store, key); err != nil {
 			t.Errorf("the call that hung and came back: %v", err)
 		}
 	})
-	until(t, "a call that hangs", func() bool { return fault.Hung(keystoretest.Sign) == 1 })
+	until(t, "a call that hangs", func() bool { return fault.Hung(faulty.Sign) == 1 })
 	if err := store.Close(); !errors.Is(err, keystore.ErrUnavailable) || !strings.Contains(err.Error(), "does not return") {
 		t.Errorf("Close: got %v", err)
 	}
 	if _, err := pkcs11.Open(t.Context(), c); !errors.Is(err, keystore.ErrUnavailable) {
 		t.Errorf("Open: got %v", err)
 	}
-	if got := fault.Calls(keystoretest.Finalize); got != 0 {
+	if got := fault.Calls(faulty.Finalize); got != 0 {
 		t.Error("C_Finalize during C_Sign")
 	}
 	fault.Heal()
 	caller.Wait()
-	until(t, "C_Finalize", func() bool { return fault.Calls(keystoretest.Finalize) == 1 })
+	until(t, "C_Finalize", func() bool { return fault.Calls(faulty.Finalize) == 1 })
 	again, err := pkcs11.Open(t.Context(), c)
 	if err != nil {
 		t.Fatalf("afterwards: %v", err)
@@ -422,7 +423,7 @@ func TestAttributesThatWereNotGiven(t *testing.T) {
 // Health asks the device itself, never a copy of the key in memory.
 func TestTheCanaryIsNeverCopied(t *testing.T) {
 	fault, _, store, _ := newFault(t, func(c *pkcs11.Config) { c.SessionCopies = true })
-	copies := fault.Calls(keystoretest.CopyObject)
+	copies := fault.Calls(faulty.CopyObject)
 	if copies == 0 {
 		t.Error("other keys are copied")
 	}
@@ -430,7 +431,7 @@ func TestTheCanaryIsNeverCopied(t *testing.T) {
 	if err := store.Health(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if got := fault.Calls(keystoretest.CopyObject) - copies; got != 0 {
+	if got := fault.Calls(faulty.CopyObject) - copies; got != 0 {
 		t.Errorf("%d copies of the canary key", got)
 	}
 }
@@ -440,7 +441,7 @@ func TestCopiesThatAreNotToBeHad(t *testing.T) {
 	t.Run("forbidden", func(t *testing.T) {
 		fault, _, store, key := newFault(t, nil)
 		again := keystoretest.Generate(t, store, "again", keystore.ECDSAP256)
-		fault.Fail(keystoretest.CopyObject, 1, wrapper.CKR_ACTION_PROHIBITED)
+		fault.Fail(faulty.CopyObject, 1, wrapper.CKR_ACTION_PROHIBITED)
 		if err := sign(t, store, again); err != nil {
 			t.Error(err)
 		}
@@ -460,12 +461,12 @@ func TestCopiesThatAreNotToBeHad(t *testing.T) {
 		last := mustGenerate(t, token, "last")
 		fault.Lie(wrapper.CKA_EXTRACTABLE)
 		input, _ := last.Algorithm.Input(message)
-		destroyed := fault.Calls(keystoretest.DestroyObject)
+		destroyed := fault.Calls(faulty.DestroyObject)
 		signature, err := token.Sign(t.Context(), "last", last.Algorithm, input)
 		if err != nil || keystore.Verify(last.Algorithm, last.Public, message, signature) != nil {
 			t.Errorf("signing without a copy: %v", err)
 		}
-		if fault.Calls(keystoretest.DestroyObject)-destroyed != 1 {
+		if fault.Calls(faulty.DestroyObject)-destroyed != 1 {
 			t.Error("the copy was not destroyed")
 		}
 	})
@@ -486,7 +487,7 @@ func TestGenerateFails(t *testing.T) {
 	spec := keystore.Spec{ID: "new", Algorithm: keystore.ECDSAP256}
 	t.Run("it did not happen", func(t *testing.T) {
 		fault, _, store, _ := newFault(t, nil)
-		fault.Fail(keystoretest.GenerateKeyPair, 1, wrapper.CKR_GENERAL_ERROR)
+		fault.Fail(faulty.GenerateKeyPair, 1, wrapper.CKR_GENERAL_ERROR)
 		if _, err := store.Generate(t.Context(), spec); !errors.Is(err, keystore.ErrUnavailable) {
 			t.Errorf("got %v", err)
 		}
@@ -496,7 +497,7 @@ func TestGenerateFails(t *testing.T) {
 	})
 	t.Run("it happened and reported failure", func(t *testing.T) {
 		fault, _, store, _ := newFault(t, nil)
-		fault.FailAfter(keystoretest.GenerateKeyPair, 1, wrapper.CKR_DEVICE_ERROR)
+		fault.FailAfter(faulty.GenerateKeyPair, 1, wrapper.CKR_DEVICE_ERROR)
 		if _, err := store.Generate(t.Context(), spec); !errors.Is(err, keystore.ErrUnavailable) {
 			t.Errorf("got %v", err)
 		}
@@ -506,14 +507,14 @@ func TestGenerateFails(t *testing.T) {
 	})
 	t.Run("the session is gone", func(t *testing.T) {
 		fault, _, store, _ := newFault(t, nil)
-		fault.Fail(keystoretest.GenerateKeyPair, 1, wrapper.CKR_SESSION_HANDLE_INVALID)
+		fault.Fail(faulty.GenerateKeyPair, 1, wrapper.CKR_SESSION_HANDLE_INVALID)
 		if _, err := store.Generate(t.Context(), spec); err != nil {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("it cannot be read back", func(t *testing.T) {
 		fault, token, store, _ := newFault(t, nil)
-		fault.Fail(keystoretest.GetAttributeValue, 1, wrapper.CKR_DEVICE_ERROR)
+		fault.Fail(faulty.GetAttributeValue, 1, wrapper.CKR_DEVICE_ERROR)
 		if _, err := store.Generate(t.Context(), spec); !errors.Is(err, keystore.ErrUnavailable) {
 			t.Errorf("got %v", err)
 		}
@@ -523,7 +524,7 @@ func TestGenerateFails(t *testing.T) {
 	})
 	t.Run("it does not sign", func(t *testing.T) {
 		fault, token, store, _ := newFault(t, nil)
-		fault.Fail(keystoretest.Sign, 1, wrapper.CKR_FUNCTION_FAILED)
+		fault.Fail(faulty.Sign, 1, wrapper.CKR_FUNCTION_FAILED)
 		if _, err := store.Generate(t.Context(), spec); !errors.Is(err, keystore.ErrUnavailable) {
 			t.Errorf("got %v", err)
 		}
@@ -540,7 +541,7 @@ func TestStorageGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	fault.FindNothing()
-	fault.Fail(keystoretest.SignInit, 1, wrapper.CKR_OBJECT_HANDLE_INVALID)
+	fault.Fail(faulty.SignInit, 1, wrapper.CKR_OBJECT_HANDLE_INVALID)
 	if err := sign(t, store, key); !errors.Is(err, keystore.ErrUnavailable) || errors.Is(err, keystore.ErrNotFound) {
 		t.Errorf("Sign: got %v", err)
 	}
@@ -565,7 +566,7 @@ func TestControlSessionGone(t *testing.T) {
 		t.Run(wrapper.Error(code).Error(), func(t *testing.T) {
 			fault, token, store, key := newFault(t, nil)
 			epoch := token.Epoch()
-			fault.Fail(keystoretest.GetSessionInfo, 1, code)
+			fault.Fail(faulty.GetSessionInfo, 1, code)
 			if _, err := token.Find(t.Context(), "k"); err != nil {
 				t.Errorf("got %v", err)
 			}
@@ -575,7 +576,7 @@ func TestControlSessionGone(t *testing.T) {
 			if err := sign(t, store, key); err != nil {
 				t.Errorf("afterwards: %v", err)
 			}
-			fault.Fail(keystoretest.FindObjectsInit, 1, code)
+			fault.Fail(faulty.FindObjectsInit, 1, code)
 			if _, err := token.Find(t.Context(), "stranger"); !errors.Is(err, keystore.ErrNotFound) {
 				t.Errorf("got %v", err)
 			}
@@ -585,11 +586,11 @@ func TestControlSessionGone(t *testing.T) {
 
 func TestOpenFails(t *testing.T) {
 	c := keystoretest.Config(t)
-	fault := keystoretest.NewFault(t)
-	c.Module = fault.Module
-	for name, function := range map[string]keystoretest.Function{
-		"C_Initialize": keystoretest.Initialize, "C_GetSlotList": keystoretest.GetSlotList, "C_GetTokenInfo": keystoretest.GetTokenInfo,
-		"C_OpenSession": keystoretest.OpenSession, "C_GetSessionInfo": keystoretest.GetSessionInfo, "C_Login": keystoretest.Login,
+	fault := faulty.New(t)
+	c.Module = fault.Path
+	for name, function := range map[string]faulty.Function{
+		"C_Initialize": faulty.Initialize, "C_GetSlotList": faulty.GetSlotList, "C_GetTokenInfo": faulty.GetTokenInfo,
+		"C_OpenSession": faulty.OpenSession, "C_GetSessionInfo": faulty.GetSessionInfo, "C_Login": faulty.Login,
 	} {
 		t.Run(name, func(t *testing.T) {
 			fault.Fail(function, 1, wrapper.CKR_DEVICE_ERROR)
@@ -599,24 +600,24 @@ func TestOpenFails(t *testing.T) {
 		})
 	}
 	t.Run("a worker's session", func(t *testing.T) {
-		fault.FailLater(keystoretest.OpenSession, 2, 1, wrapper.CKR_SESSION_COUNT)
+		fault.FailLater(faulty.OpenSession, 2, 1, wrapper.CKR_SESSION_COUNT)
 		if _, err := pkcs11.Open(t.Context(), c); !errors.Is(err, keystore.ErrUnavailable) {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("the caller leaves", func(t *testing.T) {
-		fault.Hang(keystoretest.Login, 1, 0)
+		fault.Hang(faulty.Login, 1, 0)
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
-			until(t, "a hanging login", func() bool { return fault.Hung(keystoretest.Login) == 1 })
+			until(t, "a hanging login", func() bool { return fault.Hung(faulty.Login) == 1 })
 			cancel()
 		}()
 		if _, err := pkcs11.Open(ctx, c); !errors.Is(err, keystore.ErrUnavailable) || !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
 		fault.Heal()
-		finalized := fault.Calls(keystoretest.Finalize)
-		until(t, "the token to be closed", func() bool { return fault.Calls(keystoretest.Finalize) > finalized })
+		finalized := fault.Calls(faulty.Finalize)
+		until(t, "the token to be closed", func() bool { return fault.Calls(faulty.Finalize) > finalized })
 	})
 	fault.Heal()
 	token := keystoretest.Open(t, c)

@@ -13,8 +13,8 @@ import (
 	wrapper "github.com/miekg/pkcs11"
 
 	"github.com/signetd/signet/keystore"
-	"github.com/signetd/signet/keystore/keystoretest"
 	"github.com/signetd/signet/keystore/pkcs11"
+	"github.com/signetd/signet/keystore/pkcs11/faulty"
 )
 
 const shortHang = 50 * time.Millisecond
@@ -32,7 +32,7 @@ func TestSomeHang(t *testing.T) {
 	if err := sign(t, store, key); err != nil {
 		t.Fatal(err)
 	}
-	fault.Hang(keystoretest.Sign, 2, 0)
+	fault.Hang(faulty.Sign, 2, 0)
 	var hung sync.WaitGroup
 	for range 2 {
 		hung.Go(func() {
@@ -52,10 +52,10 @@ func TestSomeHang(t *testing.T) {
 	if s := token.Status()[0]; s.State != keystore.Working || s.Busy != 2 || s.Workers != 3 {
 		t.Errorf("status: %+v", s)
 	}
-	closed := fault.Calls(keystoretest.CloseSession)
+	closed := fault.Calls(faulty.CloseSession)
 	fault.Heal()
 	hung.Wait()
-	if got := fault.Calls(keystoretest.CloseSession) - closed; got != 2 {
+	if got := fault.Calls(faulty.CloseSession) - closed; got != 2 {
 		t.Errorf("%d sessions closed, want those of the 2 calls that hung", got)
 	}
 	until(t, "all to be there again", func() bool { s := token.Status()[0]; return s.Busy == 0 && s.Stuck == 0 })
@@ -68,7 +68,7 @@ func TestDeviceGoneWhileACallHangs(t *testing.T) {
 	if err := sign(t, store, key); err != nil {
 		t.Fatal(err)
 	}
-	fault.Hang(keystoretest.Sign, 1, 0)
+	fault.Hang(faulty.Sign, 1, 0)
 	var hung sync.WaitGroup
 	hung.Go(func() {
 		input, _ := key.Algorithm.Input(message)
@@ -77,13 +77,13 @@ func TestDeviceGoneWhileACallHangs(t *testing.T) {
 		}
 	})
 	until(t, "one that hangs", func() bool { return token.Status()[0].Stuck == 1 })
-	epoch, finalized := token.Epoch(), fault.Calls(keystoretest.Finalize)
-	fault.Fail(keystoretest.SignInit, 1, wrapper.CKR_DEVICE_REMOVED)
+	epoch, finalized := token.Epoch(), fault.Calls(faulty.Finalize)
+	fault.Fail(faulty.SignInit, 1, wrapper.CKR_DEVICE_REMOVED)
 	until(t, "a signature", func() bool { return sign(t, store, key) == nil })
 	if token.Epoch() == epoch {
 		t.Error("the handles of before are still good")
 	}
-	if fault.Calls(keystoretest.Finalize) != finalized {
+	if fault.Calls(faulty.Finalize) != finalized {
 		t.Fatal("C_Finalize during C_Sign")
 	}
 	fault.Heal()
@@ -99,7 +99,7 @@ func TestAllHangAndTheDeviceIsGone(t *testing.T) {
 	if err := sign(t, store, key); err != nil {
 		t.Fatal(err)
 	}
-	fault.Hang(keystoretest.Sign, 1, wrapper.CKR_DEVICE_REMOVED)
+	fault.Hang(faulty.Sign, 1, wrapper.CKR_DEVICE_REMOVED)
 	ctx, cancel := context.WithCancel(t.Context())
 	var hung sync.WaitGroup
 	hung.Go(func() { _, _ = store.Sign(ctx, key.ID, key.Public, message) })
@@ -124,7 +124,7 @@ func TestControlSessionHangs(t *testing.T) {
 	if err := sign(t, store, key); err != nil {
 		t.Fatal(err)
 	}
-	fault.Hang(keystoretest.FindObjectsInit, 1, 0)
+	fault.Hang(faulty.FindObjectsInit, 1, 0)
 	if _, err := token.Find(briefly(t, 10*time.Millisecond), "stranger"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the deadline of the caller: got %v", err)
 	}
@@ -144,15 +144,15 @@ func TestControlSessionHangs(t *testing.T) {
 		t.Errorf("status: %+v", s)
 	}
 	// It cannot be set up anew: no call may be in the module.
-	finalized := fault.Calls(keystoretest.Finalize)
-	fault.Fail(keystoretest.SignInit, 1, wrapper.CKR_DEVICE_REMOVED)
+	finalized := fault.Calls(faulty.Finalize)
+	fault.Fail(faulty.SignInit, 1, wrapper.CKR_DEVICE_REMOVED)
 	if err := sign(t, store, key); !isUnavailable(err) {
 		t.Errorf("got %v", err)
 	}
 	if s := state(t, token, keystore.Hanging); !strings.Contains(s.Reason, "control session") || !strings.Contains(s.Reason, "DEVICE_REMOVED") {
 		t.Errorf("status: %+v", s)
 	}
-	if fault.Calls(keystoretest.Finalize) != finalized {
+	if fault.Calls(faulty.Finalize) != finalized {
 		t.Fatal("C_Finalize during C_FindObjectsInit")
 	}
 	fault.Heal()
@@ -164,9 +164,9 @@ func TestControlSessionHangs(t *testing.T) {
 
 // Setting up anew can hang itself, in each of its calls. Callers are told, threads stay few, and it goes on when the call returns.
 func TestRecoveryHangs(t *testing.T) {
-	for name, function := range map[string]keystoretest.Function{
-		"C_Finalize": keystoretest.Finalize, "C_Initialize": keystoretest.Initialize, "C_GetSlotList": keystoretest.GetSlotList,
-		"C_OpenSession": keystoretest.OpenSession, "C_Login": keystoretest.Login,
+	for name, function := range map[string]faulty.Function{
+		"C_Finalize": faulty.Finalize, "C_Initialize": faulty.Initialize, "C_GetSlotList": faulty.GetSlotList,
+		"C_OpenSession": faulty.OpenSession, "C_Login": faulty.Login,
 	} {
 		t.Run(name, func(t *testing.T) {
 			fault, token, store, key := newFault(t, func(c *pkcs11.Config) { c.Hang, c.Queue = shortHang, 8 })
@@ -175,7 +175,7 @@ func TestRecoveryHangs(t *testing.T) {
 			}
 			before := threads(t)
 			fault.Hang(function, 1, 0)
-			fault.Fail(keystoretest.SignInit, 1, wrapper.CKR_DEVICE_REMOVED)
+			fault.Fail(faulty.SignInit, 1, wrapper.CKR_DEVICE_REMOVED)
 			if err := sign(t, store, key); !isUnavailable(err) {
 				t.Errorf("got %v", err)
 			}
@@ -224,8 +224,8 @@ func TestThreadsAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := threads(t)
-	fault.Hang(keystoretest.Sign, 1<<30, 0)
-	fault.Hang(keystoretest.FindObjectsInit, 1<<30, 0)
+	fault.Hang(faulty.Sign, 1<<30, 0)
+	fault.Hang(faulty.FindObjectsInit, 1<<30, 0)
 	const deadline = 200 * time.Millisecond
 	for range 3 {
 		ctx := briefly(t, deadline)
@@ -252,7 +252,7 @@ func TestThreadsAreBounded(t *testing.T) {
 	if got := threads(t); got > before+16 {
 		t.Errorf("%d threads, %d before", got, before)
 	}
-	if got := fault.Hung(keystoretest.Sign) + fault.Hung(keystoretest.FindObjectsInit); got > 5 {
+	if got := fault.Hung(faulty.Sign) + fault.Hung(faulty.FindObjectsInit); got > 5 {
 		t.Errorf("%d calls hang", got)
 	}
 	if s := token.Status()[0]; s.Waiting != 0 || s.Busy != 4 {

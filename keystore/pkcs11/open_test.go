@@ -15,6 +15,7 @@ import (
 	"github.com/signetd/signet/keystore"
 	"github.com/signetd/signet/keystore/keystoretest"
 	"github.com/signetd/signet/keystore/pkcs11"
+	"github.com/signetd/signet/keystore/pkcs11/faulty"
 )
 
 func TestOpenRefuses(t *testing.T) {
@@ -59,8 +60,8 @@ func TestOpenRefuses(t *testing.T) {
 // A PIN that was refused is never tried again, since the third or tenth try locks the token.
 func TestWrongPINIsTriedOnce(t *testing.T) {
 	c := keystoretest.Config(t)
-	fault := keystoretest.NewFault(t)
-	c.Module = fault.Module
+	fault := faulty.New(t)
+	c.Module = fault.Path
 	const wrong = "wrong-PIN-4711"
 	bad := c
 	bad.PIN = keystore.PINFixed(keystore.NewSecret(wrong))
@@ -73,7 +74,7 @@ func TestWrongPINIsTriedOnce(t *testing.T) {
 			t.Errorf("the error tells the PIN: %v", err)
 		}
 	}
-	if got := fault.Calls(keystoretest.Login); got != 1 {
+	if got := fault.Calls(faulty.Login); got != 1 {
 		t.Errorf("%d logins with a wrong PIN, want 1", got)
 	}
 	token := keystoretest.Open(t, c) // the right one is tried
@@ -254,22 +255,22 @@ func TestManyKeys(t *testing.T) {
 	for i := range made {
 		made[i] = mustGenerate(t, token, keystore.ID(fmt.Sprintf("many-%02d", i)))
 	}
-	searches := fault.Calls(keystoretest.FindObjectsInit)
+	searches := fault.Calls(faulty.FindObjectsInit)
 	for _, key := range made {
 		if err := sign(t, store, key); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := fault.Calls(keystoretest.FindObjectsInit) - searches; got > 2*(16+1) {
+	if got := fault.Calls(faulty.FindObjectsInit) - searches; got > 2*(16+1) {
 		t.Errorf("%d searches for %d keys", got, keys)
 	}
-	searches = fault.Calls(keystoretest.FindObjectsInit)
+	searches = fault.Calls(faulty.FindObjectsInit)
 	for _, key := range made {
 		if err := sign(t, store, key); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := fault.Calls(keystoretest.FindObjectsInit) - searches; got != 0 {
+	if got := fault.Calls(faulty.FindObjectsInit) - searches; got != 0 {
 		t.Errorf("%d searches for keys whose handles are known", got)
 	}
 	late := keystoretest.Generate(t, store, "late", keystore.ECDSAP256)

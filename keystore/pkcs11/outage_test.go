@@ -16,6 +16,7 @@ import (
 	"github.com/signetd/signet/keystore"
 	"github.com/signetd/signet/keystore/keystoretest"
 	"github.com/signetd/signet/keystore/pkcs11"
+	"github.com/signetd/signet/keystore/pkcs11/faulty"
 )
 
 // storage is where SoftHSM has the token with a serial number, and where a test puts it meanwhile.
@@ -186,8 +187,8 @@ func TestTokenComesBackWithOtherKeys(t *testing.T) {
 // much of their time.
 func TestTokensOfOneModuleGoTogether(t *testing.T) {
 	c, otherConfig := keystoretest.Config(t), keystoretest.Config(t)
-	fault := keystoretest.NewFault(t)
-	c.Module, otherConfig.Module = fault.Module, fault.Module
+	fault := faulty.New(t)
+	c.Module, otherConfig.Module = fault.Path, fault.Path
 	c.SessionCopies = false
 	token, other := keystoretest.Open(t, c), keystoretest.Open(t, otherConfig)
 	t.Cleanup(fault.Heal)
@@ -230,8 +231,8 @@ func TestTokensOfOneModuleGoTogether(t *testing.T) {
 	move(t, here, away)
 	until(t, "an outage", func() bool { return sign(t, store, key) != nil })
 	state(t, token, keystore.Recovering)
-	initialized, began, made := fault.Calls(keystoretest.Initialize), time.Now(), signatures.Load()
-	until(t, "attempts", func() bool { return fault.Calls(keystoretest.Initialize)-initialized >= 5 })
+	initialized, began, made := fault.Calls(faulty.Initialize), time.Now(), signatures.Load()
+	until(t, "attempts", func() bool { return fault.Calls(faulty.Initialize)-initialized >= 5 })
 	if signatures.Load() == made {
 		t.Errorf("no signature of the other token in %v", time.Since(began))
 	}
@@ -261,8 +262,8 @@ func TestPINChangesWhileRunning(t *testing.T) {
 	if err := sign(t, store, key); err != nil {
 		t.Errorf("a session that is logged in: %v", err)
 	}
-	logins := fault.Calls(keystoretest.Login)
-	fault.Fail(keystoretest.SignInit, 1, wrapper.CKR_DEVICE_REMOVED)
+	logins := fault.Calls(faulty.Login)
+	fault.Fail(faulty.SignInit, 1, wrapper.CKR_DEVICE_REMOVED)
 	for range 20 {
 		if err := sign(t, store, key); !errors.Is(err, keystore.ErrPIN) || !isUnavailable(err) {
 			t.Errorf("got %v", err)
@@ -271,12 +272,12 @@ func TestPINChangesWhileRunning(t *testing.T) {
 	if s := token.Status()[0]; s.State != keystore.Refusing || !strings.Contains(s.Reason, "PIN") || s.Errors["CKR_PIN_INCORRECT"] != 1 {
 		t.Errorf("status: %+v", s)
 	}
-	if got := fault.Calls(keystoretest.Login) - logins; got != 1 {
+	if got := fault.Calls(faulty.Login) - logins; got != 1 {
 		t.Errorf("%d logins with the old PIN, want 1", got)
 	}
 	pin.Store(changed)
 	until(t, "a signature", func() bool { return sign(t, store, key) == nil })
-	if got := fault.Calls(keystoretest.Login) - logins; got != 2 {
+	if got := fault.Calls(faulty.Login) - logins; got != 2 {
 		t.Errorf("%d logins, want 2", got)
 	}
 }
@@ -284,7 +285,7 @@ func TestPINChangesWhileRunning(t *testing.T) {
 // Callers that want to know at once, because they have another token, are told at once.
 func TestNoGrace(t *testing.T) {
 	fault, token, store, key := newFault(t, func(c *pkcs11.Config) { c.Grace = -1 })
-	fault.Fail(keystoretest.SignInit, 1, wrapper.CKR_DEVICE_REMOVED)
+	fault.Fail(faulty.SignInit, 1, wrapper.CKR_DEVICE_REMOVED)
 	if err := sign(t, store, key); !isUnavailable(err) {
 		t.Errorf("got %v", err)
 	}
@@ -297,13 +298,13 @@ func TestNoGrace(t *testing.T) {
 // A device that fails again right after it was set up is not set up over and over without a pause, and callers know.
 func TestDeviceThatDoesNotHeal(t *testing.T) {
 	fault, token, store, key := newFault(t, nil)
-	fault.Fail(keystoretest.SignInit, 1<<30, wrapper.CKR_DEVICE_ERROR)
-	began, initialized := time.Now(), fault.Calls(keystoretest.Initialize)
+	fault.Fail(faulty.SignInit, 1<<30, wrapper.CKR_DEVICE_ERROR)
+	began, initialized := time.Now(), fault.Calls(faulty.Initialize)
 	until(t, "ten attempts", func() bool {
 		if err := sign(t, store, key); !isUnavailable(err) {
 			t.Errorf("got %v", err)
 		}
-		return fault.Calls(keystoretest.Initialize)-initialized >= 10
+		return fault.Calls(faulty.Initialize)-initialized >= 10
 	})
 	if took := time.Since(began); took < 200*time.Millisecond {
 		t.Errorf("ten attempts in %v", took)
@@ -317,16 +318,16 @@ func TestDeviceThatDoesNotHeal(t *testing.T) {
 
 func TestReset(t *testing.T) {
 	fault, token, store, key := newFault(t, nil)
-	epoch, finalized := token.Epoch(), fault.Calls(keystoretest.Finalize)
+	epoch, finalized := token.Epoch(), fault.Calls(faulty.Finalize)
 	for range 2 { // the second is late
 		if err := token.Reset(t.Context(), epoch, errors.New("a signature was wrong")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if token.Epoch() == epoch || fault.Calls(keystoretest.Finalize) != finalized+1 {
-		t.Errorf("epoch %d, was %d; %d times finalised", token.Epoch(), epoch, fault.Calls(keystoretest.Finalize)-finalized)
+	if token.Epoch() == epoch || fault.Calls(faulty.Finalize) != finalized+1 {
+		t.Errorf("epoch %d, was %d; %d times finalised", token.Epoch(), epoch, fault.Calls(faulty.Finalize)-finalized)
 	}
-	fault.Fail(keystoretest.Initialize, 1, wrapper.CKR_GENERAL_ERROR)
+	fault.Fail(faulty.Initialize, 1, wrapper.CKR_GENERAL_ERROR)
 	if err := token.Reset(t.Context(), token.Epoch(), errors.New("a signature was wrong")); !isUnavailable(err) {
 		t.Errorf("got %v", err)
 	}
@@ -337,10 +338,10 @@ func TestReset(t *testing.T) {
 // before is not used.
 func TestFinalizeFails(t *testing.T) {
 	fault, token, store, key := newFault(t, nil)
-	for _, fail := range []func(keystoretest.Function, int, uint){fault.Fail, fault.FailAfter} {
+	for _, fail := range []func(faulty.Function, int, uint) *faulty.Rule{fault.Fail, fault.FailAfter} {
 		epoch := token.Epoch()
-		fail(keystoretest.Finalize, 1, wrapper.CKR_GENERAL_ERROR)
-		fault.Fail(keystoretest.SignInit, 1, wrapper.CKR_DEVICE_ERROR)
+		fail(faulty.Finalize, 1, wrapper.CKR_GENERAL_ERROR)
+		fault.Fail(faulty.SignInit, 1, wrapper.CKR_DEVICE_ERROR)
 		if err := sign(t, store, key); err != nil {
 			t.Errorf("got %v", err)
 		}
@@ -354,5 +355,8 @@ func TestFinalizeFails(t *testing.T) {
 	}
 	if err := sign(t, store, key); err != nil {
 		t.Errorf("got %v", err)
+	}
+	if got := fault.Violations(); len(got) == 0 {
+		t.Error("nobody called before C_Initialize, so nothing was finalised")
 	}
 }

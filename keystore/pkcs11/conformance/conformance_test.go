@@ -20,6 +20,7 @@ import (
 	"github.com/signetd/signet/keystore/pkcs11"
 	"github.com/signetd/signet/keystore/pkcs11/conformance"
 	"github.com/signetd/signet/keystore/pkcs11/conformance/modules"
+	"github.com/signetd/signet/keystore/pkcs11/faulty"
 )
 
 // config is for a run that is over soon.
@@ -319,13 +320,13 @@ func TestRefusedPINIsTriedOnce(t *testing.T) {
 	bad := config(c)
 	const wrong = "wrong-PIN-4711"
 	bad.PIN = keystore.PINFixed(keystore.NewSecret(wrong))
-	fault := keystoretest.NewFault(t)
-	bad.Module = fault.Module
+	fault := faulty.New(t)
+	bad.Module = fault.Path
 	report, err := conformance.Run(t.Context(), bad, nil)
 	if !errors.Is(err, keystore.ErrPIN) || strings.Contains(err.Error(), wrong) || report.Complete {
 		t.Errorf("got %v", err)
 	}
-	if logins := fault.Calls(keystoretest.Login); logins != 1 {
+	if logins := fault.Calls(faulty.Login); logins != 1 {
 		t.Errorf("%d logins with a wrong PIN, want 1", logins)
 	}
 	keystoretest.Open(t, c) // is not locked

@@ -53,7 +53,7 @@ type module struct {
 	open       map[string]*Token // by TokenInfo.id
 	calls      int               // calls of all tokens that are in the module
 	empty      chan struct{}     // is told when there are none left
-	generation uint64            // how often it was initialised: handles and sessions of another generation mean something else
+	generation uint64            // changes when it is initialised or finalised: sessions of another generation mean something else
 	stuck      int               // tokens that are closed, but for a call that hangs
 	jobs       []*job
 	keeping    bool          // the keeper runs
@@ -186,14 +186,19 @@ func (m *module) initialize(conf string) error {
 		return failed("C_Initialize of "+m.path, err)
 	}
 	m.initialized, m.dirty = true, false
+	m.nextGeneration()
+	return nil
+}
+
+func (m *module) nextGeneration() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.generation++
-	return nil
 }
 
 func (m *module) finalize() error {
 	m.initialized = false
+	m.nextGeneration() // no session is of the module any more
 	err := m.ctx.Finalize()
 	if code(err) == pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED {
 		return nil

@@ -19,6 +19,7 @@ type settings struct {
 	Module        string
 	TokenLabel    string
 	Serial        string
+	URI           string
 	Sessions      int
 	SessionCopies bool
 	SoftHSMConf   string
@@ -30,23 +31,25 @@ type settings struct {
 // Open opens a token in worker processes. Of the processes' configuration it sets what follows from the token's: Settings, PIN
 // and, unless they are set, Queue, Hang and Grace. Sessions are those of each process.
 func Open(ctx context.Context, token pkcs11.Config, processes isolate.Config) (*isolate.Token, error) {
+	if processes.Queue == 0 {
+		processes.Queue = token.Queue
+	}
+	if processes.Grace == 0 {
+		processes.Grace = token.Grace
+	}
+	// Both ends must mean the same by a call that hangs: the worker knows which of its calls do, and the service acts on it.
+	if processes.Hang == 0 {
+		processes.Hang = token.Hang
+	}
+	token.Hang = processes.Hang
 	b, err := json.Marshal(settings{
-		Module: token.Module, TokenLabel: token.TokenLabel, Serial: token.Serial, Sessions: token.Sessions,
+		Module: token.Module, TokenLabel: token.TokenLabel, Serial: token.Serial, URI: token.URI, Sessions: token.Sessions,
 		SessionCopies: token.SessionCopies, SoftHSMConf: token.SoftHSMConf, Queue: token.Queue, Hang: token.Hang, Grace: token.Grace,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", keystore.ErrInvalid, err)
 	}
 	processes.Settings, processes.PIN = b, token.PIN
-	if processes.Queue == 0 {
-		processes.Queue = token.Queue
-	}
-	if processes.Hang == 0 {
-		processes.Hang = token.Hang
-	}
-	if processes.Grace == 0 {
-		processes.Grace = token.Grace
-	}
 	return isolate.Open(ctx, processes)
 }
 
@@ -82,7 +85,7 @@ func Config(h isolate.Hello) (pkcs11.Config, error) {
 		return pkcs11.Config{}, fmt.Errorf("%w: the settings of the worker process: %w", keystore.ErrInvalid, err)
 	}
 	return pkcs11.Config{
-		Module: s.Module, TokenLabel: s.TokenLabel, Serial: s.Serial, PIN: h.PIN, Sessions: s.Sessions,
+		Module: s.Module, TokenLabel: s.TokenLabel, Serial: s.Serial, URI: s.URI, PIN: h.PIN, Sessions: s.Sessions,
 		SessionCopies: s.SessionCopies, SoftHSMConf: s.SoftHSMConf, Queue: s.Queue, Hang: s.Hang, Grace: s.Grace,
 	}, nil
 }

@@ -596,3 +596,90 @@ func TestEveryKeyLeadsToItsEnrolment(t *testing.T) {
 		t.Error("made in the future")
 	}
 }
+
+// TestOnlyAnEnrolledKeyThatHoldsSeals walks a service's key through everything that ends its right to sign. The session of a person ends with
+// their rights; a service calls again with its certificate, and is told why.
+func TestOnlyAnEnrolledKeyThatHoldsSeals(t *testing.T) {
+	s := startKeys(t)
+	sealing := signetv1.NewSigningServiceClient(s.DialSealing())
+	seal := func() error {
+		_, err := sealing.Seal(t.Context(), &signetv1.SealRequest{Record: s.record.GetName(), Meaning: "evidence-seal"})
+		return err
+	}
+	key := s.active(signetv1.KeyRole_KEY_ROLE_SEALING, "")
+	refused := func(t *testing.T, code codes.Code, reason string) {
+		t.Helper()
+		from := s.size()
+		wantError(t, seal(), code, reason)
+		if len(s.find(from, chain.SignatureCreated)) != 0 {
+			t.Error("a signature was made")
+		}
+	}
+	works := func(t *testing.T) {
+		t.Helper()
+		if err := seal(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	works(t)
+	t.Run("unenrolled", func(t *testing.T) {
+		t.Attr("requirement", "B-36")
+		_, err := signetv1.NewSigningServiceClient(s.Dial()).Seal(t.Context(), &signetv1.SealRequest{Record: s.record.GetName(), Meaning: "evidence-seal"})
+		wantError(t, err, codes.Unauthenticated, "NOT_AUTHENTICATED")
+	})
+	t.Run("suspended", func(t *testing.T) {
+		t.Attr("requirement", "B-36")
+		if _, err := s.signers.SuspendSigner(s.admin, &signetv1.SuspendSignerRequest{Name: key.GetSigner(), Reason: "host under investigation"}); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, codes.FailedPrecondition, "SIGNER_SUSPENDED")
+		if _, err := s.signers.ReinstateSigner(s.admin, &signetv1.ReinstateSignerRequest{Name: key.GetSigner(), Reason: "nothing found"}); err != nil {
+			t.Fatal(err)
+		}
+		works(t)
+	})
+	t.Run("disabled", func(t *testing.T) {
+		t.Attr("requirement", "B-36")
+		if err := s.disable(key.GetName()); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, codes.FailedPrecondition, "KEY_DISABLED")
+		if err := s.enable(key.GetName()); err != nil {
+			t.Fatal(err)
+		}
+		works(t)
+	})
+	t.Run("expired, until the key is rotated", func(t *testing.T) {
+		t.Attr("requirement", "B-36")
+		s.Clock.Advance(key.GetCertificateExpireTime().AsTime().Sub(s.Clock.Now()) + time.Minute)
+		s.restart()
+		sealing = signetv1.NewSigningServiceClient(s.DialSealing())
+		refused(t, codes.FailedPrecondition, "CERTIFICATE_EXPIRED")
+		key = s.rotate(key)
+	})
+	t.Run("revoked, and then destroyed", func(t *testing.T) {
+		t.Attr("requirement", "B-36")
+		if _, err := s.signers.RevokeSigner(s.admin, &signetv1.RevokeSignerRequest{Name: key.GetSigner(), Reason: "host given away"}); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, codes.FailedPrecondition, "KEY_REVOKED")
+		asked, err := s.request(key.GetName())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.confirm(key.GetName(), asked.GetDestruction().GetId()); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, codes.FailedPrecondition, "KEY_REVOKED")
+		if s.inHSM(key) {
+			t.Error("the HSM still has the key")
+		}
+	})
+	s.sign(s.bob, "bob", func() *signetv1.Preparation { // and others sign, once their certificates are new
+		s.rotate(s.keyOf(s.bobID))
+		s.rotate(s.active(signetv1.KeyRole_KEY_ROLE_CLOSING, ""))
+		s.record = s.create(header("bob"))
+		return s.prepare(s.bob)
+	}())
+	s.wantVerdict(s.manifest(), verify.OK)
+}

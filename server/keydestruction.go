@@ -201,9 +201,17 @@ func provedDestruction(r *ledger.Read, row keyRow) error {
 // destroyInHSM destroys a private key, and looks that it is gone.
 func (s *Server) destroyInHSM(ctx context.Context, row keyRow) error {
 	id := keystore.ID(row.ID)
-	// A token that is another one than it was has no such key either: that must not count as destroyed.
+	// A token that is another one than it was has no such key either: that must not count as destroyed. So the HSM works, and has the
+	// ledger's key.
 	if err := s.keys.Health(ctx); err != nil {
 		return err
+	}
+	want, err := readKey(s.ledger, keyLedger)
+	if err != nil {
+		return err
+	}
+	if known, err := s.keys.Key(ctx, ledgerKeyID); err != nil || known.KeyID != want.KeyID {
+		return errors.Join(fmt.Errorf("%w: it is not the HSM that has the ledger's key; nothing was destroyed", keystore.ErrUnavailable), err)
 	}
 	switch key, err := s.keys.Key(ctx, id); {
 	case err == nil && key.KeyID != row.KeyID:

@@ -37,7 +37,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"a folder", func(c *pkcs11.Config) { c.Module = "/" }, keystore.ErrInvalid, "not a file"},
 		{"no library", func(c *pkcs11.Config) { c.Module = notAModule }, keystore.ErrUnavailable, notAModule},
 		{"another library", func(c *pkcs11.Config) { c.Module = noPKCS11 }, keystore.ErrUnavailable, "libm"},
-		{"no token named", func(c *pkcs11.Config) { c.TokenLabel, c.Serial = "", "" }, keystore.ErrInvalid, "label or serial"},
+		{"no token named", func(c *pkcs11.Config) { c.TokenLabel, c.Serial = "", "" }, keystore.ErrInvalid, "serial number"},
 		{"an unknown label", func(c *pkcs11.Config) { c.TokenLabel = "nobody" }, keystore.ErrUnavailable, `"nobody"`},
 		{"an unknown serial number", func(c *pkcs11.Config) { c.Serial = "0" }, keystore.ErrUnavailable, good.TokenLabel},
 		{"no PIN", func(c *pkcs11.Config) { c.PIN = nil }, keystore.ErrPIN, "no PIN"},

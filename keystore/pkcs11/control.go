@@ -27,13 +27,15 @@ type control struct {
 	lost     map[keystore.ID]*loss      // of them, those that were not found
 	noCopies bool                       // the token does not copy keys as we need it
 	copyOf   map[keystore.ID]copyHandle // by key
+	unknown  map[uint]bool              // attributes that the token does not take when a key is made
 }
 
 type copyHandle struct{ original, use pkcs11.ObjectHandle }
 
 func newControl(t *Token) control {
 	return control{
-		token: t, seen: make(map[keystore.ID]bool), lost: make(map[keystore.ID]*loss), noCopies: !t.config.SessionCopies,
+		token: t, seen: make(map[keystore.ID]bool), lost: make(map[keystore.ID]*loss), unknown: make(map[uint]bool),
+		noCopies: !t.config.SessionCopies,
 	}
 }
 
@@ -208,7 +210,7 @@ func (t *Token) task(ctx context.Context, run func() error) error {
 	j := &task{run: run, done: make(chan struct{})}
 	tasks := t.tasks
 	for {
-		left := t.desk.left(t.config.Hang)
+		left := t.desk.left(t.deskLimit())
 		if left <= 0 {
 			return errDeskHangs
 		}

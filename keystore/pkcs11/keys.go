@@ -64,7 +64,9 @@ func (c *control) generate(spec keystore.Spec, k kind) (keystore.Key, error) {
 		return keystore.Key{}, keystore.ErrExists
 	}
 	began := time.Now()
+	c.token.slow.Store(int64(slowGeneration(spec)))
 	public, private, err := c.generatePair(spec, k)
+	c.token.slow.Store(0)
 	if err != nil {
 		return keystore.Key{}, failed("C_GenerateKeyPair", err)
 	}
@@ -84,6 +86,18 @@ func (c *control) generate(spec keystore.Spec, k kind) (keystore.Key, error) {
 	}
 	return key, nil
 }
+
+// slowGeneration is what a device may take for the two primes of an RSA key, which are a matter of luck: SoftHSM needs from 0.1 to
+// more than 10 s for 4096 bits, smart cards minutes. Who waits for the control session waits longer then.
+func slowGeneration(spec keystore.Spec) time.Duration {
+	if spec.RSABits() == 0 {
+		return 0
+	}
+	return 3 * time.Minute
+}
+
+// deskLimit is from when on the control session hangs.
+func (t *Token) deskLimit() time.Duration { return t.config.Hang + time.Duration(t.slow.Load()) }
 
 // readBack makes a new pair durable and reads it as anybody else would find it.
 func (c *control) readBack(id keystore.ID, public, private pkcs11.ObjectHandle, began time.Time) (keystore.Key, error) {
@@ -140,32 +154,64 @@ func (c *control) generatePair(spec keystore.Spec, k kind) (public, private pkcs
 	if k.named != nil {
 		forms = append(forms, []*pkcs11.Attribute{attr(pkcs11.CKA_EC_PARAMS, k.named)})
 	}
+	generate := func(form, more []*pkcs11.Attribute) (public, private pkcs11.ObjectHandle, err error) {
+		return c.token.module.ctx.GenerateKeyPair(c.session, mechanism(k.generate, nil),
+			slices.Concat(publicTemplate, form), slices.Concat(privateTemplate, more))
+	}
 	for _, form := range forms {
-		for _, more := range c.protections(spec.ID, k) {
-			public, private, err = c.token.module.ctx.GenerateKeyPair(c.session, mechanism(k.generate, nil),
-				slices.Concat(publicTemplate, form), slices.Concat(privateTemplate, more))
-			if err == nil || !unsupported(err) {
-				break
-			}
-		}
+		more := c.protections(spec.ID, k)
+		public, private, err = generate(form, more)
 		if rv := code(err); err == nil || sessionLost(rv) || meaningOf(rv) == deviceGone {
-			break
+			return public, private, err
+		}
+		if c.learnProtections(k, form, more) {
+			return generate(form, c.protections(spec.ID, k))
 		}
 	}
 	return public, private, err
 }
 
-// protections are the attributes beyond what every key needs that a token may not know, in the order in which they are
-// tried: a key signs with its own mechanism only, its attributes do not change, and it is not copied where nobody wants copies. A
-// token that knows none makes the key without; what it is held to then is what it says of the key.
-func (c *control) protections(id keystore.ID, k kind) [][]*pkcs11.Attribute {
+// protections are the attributes beyond what every key needs that a token may not know: a key signs with its own mechanism only,
+// its attributes do not change, and it is not copied where nobody wants copies. What it is held to is what the token says of
+// the key.
+func (c *control) protections(id keystore.ID, k kind) []*pkcs11.Attribute {
 	attr := pkcs11.NewAttribute
-	allowed := []*pkcs11.Attribute{attr(pkcs11.CKA_ALLOWED_MECHANISMS, ulong(k.sign))}
-	fixed := []*pkcs11.Attribute{attr(pkcs11.CKA_MODIFIABLE, false)}
+	all := []*pkcs11.Attribute{attr(pkcs11.CKA_ALLOWED_MECHANISMS, ulong(k.sign))}
 	if !c.token.config.SessionCopies || id == keystore.CanaryID {
-		fixed = append(fixed, attr(pkcs11.CKA_COPYABLE, false))
+		// SoftHSM copies no key into a session that cannot be modified: CKA_TOKEN, which has to differ, is then read-only.
+		all = append(all, attr(pkcs11.CKA_MODIFIABLE, false), attr(pkcs11.CKA_COPYABLE, false))
 	}
-	return [][]*pkcs11.Attribute{slices.Concat(allowed, fixed), allowed, fixed, nil}
+	return slices.DeleteFunc(all, func(a *pkcs11.Attribute) bool { return c.unknown[a.Type] })
+}
+
+// learnProtections finds out, after a key could not be made, whether that is because the token does not know one of the
+// attributes. The answers of tokens differ, and a key is not tried twice on a guess: so the attributes are tried one by one, with
+// keys that live in the session only, against one without any.
+func (c *control) learnProtections(k kind, form, more []*pkcs11.Attribute) (learned bool) {
+	works := func(extra ...*pkcs11.Attribute) bool {
+		attr := pkcs11.NewAttribute
+		public, private, err := c.token.module.ctx.GenerateKeyPair(c.session, mechanism(k.generate, nil),
+			slices.Concat([]*pkcs11.Attribute{attr(pkcs11.CKA_TOKEN, false), attr(pkcs11.CKA_VERIFY, true)}, form),
+			slices.Concat([]*pkcs11.Attribute{
+				attr(pkcs11.CKA_TOKEN, false), attr(pkcs11.CKA_PRIVATE, true), attr(pkcs11.CKA_SENSITIVE, true),
+				attr(pkcs11.CKA_EXTRACTABLE, false), attr(pkcs11.CKA_SIGN, true),
+			}, extra))
+		if err != nil {
+			return false
+		}
+		c.token.module.ctx.DestroyObject(c.session, private) // or they go with the session
+		c.token.module.ctx.DestroyObject(c.session, public)
+		return true
+	}
+	if len(more) == 0 || !works() {
+		return false
+	}
+	for _, a := range more {
+		if !works(a) {
+			c.unknown[a.Type], learned = true, true
+		}
+	}
+	return learned
 }
 
 // Find implements [keystore.Token]. The handles may come from memory, the attributes never do.
@@ -194,7 +240,10 @@ func (t *Token) Find(ctx context.Context, id keystore.ID) (keystore.Key, error) 
 	return found, nil
 }
 
-// Destroy implements [keystore.Token]. A half that is left over from a crash is removed, too.
+// Destroy implements [keystore.Token]. Nothing of the key stays in the token, which is scarce: not the public half and not the
+// certificate either, which others keep for ever. What a crash leaves over is removed when it is called again: the private half goes
+// first, so that the key never signs again, and the public half last, by which the rest is found. What the device says of
+// that is not believed: the key is looked for once more.
 func (t *Token) Destroy(ctx context.Context, id keystore.ID) error {
 	if err := id.Validate(); err != nil {
 		return err
@@ -223,12 +272,25 @@ func (c *control) destroy(id keystore.ID) error {
 		}
 		delete(c.copyOf, id)
 	}
-	for _, o := range append(private, public...) { // the private half first
+	for _, o := range private {
 		if err := ctx.DestroyObject(c.session, o); err != nil {
-			return failed("C_DestroyObject", err)
+			return failed("C_DestroyObject of the private key", err)
+		}
+	}
+	if _, err := c.removeCertificates(id); err != nil {
+		return err
+	}
+	for _, o := range public {
+		if err := ctx.DestroyObject(c.session, o); err != nil {
+			return failed("C_DestroyObject of the public key", err)
 		}
 	}
 	c.forget(id)
+	if found, err := c.search(id); err != nil {
+		return err
+	} else if len(found) > 0 {
+		return fmt.Errorf("%w: the token says that key %q is destroyed, and still has it", keystore.ErrUnavailable, id)
+	}
 	delete(c.seen, id)
 	if err := syncFolder(c.token.folder, began); err != nil {
 		return fmt.Errorf("%w: the key is destroyed, but that could not be made durable: %w", keystore.ErrUnavailable, err)

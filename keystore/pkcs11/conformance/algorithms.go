@@ -127,9 +127,9 @@ func (r *run) trySigning(key *testKey) error {
 func (r *run) rsaSizes(k kind) []int {
 	sizes := []int{rsaBits}
 	began := time.Now()
-	key, err := r.generate(k, r.label("rsa-4096"), rsaBitsBig)
+	key, err := r.generate(k, r.label(string(k.algorithm)+"-4096"), rsaBitsBig)
 	if err != nil {
-		r.note(needAlgorithms, Check{Name: "RSA with 4096 bits", Verdict: Limits, Saw: said(err), Do: "use 3072 bits"})
+		r.note(needAlgorithms, Check{Name: string(k.algorithm) + ": 4096 bits", Verdict: Limits, Saw: said(err), Do: "use 3072 bits"})
 		return sizes
 	}
 	if public, ok := key.public.(*rsa.PublicKey); !ok || public.N.BitLen() != rsaBitsBig {
@@ -141,10 +141,10 @@ func (r *run) rsaSizes(k kind) []int {
 		err = derr
 	}
 	if err != nil {
-		r.note(needAlgorithms, Check{Name: "RSA with 4096 bits", Verdict: r.verdictOf(err), Saw: said(err), Do: "use 3072 bits"})
+		r.note(needAlgorithms, Check{Name: string(k.algorithm) + ": 4096 bits", Verdict: r.verdictOf(err), Saw: said(err), Do: "use 3072 bits"})
 		return sizes
 	}
-	r.note(needAlgorithms, Check{Name: "RSA with 4096 bits", Verdict: Fit, Saw: fmt.Sprintf("made in %v", time.Since(began).Round(time.Millisecond))})
+	r.note(needAlgorithms, Check{Name: string(k.algorithm) + ": 4096 bits", Verdict: Fit, Saw: fmt.Sprintf("made in %v", time.Since(began).Round(time.Millisecond))})
 	return append(sizes, rsaBitsBig)
 }
 

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"github.com/miekg/pkcs11"
 	"golang.org/x/crypto/cryptobyte"
@@ -35,18 +36,25 @@ type kind struct {
 	params    []byte // CKA_EC_PARAMS
 	named     []byte // the same as a PrintableString
 	curve     elliptic.Curve
+	prefix    []byte // what stands before the digest in the mechanism's input
+}
+
+// digestInfo begins the DigestInfo of SHA-256 (RFC 8017, section 9.2, note 1).
+var digestInfo = []byte{
+	0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20,
 }
 
 var kinds = []kind{
 	{keystore.ECDSAP256, pkcs11.CKK_EC, pkcs11.CKM_EC_KEY_PAIR_GEN, pkcs11.CKM_ECDSA, "CKM_ECDSA",
-		[]byte{0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07}, nil, elliptic.P256()},
+		[]byte{0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07}, nil, elliptic.P256(), nil},
 	{keystore.ECDSAP384, pkcs11.CKK_EC, pkcs11.CKM_EC_KEY_PAIR_GEN, pkcs11.CKM_ECDSA, "CKM_ECDSA",
-		[]byte{0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22}, nil, elliptic.P384()},
+		[]byte{0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22}, nil, elliptic.P384(), nil},
 	{keystore.ECDSAP521, pkcs11.CKK_EC, pkcs11.CKM_EC_KEY_PAIR_GEN, pkcs11.CKM_ECDSA, "CKM_ECDSA",
-		[]byte{0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23}, nil, elliptic.P521()},
+		[]byte{0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23}, nil, elliptic.P521(), nil},
 	{keystore.Ed25519, ckkECEdwards, ckmECEdwardsKeyPairGen, ckmEDDSA, "CKM_EDDSA",
-		[]byte{0x06, 0x03, 0x2b, 0x65, 0x70}, append([]byte{0x13, 12}, "edwards25519"...), nil},
-	{keystore.RSAPSS, pkcs11.CKK_RSA, pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, pkcs11.CKM_RSA_PKCS_PSS, "CKM_RSA_PKCS_PSS", nil, nil, nil},
+		[]byte{0x06, 0x03, 0x2b, 0x65, 0x70}, append([]byte{0x13, 12}, "edwards25519"...), nil, nil},
+	{keystore.RSAPSS, pkcs11.CKK_RSA, pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, pkcs11.CKM_RSA_PKCS_PSS, "CKM_RSA_PKCS_PSS", nil, nil, nil, nil},
+	{keystore.RSAPKCS1, pkcs11.CKK_RSA, pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, pkcs11.CKM_RSA_PKCS, "CKM_RSA_PKCS", nil, nil, nil, digestInfo},
 }
 
 func kindOf(a keystore.Algorithm) (kind, bool) {
@@ -271,7 +279,7 @@ func unwrapPoint(value []byte, size int) (point []byte, encoding string, err err
 
 // sign makes a signature of an algorithm's input, in the form of the algorithm.
 func (r *run) sign(session pkcs11.SessionHandle, private pkcs11.ObjectHandle, k kind, input []byte) ([]byte, error) {
-	raw, err := r.signWith(session, private, k.sign, k.parameter(), input)
+	raw, err := r.signWith(session, private, k.sign, k.parameter(), slices.Concat(k.prefix, input))
 	if err != nil {
 		return nil, err
 	}

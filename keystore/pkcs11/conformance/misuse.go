@@ -64,10 +64,11 @@ func (r *run) wrongMechanism(key *testKey) error {
 	if key.kind.keyType != pkcs11.CKK_RSA {
 		return nil
 	}
-	_, err = r.signWith(r.session, key.priv, pkcs11.CKM_RSA_PKCS, nil, digest)
-	if err == nil {
-		r.note(needProtection, Check{Name: "rsa-pss-sha256: the key signs PKCS #1 v1.5, too", Verdict: Handled, Saw: "OK",
-			Do: "nothing: Signet asks for PSS only, and a manifest names its algorithm"})
+	other := map[keystore.Algorithm]keystore.Algorithm{keystore.RSAPSS: keystore.RSAPKCS1, keystore.RSAPKCS1: keystore.RSAPSS}
+	sibling, _ := kindOf(other[key.kind.algorithm])
+	if _, err := r.sign(r.session, key.priv, sibling, digest); err == nil {
+		r.note(needProtection, Check{Name: fmt.Sprintf("%s: an RSA key signs the other way, too", key.kind.algorithm), Verdict: Handled, Saw: sibling.signName + ": OK",
+			Do: "nothing: Signet makes RSA keys for one mechanism, where the token can be told, and never asks for another"})
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func (r *run) storeKey(ctx context.Context, store *keystore.Store, a keystore.Al
 	err = func() error {
 		for i := range tries {
 			message := fmt.Appendf(nil, "signet %d", i)
-			signature, err := store.Sign(ctx, key.ID, key.Public, message)
+			signature, err := store.SignAs(ctx, key.ID, a, key.Public, message)
 			if err == nil {
 				err = keystore.Verify(a, key.Public, message, signature)
 			}

@@ -9,11 +9,16 @@ import (
 	"encoding/json/v2"
 	"errors"
 	"os"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/signetd/signet/api/chain"
@@ -682,4 +687,70 @@ func TestOnlyAnEnrolledKeyThatHoldsSeals(t *testing.T) {
 		return s.prepare(s.bob)
 	}())
 	s.wantVerdict(s.manifest(), verify.OK)
+}
+
+// TestRotationUnderLoad rotates keys while a service seals: what is released verifies, and nothing fails but what has to be made anew.
+func TestRotationUnderLoad(t *testing.T) {
+	t.Attr("requirement", "B-31")
+	s := startKeys(t)
+	const each = 60 // calls for each rotation
+	turns := make(chan struct{}, 10*each)
+	more := func() {
+		for range each {
+			turns <- struct{}{}
+		}
+	}
+	var callers sync.WaitGroup
+	var released atomic.Int64
+	for range 2 {
+		sealing := signetv1.NewSigningServiceClient(s.DialSealing())
+		callers.Go(func() {
+			for range turns {
+				_, err := sealing.Seal(t.Context(), &signetv1.SealRequest{Record: s.record.GetName(), Meaning: "evidence-seal"})
+				switch reason := reasonOf(err); {
+				case err == nil:
+					released.Add(1)
+				case reason != "RECORD_CHANGED" && reason != "LEDGER_UNAVAILABLE": // the key has changed; its entry has no checkpoint yet
+					t.Errorf("seal: %v", err)
+				}
+			}
+		})
+	}
+	more()
+	for _, role := range []signetv1.KeyRole{
+		signetv1.KeyRole_KEY_ROLE_SEALING, signetv1.KeyRole_KEY_ROLE_TIMESTAMP, signetv1.KeyRole_KEY_ROLE_CA, signetv1.KeyRole_KEY_ROLE_SEALING,
+		signetv1.KeyRole_KEY_ROLE_TIMESTAMP, signetv1.KeyRole_KEY_ROLE_CLOSING,
+	} {
+		s.rotate(s.active(role, ""))
+		more()
+	}
+	close(turns)
+	callers.Wait()
+	s.sign(s.ada, "ada", s.prepare(s.ada))
+	trust, err := os.ReadFile(s.Created.TrustFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.trust = trust
+	file := s.manifest()
+	if r := s.wantVerdict(file, verify.OK); int64(len(r.Signatures)) != released.Load()+2 {
+		t.Errorf("%d signatures in the manifest, %d released", len(r.Signatures), released.Load())
+	}
+	keys, stamps := signedBy(t, file)
+	for what, list := range map[string][]string{"keys": keys[:len(keys)-2], "time-stamping keys": stamps} {
+		slices.Sort(list)
+		if n := len(slices.Compact(list)); n < 2 {
+			t.Errorf("%d %s took part", n, what)
+		}
+	}
+}
+
+// reasonOf is the reason of an error.
+func reasonOf(err error) string {
+	for _, d := range status.Convert(err).Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok {
+			return info.GetReason()
+		}
+	}
+	return ""
 }

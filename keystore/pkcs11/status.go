@@ -96,12 +96,12 @@ func (t *Token) addHangs(s *keystore.Status) {
 	switch desk, keeper := t.desk.running(), t.module.keeper.running(); {
 	case s.Stuck == len(t.workers):
 		hangs(latest, "its signing calls do not return")
-	case s.State == keystore.Working && desk > limit:
+	case s.State == keystore.Working && desk > t.deskLimit():
 		s.Reason = "searching, making and destroying keys does not return; signing with known keys goes on"
 	case s.State == keystore.Working:
 	case keeper > limit:
 		hangs(keeper, "a call to its PKCS#11 module does not return; if it stays so, restart the process it runs in")
-	case desk > limit:
+	case desk > t.deskLimit():
 		hangs(desk, "a call in its control session does not return, so it cannot be set up anew; if it stays so, restart the process it runs in")
 	case s.Stuck > 0:
 		s.Reason += fmt.Sprintf("; %d signing calls do not return, so its PKCS#11 module cannot be initialised anew", s.Stuck)

@@ -76,7 +76,8 @@ type Token struct {
 	close     func() error
 	workers   []*worker
 	closeWait time.Duration
-	desk      busy // what the control session does
+	desk      busy         // what the control session does
+	slow      atomic.Int64 // how much longer than Hang that may rightly take
 	watched   atomic.Bool
 
 	epoch   atomic.Uint64
@@ -118,7 +119,7 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 		return nil, err
 	}
 	if c.TokenLabel == "" && c.Serial == "" && c.URI == "" {
-		return nil, fmt.Errorf("%w: name the token by its label, serial number or URI", keystore.ErrInvalid)
+		return nil, fmt.Errorf("%w: name the token by its label or serial number, or by a URI", keystore.ErrInvalid)
 	}
 	if c.Queue == 0 {
 		c.Queue = defaultQueue

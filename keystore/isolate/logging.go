@@ -27,6 +27,13 @@ type lineLog struct {
 	dropped int
 }
 
+// of says which process it is, which may be writing already.
+func (l *lineLog) of(pid int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.log = l.log.With("pid", pid)
+}
+
 // Write implements [io.Writer].
 func (l *lineLog) Write(p []byte) (int, error) {
 	l.mu.Lock()

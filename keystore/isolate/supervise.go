@@ -31,7 +31,7 @@ func (t *Token) spawn(ctx context.Context, i int) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", keystore.ErrUnavailable, err)
 	}
-	log.log = log.log.With("pid", cmd.Process.Pid)
+	log.of(cmd.Process.Pid)
 	p := &process{
 		token: t, slot: i, cmd: cmd, wire: newWire(conn), log: log, started: time.Now(), exited: make(chan struct{}),
 		retired: make(chan struct{}), gone: make(chan struct{}), requests: make(map[uint64]*request), warm: make(map[keystore.ID]struct{}),

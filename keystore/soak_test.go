@@ -80,11 +80,19 @@ func TestSoak(t *testing.T) {
 			signers.Go(func() {
 				key := keys[i%len(keys)]
 				for n := 0; n < signatures/rounds/callers; {
+					later := (*keystore.UnavailableError)(nil)
 					switch _, err := store.Sign(t.Context(), key.ID, key.Public, message); {
 					case err == nil:
 						n++
 						if made.Add(1)%every == 0 {
 							due <- struct{}{}
+						}
+					case errors.As(err, &later): // the machine is so busy that setting it up anew takes long
+						retried.Add(1)
+						select {
+						case <-time.After(later.RetryAfter):
+						case <-t.Context().Done():
+							return
 						}
 					case errors.Is(err, keystore.ErrUnavailable):
 						retried.Add(1) // it was set up anew twice during one call

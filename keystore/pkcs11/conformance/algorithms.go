@@ -56,12 +56,12 @@ func (r *run) algorithm(k kind, listed bool) (Algorithm, *testKey) {
 	key, err := r.generate(k, r.label(string(k.algorithm)), rsaBits)
 	a.Generated = Duration(time.Since(began).Round(10 * time.Microsecond))
 	if err != nil {
-		a.Why = "no key could be made: " + said(err)
+		a.Why = "no key could be made: " + r.said(err)
 		return a, nil
 	}
 	a.Point = key.encoding
 	if err := r.trySigning(key); err != nil {
-		a.Why = said(err)
+		a.Why = r.said(err)
 		r.note(needSignatures, Check{Name: string(k.algorithm) + ": signatures verify", Verdict: r.verdictOf(err), Saw: a.Why,
 			Do: "do not use this algorithm with this token"})
 		return a, nil
@@ -129,7 +129,7 @@ func (r *run) rsaSizes(k kind) []int {
 	began := time.Now()
 	key, err := r.generate(k, r.label(string(k.algorithm)+"-4096"), rsaBitsBig)
 	if err != nil {
-		r.note(needAlgorithms, Check{Name: string(k.algorithm) + ": 4096 bits", Verdict: Limits, Saw: said(err), Do: "use 3072 bits"})
+		r.note(needAlgorithms, Check{Name: string(k.algorithm) + ": 4096 bits", Verdict: Limits, Saw: r.said(err), Do: "use 3072 bits"})
 		return sizes
 	}
 	if public, ok := key.public.(*rsa.PublicKey); !ok || public.N.BitLen() != rsaBitsBig {
@@ -141,7 +141,7 @@ func (r *run) rsaSizes(k kind) []int {
 		err = derr
 	}
 	if err != nil {
-		r.note(needAlgorithms, Check{Name: string(k.algorithm) + ": 4096 bits", Verdict: r.verdictOf(err), Saw: said(err), Do: "use 3072 bits"})
+		r.note(needAlgorithms, Check{Name: string(k.algorithm) + ": 4096 bits", Verdict: r.verdictOf(err), Saw: r.said(err), Do: "use 3072 bits"})
 		return sizes
 	}
 	r.note(needAlgorithms, Check{Name: string(k.algorithm) + ": 4096 bits", Verdict: Fit, Saw: fmt.Sprintf("made in %v", time.Since(began).Round(time.Millisecond))})
@@ -233,12 +233,12 @@ func (r *run) random(context.Context) error {
 	const length = 64
 	a, err := r.module.GenerateRandom(r.session, length)
 	if err != nil {
-		r.note(needRandom, Check{Name: "C_GenerateRandom", Verdict: Handled, Saw: said(err), Do: "nothing: Signet does not use it"})
+		r.note(needRandom, Check{Name: "C_GenerateRandom", Verdict: Handled, Saw: r.said(err), Do: "nothing: Signet does not use it"})
 		return r.fresh()
 	}
 	b, err := r.module.GenerateRandom(r.session, length)
 	if err != nil {
-		r.note(needRandom, Check{Name: "C_GenerateRandom", Verdict: Limits, Saw: "once OK, then " + said(err)})
+		r.note(needRandom, Check{Name: "C_GenerateRandom", Verdict: Limits, Saw: "once OK, then " + r.said(err)})
 		return r.fresh()
 	}
 	switch {

@@ -106,7 +106,7 @@ func (r *run) extras() error {
 		extra, err := r.generate(key.kind, r.label("extra-"+strings.ToLower(strings.TrimPrefix(e.name, "CKA_"))[:6]), rsaBits, attr(e.number, e.value))
 		c := Check{Name: e.name + " can be asked for", Verdict: Handled, Do: "nothing: Signet does without, and checks each signature"}
 		if err != nil {
-			c.Saw = "at generation " + said(err)
+			c.Saw = "at generation " + r.said(err)
 			r.note(needProtection, c)
 			if err := r.fresh(); err != nil {
 				return err
@@ -140,7 +140,7 @@ func (r *run) heldTo(name string, key *testKey) {
 	switch name {
 	case "CKA_ALLOWED_MECHANISMS":
 		if err := r.signsWell(r.session, key, key.priv); err != nil {
-			r.note(needProtection, Check{Name: name + " lets the key sign", Verdict: Limits, Saw: said(err), Do: "the attribute cannot be used with this token"})
+			r.note(needProtection, Check{Name: name + " lets the key sign", Verdict: Limits, Saw: r.said(err), Do: "the attribute cannot be used with this token"})
 			return
 		}
 		other := uint(pkcs11.CKM_ECDSA_SHA256)
@@ -161,7 +161,7 @@ func (r *run) heldTo(name string, key *testKey) {
 // refuses notes whether the token refused what it must.
 func (r *run) refuses(need, name string, err error, otherwise Verdict, means string) {
 	if err != nil {
-		r.note(need, Check{Name: name, Verdict: Fit, Saw: "refused: " + said(err)})
+		r.note(need, Check{Name: name, Verdict: Fit, Saw: "refused: " + r.said(err)})
 		return
 	}
 	r.note(need, Check{Name: name, Verdict: otherwise, Saw: "the token answers OK: " + means,

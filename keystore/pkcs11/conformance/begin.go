@@ -158,7 +158,7 @@ func (r *run) sweep(ctx context.Context) error {
 	removed, problem := r.destroyAll(found)
 	r.update(func(report *Report) { report.Removed, report.Token.Objects = removed, others })
 	if problem != nil {
-		r.note(needRemoval, Check{Name: "objects of an earlier run can be removed", Verdict: Unfit, Saw: said(problem),
+		r.note(needRemoval, Check{Name: "objects of an earlier run can be removed", Verdict: Unfit, Saw: r.said(problem),
 			Do: "remove the objects whose label begins with " + Prefix + " with the token's own tool"})
 	}
 	return nil
@@ -219,7 +219,7 @@ func (r *run) removeOwn(ctx context.Context) error {
 	}
 	r.update(func(report *Report) { report.Left = len(rest) })
 	if len(rest) > 0 {
-		r.note(needRemoval, Check{Name: "what was made is removed", Verdict: Unfit, Saw: fmt.Sprintf("%d objects stay: %s", len(rest), said(problem)),
+		r.note(needRemoval, Check{Name: "what was made is removed", Verdict: Unfit, Saw: fmt.Sprintf("%d objects stay: %s", len(rest), r.said(problem)),
 			Do: "remove the objects whose label begins with " + Prefix + " with the token's own tool"})
 		return nil
 	}

@@ -36,7 +36,7 @@ func (r *run) truncation(key *testKey) error {
 	name := fmt.Sprintf("%s: a digest of %d bytes", key.kind.algorithm, len(input))
 	signature, err := r.sign(r.session, key.priv, key.kind, input)
 	if err != nil {
-		r.note(needSignatures, Check{Name: name, Verdict: Fit, Saw: "refused: " + said(err)})
+		r.note(needSignatures, Check{Name: name, Verdict: Fit, Saw: "refused: " + r.said(err)})
 		return r.fresh()
 	}
 	public, ok := key.public.(*ecdsa.PublicKey)
@@ -58,7 +58,7 @@ func (r *run) afterFailure() error {
 				break
 			}
 			if _, err := r.module.Sign(r.session, make([]byte, length)); err != nil {
-				failure = fmt.Sprintf("%s of %d bytes: %s", key.kind.algorithm, length, said(err))
+				failure = fmt.Sprintf("%s of %d bytes: %s", key.kind.algorithm, length, r.said(err))
 				break
 			}
 		}
@@ -71,7 +71,7 @@ func (r *run) afterFailure() error {
 		err := r.signsWell(r.session, key, key.priv)
 		c := Check{Name: name, Verdict: Fit, Saw: failure + "; then it signs"}
 		if err != nil {
-			c.Verdict, c.Saw, c.Do = Handled, failure+"; then "+said(err), "nothing: Signet closes a session after any failure"
+			c.Verdict, c.Saw, c.Do = Handled, failure+"; then "+r.said(err), "nothing: Signet closes a session after any failure"
 		}
 		r.note(needSignatures, c)
 		return r.fresh()
@@ -111,8 +111,8 @@ func (r *run) sessions(ctx context.Context) error {
 			c.Verdict, c.Do = Handled, fmt.Sprintf("set hsm.workers to at most %d", count-1)
 		}
 	}
-	if said := r.report.Token.MaxSessions; said > 0 && uint(count) < said && stop != nil {
-		c.Saw += fmt.Sprintf("; the token says it allows %d", said)
+	if most := r.report.Token.MaxSessions; most > 0 && uint(count) < most && stop != nil {
+		c.Saw += fmt.Sprintf("; the token says it allows %d", most)
 	}
 	r.note(needSessions, c)
 	if len(open) == 0 {
@@ -120,13 +120,13 @@ func (r *run) sessions(ctx context.Context) error {
 	}
 	info, err := r.module.GetSessionInfo(open[0])
 	if err != nil || info.State != 1 && info.State != 3 { // CKS_RO_USER_FUNCTIONS, CKS_RW_USER_FUNCTIONS
-		r.note(needSessions, Check{Name: "sessions share the login", Verdict: Unfit, Saw: fmt.Sprintf("state %d, %s", info.State, said(err)),
+		r.note(needSessions, Check{Name: "sessions share the login", Verdict: Unfit, Saw: fmt.Sprintf("state %d, %s", info.State, r.said(err)),
 			Do: "Signet needs a module that follows PKCS#11 here"})
 		return nil
 	}
 	if key := r.key(); key != nil {
 		if err := r.signsWell(open[0], key, key.priv); err != nil {
-			r.note(needSessions, Check{Name: "sessions share the login", Verdict: Unfit, Saw: "another session cannot sign with the key: " + said(err),
+			r.note(needSessions, Check{Name: "sessions share the login", Verdict: Unfit, Saw: "another session cannot sign with the key: " + r.said(err),
 				Do: "Signet needs a module that follows PKCS#11 here"})
 			return nil
 		}
@@ -150,7 +150,7 @@ func (r *run) idle(ctx context.Context) error {
 	}
 	name := fmt.Sprintf("a session that was idle for %v", r.config.Idle)
 	if err := r.signsWell(r.session, key, key.priv); err != nil {
-		r.note(needSessions, Check{Name: name, Verdict: Handled, Saw: said(err),
+		r.note(needSessions, Check{Name: name, Verdict: Handled, Saw: r.said(err),
 			Do: "nothing: Signet replaces sessions and logs in again; its canary keeps one busy"})
 		return r.anew()
 	}
@@ -162,13 +162,13 @@ func (r *run) idle(ctx context.Context) error {
 func (r *run) logins(ctx context.Context) error {
 	err := r.module.Login(r.session, pkcs11.CKU_USER, r.pin.Reveal())
 	if code(err) == pkcs11.CKR_USER_ALREADY_LOGGED_IN {
-		r.note(needLogin, Check{Name: "a second login", Verdict: Fit, Saw: said(err)})
+		r.note(needLogin, Check{Name: "a second login", Verdict: Fit, Saw: r.said(err)})
 	} else {
-		r.note(needLogin, Check{Name: "a second login", Verdict: Handled, Saw: said(err), Do: "nothing: Signet logs in once"})
+		r.note(needLogin, Check{Name: "a second login", Verdict: Handled, Saw: r.said(err), Do: "nothing: Signet logs in once"})
 	}
 	key := r.key()
 	if err := r.module.Logout(r.session); err != nil {
-		r.note(needLogin, Check{Name: "logout", Verdict: Handled, Saw: said(err), Do: "nothing: Signet never logs out while it serves"})
+		r.note(needLogin, Check{Name: "logout", Verdict: Handled, Saw: r.said(err), Do: "nothing: Signet never logs out while it serves"})
 		return r.anew()
 	}
 	if key != nil {
@@ -178,10 +178,10 @@ func (r *run) logins(ctx context.Context) error {
 		case signs == nil:
 			r.note(needLogin, Check{Name: "private keys need the login", Verdict: Unfit, Saw: "a key signs after the logout", Do: "do not use the token"})
 		case err == nil && len(found) > 0:
-			r.note(needLogin, Check{Name: "private keys need the login", Verdict: Handled, Saw: "a private key is still found after the logout, and does not sign: " + said(signs),
+			r.note(needLogin, Check{Name: "private keys need the login", Verdict: Handled, Saw: "a private key is still found after the logout, and does not sign: " + r.said(signs),
 				Do: "nothing"})
 		default:
-			r.note(needLogin, Check{Name: "private keys need the login", Verdict: Fit, Saw: "after the logout the key is not found; its handle: " + said(signs)})
+			r.note(needLogin, Check{Name: "private keys need the login", Verdict: Fit, Saw: "after the logout the key is not found; its handle: " + r.said(signs)})
 		}
 	}
 	if err := r.wrongPIN(ctx); err != nil {
@@ -215,7 +215,7 @@ func (r *run) wrongPIN(context.Context) error {
 		r.note(needLogin, Check{Name: name, Verdict: Unfit, Saw: "accepted", Do: "do not use the token"})
 		return nil
 	}
-	c := Check{Name: name, Verdict: Fit, Saw: said(err)}
+	c := Check{Name: name, Verdict: Fit, Saw: r.said(err)}
 	if code(err) != pkcs11.CKR_PIN_INCORRECT {
 		c.Verdict, c.Do = Handled, "tell your operators: this is what a wrong PIN looks like"
 	}
@@ -288,7 +288,7 @@ func (r *run) restart(ctx context.Context) error {
 		}
 		if key != nil {
 			if err := r.signsWell(r.session, key, key.priv); err != nil {
-				r.note(needRecovery, Check{Name: "keys sign after that", Verdict: Unfit, Saw: said(err),
+				r.note(needRecovery, Check{Name: "keys sign after that", Verdict: Unfit, Saw: r.said(err),
 					Do: "run the module in worker processes, which are started anew instead (hsm.processes)"})
 				return r.fresh()
 			}

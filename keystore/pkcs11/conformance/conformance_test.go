@@ -20,7 +20,6 @@ import (
 	"github.com/signetd/signet/keystore/pkcs11"
 	"github.com/signetd/signet/keystore/pkcs11/conformance"
 	"github.com/signetd/signet/keystore/pkcs11/conformance/modules"
-	"github.com/signetd/signet/keystore/pkcs11/faulty"
 )
 
 // config is for a run that is over soon.
@@ -312,24 +311,6 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
-}
-
-// A PIN that the token refuses is tried once, also not again to clean up.
-func TestRefusedPINIsTriedOnce(t *testing.T) {
-	c := keystoretest.Config(t)
-	bad := config(c)
-	const wrong = "wrong-PIN-4711"
-	bad.PIN = keystore.PINFixed(keystore.NewSecret(wrong))
-	fault := faulty.New(t)
-	bad.Module = fault.Path
-	report, err := conformance.Run(t.Context(), bad, nil)
-	if !errors.Is(err, keystore.ErrPIN) || strings.Contains(err.Error(), wrong) || report.Complete {
-		t.Errorf("got %v", err)
-	}
-	if logins := fault.Calls(faulty.Login); logins != 1 {
-		t.Errorf("%d logins with a wrong PIN, want 1", logins)
-	}
-	keystoretest.Open(t, c) // is not locked
 }
 
 // Mozilla's module copies, wraps and derives what it was told not to: a token like that is refused, by the run and by Signet.

@@ -33,7 +33,7 @@ func (r *run) attempts(ctx context.Context, all ...func(*testKey) error) error {
 				return err
 			}
 			if err := r.signsWell(r.session, key, key.priv); err != nil {
-				return fmt.Errorf("%w: %s: the key no longer signs after that: %s", keystore.ErrUnavailable, key.kind.algorithm, said(err))
+				return fmt.Errorf("%w: %s: the key no longer signs after that: %s", keystore.ErrUnavailable, key.kind.algorithm, r.said(err))
 			}
 		}
 		return nil
@@ -65,7 +65,7 @@ func (r *run) readPrivate(key *testKey) error {
 		if err == nil && len(value) > 0 && !bytes.Equal(value, make([]byte, len(value))) {
 			readable = append(readable, name)
 		} else {
-			answers = append(answers, said(err))
+			answers = append(answers, r.said(err))
 		}
 		clear(value)
 	}
@@ -87,7 +87,7 @@ func (r *run) loosen(key *testKey) error {
 		before, _ := r.flag(key.priv, w.number)
 		err := r.module.SetAttributeValue(r.session, key.priv, []*pkcs11.Attribute{attr(w.number, w.want)})
 		after, known := r.flag(key.priv, w.number)
-		c := Check{Name: fmt.Sprintf("%s: %s cannot be set to %t", key.kind.algorithm, w.name, w.want), Verdict: Fit, Saw: "refused: " + said(err)}
+		c := Check{Name: fmt.Sprintf("%s: %s cannot be set to %t", key.kind.algorithm, w.name, w.want), Verdict: Fit, Saw: "refused: " + r.said(err)}
 		switch {
 		case err == nil && known && after == w.want && before != w.want:
 			c.Verdict, c.Saw, c.Do = Unfit, "the token answers OK, and it is", doNotUse
@@ -111,7 +111,7 @@ func (r *run) copyLoosely(key *testKey) error {
 	} {
 		template := []*pkcs11.Attribute{attr(pkcs11.CKA_TOKEN, false), attr(w.number, w.want)}
 		made, err := r.module.CopyObject(r.session, key.priv, template)
-		c := Check{Name: fmt.Sprintf("%s: no copy that is %s", key.kind.algorithm, w.name), Verdict: Fit, Saw: "refused: " + said(err)}
+		c := Check{Name: fmt.Sprintf("%s: no copy that is %s", key.kind.algorithm, w.name), Verdict: Fit, Saw: "refused: " + r.said(err)}
 		if err == nil {
 			got, known := r.flag(made, w.number)
 			c.Verdict, c.Saw, c.Do = Unfit, "the token makes it", doNotUse
@@ -131,7 +131,7 @@ func (r *run) copyPublicly(key *testKey) error {
 		attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_PRIVATE, false),
 		attr(pkcs11.CKA_LABEL, r.label("public")), attr(pkcs11.CKA_ID, keyNumber(r.label("public"))),
 	})
-	c := Check{Name: fmt.Sprintf("%s: no copy that needs no PIN", key.kind.algorithm), Verdict: Fit, Saw: "refused: " + said(err)}
+	c := Check{Name: fmt.Sprintf("%s: no copy that needs no PIN", key.kind.algorithm), Verdict: Fit, Saw: "refused: " + r.said(err)}
 	if err == nil {
 		private, known := r.flag(made, pkcs11.CKA_PRIVATE)
 		c.Verdict, c.Saw = Limits, "the token makes it: who had the PIN once can leave a copy that signs without it"
@@ -170,7 +170,7 @@ func (r *run) wrap(key *testKey) error {
 		attr(pkcs11.CKA_LABEL, r.label("wrap")), attr(pkcs11.CKA_VALUE_LEN, 32), attr(pkcs11.CKA_WRAP, true), attr(pkcs11.CKA_ENCRYPT, true),
 	})
 	if err != nil {
-		r.note(needProtection, Check{Name: name, Verdict: Fit, Saw: "the token makes no key to wrap with: " + said(err)})
+		r.note(needProtection, Check{Name: name, Verdict: Fit, Saw: "the token makes no key to wrap with: " + r.said(err)})
 		return nil
 	}
 	var out, answers []string
@@ -179,7 +179,7 @@ func (r *run) wrap(key *testKey) error {
 		if err == nil && len(wrapped) > 0 {
 			out = append(out, w.name)
 		} else {
-			answers = append(answers, said(err))
+			answers = append(answers, r.said(err))
 		}
 		clear(wrapped)
 	}
@@ -217,7 +217,7 @@ func (r *run) forge() error {
 	} {
 		made, err := r.module.CreateObject(r.session, append(append([]*pkcs11.Attribute(nil), base...), claim.attrs...))
 		if err != nil {
-			answers = append(answers, said(err))
+			answers = append(answers, r.said(err))
 			continue
 		}
 		for _, w := range told {

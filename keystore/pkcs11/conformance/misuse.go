@@ -114,7 +114,7 @@ func (r *run) tryCopies(context.Context) error {
 	dont := "leave hsm.sessionCopies off: the keys themselves sign"
 	made, err := r.module.CopyObject(r.session, key.priv, []*pkcs11.Attribute{attr(pkcs11.CKA_TOKEN, false)})
 	if err != nil {
-		r.note(needSignet, Check{Name: name, Verdict: Handled, Saw: "refused: " + said(err), Do: dont})
+		r.note(needSignet, Check{Name: name, Verdict: Handled, Saw: "refused: " + r.said(err), Do: dont})
 		return r.fresh()
 	}
 	_, values := r.readAll(made)
@@ -126,7 +126,7 @@ func (r *run) tryCopies(context.Context) error {
 		r.note(needSignet, Check{Name: name, Verdict: Handled, Saw: "less protected than the key: " + err.Error(), Do: dont})
 	default:
 		if err := r.copySigns(key, made); err != nil {
-			r.note(needSignet, Check{Name: name, Verdict: Handled, Saw: "made, but it does not sign in another session: " + said(err), Do: dont})
+			r.note(needSignet, Check{Name: name, Verdict: Handled, Saw: "made, but it does not sign in another session: " + r.said(err), Do: dont})
 			break
 		}
 		r.copies = true

@@ -43,14 +43,14 @@ func (r *run) twins(k kind) error {
 	}
 	second, err := r.generate(k, r.label("twin"), rsaBits)
 	if err != nil {
-		r.note(needNames, Check{Name: name, Verdict: Fit, Saw: "refused: " + said(err)})
+		r.note(needNames, Check{Name: name, Verdict: Fit, Saw: "refused: " + r.said(err)})
 		if err := r.fresh(); err != nil {
 			return err
 		}
 		return failed("C_DestroyObject", r.destroy(first))
 	}
 	if err := r.signsWell(r.session, first, first.priv); err != nil {
-		r.note(needNames, Check{Name: name, Verdict: Limits, Saw: "the second replaced the first, which is lost: " + said(err),
+		r.note(needNames, Check{Name: name, Verdict: Limits, Saw: "the second replaced the first, which is lost: " + r.said(err),
 			Do: "let nobody but Signet make keys in the token; Signet looks for the name before"})
 	} else {
 		r.note(needNames, Check{Name: name, Verdict: Handled, Saw: "allowed, with the same CKA_LABEL and CKA_ID",
@@ -80,7 +80,7 @@ func (r *run) lengths(ctx context.Context, k kind) error {
 		label += strings.Repeat("x", length-len(label))
 		made, err := r.generate(k, label, rsaBits)
 		if err != nil {
-			saw = fmt.Sprintf("a label of %d bytes: %s", length, said(err))
+			saw = fmt.Sprintf("a label of %d bytes: %s", length, r.said(err))
 			if err := r.fresh(); err != nil {
 				return err
 			}
@@ -114,21 +114,21 @@ func (r *run) named(key *testKey, label string) string {
 		object pkcs11.ObjectHandle
 	}{{pkcs11.CKO_PRIVATE_KEY, key.priv}, {pkcs11.CKO_PUBLIC_KEY, key.pub}} {
 		if got, err := r.value(half.object, pkcs11.CKA_LABEL); err != nil || string(got) != label {
-			return fmt.Sprintf("CKA_LABEL comes back as %q (%s)", got, said(err))
+			return fmt.Sprintf("CKA_LABEL comes back as %q (%s)", got, r.said(err))
 		}
 		if got, err := r.value(half.object, pkcs11.CKA_ID); err != nil || !bytes.Equal(got, keyNumber(label)) {
-			return fmt.Sprintf("CKA_ID comes back as %x (%s)", got, said(err))
+			return fmt.Sprintf("CKA_ID comes back as %x (%s)", got, r.said(err))
 		}
 		found, err := r.find(r.session, attr(pkcs11.CKA_CLASS, half.class), attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_LABEL, label))
 		if err != nil {
-			return said(err)
+			return r.said(err)
 		}
 		if len(found) != 1 {
 			return fmt.Sprintf("it is found %d times", len(found))
 		}
 		found, err = r.find(r.session, attr(pkcs11.CKA_CLASS, half.class), attr(pkcs11.CKA_TOKEN, true), attr(pkcs11.CKA_LABEL, label[:len(label)-1]))
 		if err != nil {
-			return said(err)
+			return r.said(err)
 		}
 		if len(found) != 0 {
 			return "it is also found by the beginning of its label"
@@ -140,7 +140,7 @@ func (r *run) named(key *testKey, label string) string {
 // removal destroys a key and looks whether it is gone, by its name and by its handle.
 func (r *run) removal(key *testKey) error {
 	if err := r.destroy(key); err != nil {
-		r.note(needRemoval, Check{Name: "a key can be destroyed", Verdict: Unfit, Saw: said(err), Do: "see whether the user may destroy keys in this token"})
+		r.note(needRemoval, Check{Name: "a key can be destroyed", Verdict: Unfit, Saw: r.said(err), Do: "see whether the user may destroy keys in this token"})
 		return nil
 	}
 	found, err := r.find(r.session, attr(pkcs11.CKA_LABEL, key.label))
@@ -154,7 +154,7 @@ func (r *run) removal(key *testKey) error {
 	case err == nil:
 		r.note(needRemoval, Check{Name: "a destroyed key is gone", Verdict: Unfit, Saw: "its handle still signs", Do: "do not use the token"})
 	default:
-		r.note(needRemoval, Check{Name: "a destroyed key is gone", Verdict: Fit, Saw: "not found; its handle: " + said(err)})
+		r.note(needRemoval, Check{Name: "a destroyed key is gone", Verdict: Fit, Saw: "not found; its handle: " + r.said(err)})
 	}
 	return r.fresh()
 }

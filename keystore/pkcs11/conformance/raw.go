@@ -48,6 +48,16 @@ func said(err error) string {
 	}
 }
 
+// said is what a call answered. That the device failed is remembered: it must not pass for a refusal.
+func (r *run) said(err error) string {
+	switch code(err) {
+	case pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_DEVICE_MEMORY, pkcs11.CKR_TOKEN_NOT_PRESENT,
+		pkcs11.CKR_TOKEN_NOT_RECOGNIZED, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED:
+		r.failure = err
+	}
+	return said(err)
+}
+
 // failed is an error that ends the run.
 func failed(call string, err error) error {
 	if err == nil {

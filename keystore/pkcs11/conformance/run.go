@@ -35,7 +35,8 @@ type run struct {
 	session     pkcs11.SessionHandle // open for writing and logged in
 	open        bool
 	pin         keystore.Secret
-	refused     bool // the PIN: it is not tried again
+	refused     bool  // the PIN: it is not tried again
+	failure     error // of the device
 	keys        []*testKey
 	clean       bool // no half-made keys were in the token at the beginning
 	copies      bool // the token makes copies that are as protected as the key
@@ -141,7 +142,15 @@ func (r *run) bounded(ctx context.Context, s step) error {
 		return expired(ctx)
 	}
 	done := make(chan error, 1)
-	go func() { done <- s.do(ctx) }()
+	go func() {
+		err := s.do(ctx)
+		if r.failure != nil && err == nil {
+			r.note(needModule, Check{Name: "the device does not fail: " + s.name, Verdict: Limits, Saw: said(r.failure),
+				Do: "run it again. If it says so each time, that is its way to refuse: Signet takes it for a device that is gone and sets it up anew"})
+		}
+		r.failure = nil
+		done <- err
+	}()
 	limit := time.NewTimer(r.config.Hang + s.extra)
 	defer limit.Stop()
 	select {

@@ -60,9 +60,9 @@ const (
 	hangRetry      = time.Second            // what callers are told while calls hang
 	minDelay       = 25 * time.Millisecond  // between the starts of a process that does not come up
 	maxDelay       = 500 * time.Millisecond
-	crashDelay     = 5 * time.Second // where it dies again and again
+	crashDelay     = 5 * time.Second // where it dies at the start again and again
 	crashes        = 10              // so often
-	provenAfter    = 5 * time.Second // a process that lived this long had not been crashing
+	provenAfter    = time.Second     // a process that lived this long had not been crashing
 	pinDelay       = time.Second     // until the PIN source is asked again
 	generateFactor = 6               // making an RSA key takes seconds
 )

@@ -39,7 +39,8 @@ type process struct {
 	requests map[uint64]*request
 	last     uint64
 	warm     map[keystore.ID]struct{} // keys that it has signed with in this epoch of its token
-	newest   int64                    // when the newest request that was answered was sent
+	newest   int64                    // when the newest signature that was answered was asked for
+	answers  int64                    // when the last signature was answered
 	dead     error
 	lease    *lease
 	reaped   bool // its number may be another's
@@ -165,7 +166,9 @@ func (p *process) answered(f frame) error {
 		return fmt.Errorf("%w: an answer to request %d, which is not open", errProtocol, f.request)
 	}
 	delete(p.requests, f.request)
-	p.newest = max(p.newest, r.sent)
+	if r.kind == sign {
+		p.newest, p.answers = max(p.newest, r.sent), now()
+	}
 	if f.kind == signed && r.kind == sign && r.after != nil {
 		p.warm[r.id] = struct{}{}
 	}
@@ -304,8 +307,8 @@ func (p *process) hangs() error {
 	for _, r := range p.requests {
 		age := at - r.sent
 		switch r.kind {
-		case sign: // one that only waits for its turn is not overtaken by later ones
-			if age > limit && (p.newest <= r.sent || p.newest > r.sent+limit/2) {
+		case sign: // one that only waits for its turn sees others answered, and is not overtaken by later ones
+			if age > limit && (at-p.answers > limit || p.newest > r.sent+limit/2) {
 				return errors.New("a signature does not return")
 			}
 		case generate:

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"sync"
@@ -30,6 +31,9 @@ func Inherited() (net.Conn, error) {
 	if kind, err := unix.GetsockoptInt(socketNumber, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind != unix.SOCK_STREAM {
 		return nil, errors.New("this command is started by the service itself: descriptor 3 is not its socket")
 	}
+	// A service manager or terminal that wants the service to end tells all its processes. The service finishes what it does, and
+	// then ends this one.
+	signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
 	unix.CloseOnExec(socketNumber)
 	f := os.NewFile(socketNumber, "supervisor")
 	defer f.Close()

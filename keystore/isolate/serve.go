@@ -54,6 +54,7 @@ func serve(ctx context.Context, conn net.Conn, build string, open func(context.C
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	s := &server{wire: newWire(conn), ctx: ctx, calls: make(map[uint64]context.CancelFunc), pins: make(map[uint64]chan pinAnswer)}
+	s.wire.crowd = &s.busy
 	body, err := s.greet(build)
 	if err != nil {
 		return err
@@ -92,6 +93,7 @@ type server struct {
 	said    atomic.Bool   // the supervisor said bye
 	left    chan struct{} // closed when everything has been said after that
 	served  sync.WaitGroup
+	busy    atomic.Int64 // calls that are being made
 
 	closeErr error
 
@@ -233,6 +235,7 @@ func (s *server) begin(f frame) error {
 	c.body = append(c.room[:0], f.body...)
 	if f.kind == sign {
 		s.served.Add(1)
+		s.busy.Add(1)
 		go c.sign(ctx)
 		return nil
 	}
@@ -269,6 +272,7 @@ func (c *call) sign(ctx context.Context) {
 		return c.token.Sign(ctx, keystore.ID(id), a, input)
 	}()
 	c.end()
+	defer c.server.busy.Add(-1)
 	if err != nil {
 		c.server.tell(failed, c.request, encodeError(err))
 		return

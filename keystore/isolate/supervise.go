@@ -36,6 +36,7 @@ func (t *Token) spawn(ctx context.Context, i int) (*process, error) {
 		token: t, slot: i, cmd: cmd, wire: newWire(conn), log: log, started: time.Now(), exited: make(chan struct{}),
 		retired: make(chan struct{}), gone: make(chan struct{}), requests: make(map[uint64]*request), warm: make(map[keystore.ID]struct{}),
 	}
+	p.wire.crowd = &p.open
 	go p.reap()
 	stop := context.AfterFunc(ctx, func() { p.wire.close() })
 	err = t.greet(p)
@@ -170,12 +171,19 @@ func (t *Token) down(p *process) {
 	if last := p.status.Load(); last != nil {
 		addCounters(&s.past, last)
 	}
-	if time.Since(p.started) > provenAfter {
+	wanted := false
+	select {
+	case <-p.retired:
+		wanted = true
+	default:
+	}
+	switch {
+	case time.Since(p.started) > provenAfter:
 		s.failures = 0
-	} else {
+	case !wanted:
 		s.failures++
 	}
-	s.next = time.Now().Add(delay(s.failures, true))
+	s.next = time.Now().Add(delay(s.failures, false))
 	t.processes.Store(t.listLocked())
 	reason := fmt.Errorf("a worker process ended: %w", p.exit)
 	select {
@@ -220,7 +228,8 @@ func (t *Token) notUp(i int, err error) {
 	}
 }
 
-// delay is how long to wait after so many failures in a row. The first time there is no need to.
+// delay is how long to wait after so many failures in a row. The first time there is no need to. A process that dies before it is up, again and
+// again, is left alone for longer.
 func delay(failures int, crash bool) time.Duration {
 	if failures <= 1 {
 		return 0

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -22,7 +24,8 @@ type wire struct {
 	mu      sync.Mutex
 	out     []byte // collected
 	spare   []byte
-	busy    bool // somebody writes
+	crowd   *atomic.Int64 // who may have something to send soon; nil: nobody knows
+	busy    bool          // somebody writes
 	handed  uint64
 	queued  uint64
 	err     error
@@ -57,6 +60,11 @@ func (w *wire) send(add func(b []byte, place uint64) []byte) error {
 		return nil
 	}
 	w.busy = true
+	if w.crowd != nil && w.crowd.Load() > 2 {
+		w.mu.Unlock()
+		runtime.Gosched() // others that are ready to send go along
+		w.mu.Lock()
+	}
 	w.flush()
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/api/verify"
 	"github.com/signetd/signet/keystore"
+	"github.com/signetd/signet/server"
 	"github.com/signetd/signet/server/servertest"
 )
 
@@ -242,6 +243,16 @@ func TestDestructionIsMadeUp(t *testing.T) {
 			}
 			s.Stop()
 			s.SetDestroyFault(nil)
+			opened, err := server.Open(t.Context(), s.Options()) // opened, and not serving: the health loop makes up nothing
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.inHSM(old) {
+				t.Error("it was not made up at the start")
+			}
+			if err := opened.Stop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 			s.restart()
 			if k := s.get(old.GetName()); k.GetState() != signetv1.KeyState_KEY_STATE_DESTROYED || k.GetDestruction().GetDestroyTime() == nil {
 				t.Errorf("after the start: %v", k)

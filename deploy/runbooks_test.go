@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -324,6 +325,59 @@ func TestPINRotation(t *testing.T) {
 	}
 	if err := os.WriteFile(filepath.Join(m.folder, "data/token/user.pin"), now, 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What the runbooks say that the log says is what the programs say.
+func TestRunbookMessages(t *testing.T) {
+	var source strings.Builder
+	for _, folder := range []string{"../keystore", "../server", "../cmd"} {
+		err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			source.Write(b)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := regexp.MustCompile(`" \+\s+"`).ReplaceAllString(source.String(), "") // constants over several lines
+	quoted := regexp.MustCompile("`([^`]+)`")
+	checked := 0
+	for _, name := range []string{"hsm-gone.md", "pin-rotation.md"} {
+		b, err := os.ReadFile(filepath.Join("runbooks", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		inside := false
+		for line := range strings.Lines(string(b)) {
+			switch {
+			case strings.HasPrefix(line, "| the log"):
+				inside = true
+			case !strings.HasPrefix(line, "|"):
+				inside = false
+			case inside:
+				first, _, _ := strings.Cut(strings.TrimPrefix(line, "|"), "|")
+				for _, m := range quoted.FindAllStringSubmatch(first, -1) {
+					for part := range strings.SplitSeq(m[1], "…") {
+						part = strings.Trim(part, " :;")
+						if strings.HasPrefix(part, "CKR_") || part == "" {
+							continue
+						}
+						checked++
+						if !strings.Contains(text, part) {
+							t.Errorf("%s: nothing says %q", name, part)
+						}
+					}
+				}
+			}
+		}
+	}
+	if checked < 12 {
+		t.Errorf("%d messages were found", checked)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/signetd/signet/keystore/pkcs11"
 )
@@ -228,20 +229,24 @@ func (m *machine) carryOut(t *testing.T, runbook string, sections ...string) str
 // signs lets the signer sign a new record, and verifies that offline.
 func (m *machine) signs(t *testing.T, version string) {
 	t.Helper()
-	out := m.must(t, `
+	t.Log(m.must(t, m.signing(version)))
+}
+
+// signing is how a record is made, signed and verified.
+func (m *machine) signing(version string) string {
+	return `
 connect="--server $ADDRESS --ca $DATA/tls/server.pem"
 for person in ada max; do signet login --profile $person $connect --user $person --password-file "$ROOT/$person.password"; done
-bundle=$ROOT/release-`+version+`
+bundle=$ROOT/release-` + version + `
 mkdir "$bundle"
 date >"$bundle/file"
-signet record create --profile max --bundle "$bundle" --type release --product signet --version `+version+` --title Test --approver ada \
+signet record create --profile max --bundle "$bundle" --type release --product signet --version ` + version + ` --title Test --approver ada \
 	--repository https://git.example/signet --commit 0123456789abcdef0123456789abcdef01234567 --branch main
 record=$(signet record list --profile max --json | sed -n 's/.*"name": *"\(records\/[0-9a-f-]*\)".*/\1/p' | head -n 1)
 signet sign "$record" --profile ada --bundle "$bundle" --decision approve --meaning release-approval --reason "It is a test." \
 	--user ada --password-file "$ROOT/ada.password" --yes
-signet verify --profile ada --bundle "$bundle" --manifest "$ROOT/signatures/release-`+version+`.json"
-`)
-	t.Log(out)
+signet verify --profile ada --bundle "$bundle" --manifest "$ROOT/signatures/release-` + version + `.json"
+`
 }
 
 func TestBackupAndRestore(t *testing.T) {
@@ -326,6 +331,35 @@ func TestPINRotation(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(m.folder, "data/token/user.pin"), now, 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// While the token is gone nothing is signed, and the caller learns that it is for now; it comes back by itself.
+func TestHSMGone(t *testing.T) {
+	m := newMachine(t)
+	// SoftHSM signs with copies in its memory even while its folder is gone; without copies it is as other devices are.
+	m.must(t, `systemctl stop signetd && sed -i 's/sessionCopies: true/sessionCopies: false/' "$CONFIG" && systemctl start signetd`)
+	m.signs(t, "v1.0.0")
+	m.must(t, `mv "$TOKEN/tokens" "$TOKEN/away"`)
+	out, err := m.bash(t.Context(), m.signing("v1.1.0"))
+	if err == nil || !strings.Contains(out, "UNAVAILABLE") {
+		t.Errorf("signed without the token: %v\n%s", err, out)
+	}
+	t.Log(out)
+	out = m.carryOut(t, "hsm-gone.md", "Look")
+	t.Log(out)
+	m.must(t, `mv "$TOKEN/away" "$TOKEN/tokens"`)
+	limit, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for i := 0; ; i++ {
+		out, err := m.bash(limit, m.signing(fmt.Sprintf("v1.2.%d", i)))
+		if err == nil {
+			break
+		}
+		if limit.Err() != nil {
+			t.Fatalf("it does not come back\n%s", out)
+		}
+	}
+	m.must(t, `systemctl stop signetd && signetd ledger check --config "$CONFIG"`)
 }
 
 // What the runbooks say that the log says is what the programs say.

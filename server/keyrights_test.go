@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/signetd/signet/api/chain"
 	signetv1 "github.com/signetd/signet/api/signet/v1"
@@ -149,4 +150,73 @@ func TestASessionAloneChangesNoKey(t *testing.T) {
 		_, err := s.keys.GetKey(s.ada, &signetv1.GetKeyRequest{Name: name})
 		wantError(t, err, codes.PermissionDenied, "DENIED")
 	})
+}
+
+// TestARetriedChangeIsMadeOnce: a call that is heard twice changes a key once, and asks for the password each time.
+func TestARetriedChangeIsMadeOnce(t *testing.T) {
+	s := startKeys(t)
+	old, _ := s.retired("v1.0.0")
+	const id = "0193c1f0-0000-4000-8000-00000000000"
+	destruction := ""
+	for _, tc := range []struct {
+		name string
+		typ  chain.Type
+		call func(p *signetv1.PasswordCredentials) (*signetv1.Key, error)
+	}{
+		{"disable", chain.KeyDisabled, func(p *signetv1.PasswordCredentials) (*signetv1.Key, error) {
+			r, err := s.keys.DisableKey(s.admin, &signetv1.DisableKeyRequest{Name: s.keyOf(s.bobID).GetName(), Reason: "x", Password: p, RequestId: id + "1"})
+			return r.GetKey(), err
+		}},
+		{"enable", chain.KeyEnabled, func(p *signetv1.PasswordCredentials) (*signetv1.Key, error) {
+			r, err := s.keys.EnableKey(s.admin, &signetv1.EnableKeyRequest{Name: s.keyOf(s.bobID).GetName(), Reason: "x", Password: p, RequestId: id + "2"})
+			return r.GetKey(), err
+		}},
+		{"request", chain.KeyDestructionRequested, func(p *signetv1.PasswordCredentials) (*signetv1.Key, error) {
+			r, err := s.keys.RequestKeyDestruction(s.admin, &signetv1.RequestKeyDestructionRequest{Name: old.GetName(), Reason: "x", Password: p, RequestId: id + "3"})
+			return r.GetKey(), err
+		}},
+		{"withdraw", chain.KeyDestructionWithdrawn, func(p *signetv1.PasswordCredentials) (*signetv1.Key, error) {
+			r, err := s.keys.WithdrawKeyDestruction(s.admin, &signetv1.WithdrawKeyDestructionRequest{Name: old.GetName(), Reason: "x", Password: p, RequestId: id + "4"})
+			return r.GetKey(), err
+		}},
+		{"confirm", chain.KeyDestroyed, func(p *signetv1.PasswordCredentials) (*signetv1.Key, error) {
+			if destruction == "" {
+				asked, err := s.request(old.GetName())
+				if err != nil {
+					return nil, err
+				}
+				destruction = asked.GetDestruction().GetId()
+			}
+			p.UserName = "eve"
+			r, err := s.keys.ConfirmKeyDestruction(s.eve, &signetv1.ConfirmKeyDestructionRequest{
+				Name: old.GetName(), Destruction: destruction, Reason: "x", Password: p, RequestId: id + "5",
+			})
+			return r.GetKey(), err
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Attr("requirement", "B-31")
+			from := s.size()
+			first, err := tc.call(proofOf(servertest.Administrator))
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := tc.call(proofOf(servertest.Administrator))
+			if err != nil || !proto.Equal(first, again) || len(s.find(from, tc.typ)) != 1 {
+				t.Errorf("%d entries; first %v, again %v, %v", len(s.find(from, tc.typ)), first, again, err)
+			}
+			guess := proofOf(servertest.Administrator)
+			guess.Password = "something else altogether"
+			_, err = tc.call(guess)
+			wantError(t, err, codes.Unauthenticated, "BAD_CREDENTIALS")
+			failed := s.find(from, chain.AuthenticationFailed)
+			var body map[string]any
+			if len(failed) != 1 {
+				t.Fatalf("%d failures are recorded", len(failed))
+			}
+			if err := json.Unmarshal(failed[0].Body, &body); err != nil || body["purpose"] != "key" || body["subject"] != first.GetName() {
+				t.Errorf("authentication.failed: %v, %v", body, err)
+			}
+		})
+	}
 }

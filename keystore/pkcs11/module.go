@@ -43,7 +43,7 @@ type module struct {
 	users       int    // tokens and initialisations that use it; initialised while there are any
 	conf        string // the SOFTHSM2_CONF it was initialised with
 	initialized bool
-	dirty       bool // C_Finalize failed, so that the next C_Initialize may say that it was done already
+	dirty       bool // C_Finalize or C_Initialize failed, so that the module may be initialised all the same
 
 	// objects is held while objects are searched for, made or destroyed. Signing stays outside.
 	objects sync.Mutex
@@ -174,12 +174,17 @@ func (m *module) initialize(conf string) error {
 		defer unlock()
 	}
 	err := m.ctx.Initialize()
+	if code(err) == pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED && m.dirty {
+		_ = m.ctx.Finalize()
+		err = m.ctx.Initialize()
+	}
 	switch rv := code(err); {
 	case rv == pkcs11.CKR_OK:
-	case rv == pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED && m.dirty: // by us: what it still has of us is not used
+	case rv == pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED && m.dirty: // by us, and what it still has of us is not used
 	case rv == pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED:
 		return fmt.Errorf("%w: another part of this program has initialised the PKCS#11 module %s", keystore.ErrUnavailable, m.path)
 	default:
+		m.dirty = true // it may have happened all the same
 		if conf != "" {
 			err = fmt.Errorf("%w (is %s right?)", err, conf)
 		}

@@ -351,6 +351,22 @@ func TestFinalizeFails(t *testing.T) {
 	}
 }
 
+// C_Initialize may have worked and say that it did not.
+func TestInitializeFails(t *testing.T) {
+	fault, token, store, key := newFault(t, nil)
+	for _, fail := range []func(faulty.Function, int, uint) *faulty.Rule{fault.Fail, fault.FailAfter} {
+		for times := range 3 {
+			epoch := token.Epoch()
+			fail(faulty.Initialize, times, wrapper.CKR_GENERAL_ERROR)
+			fault.Fail(faulty.SignInit, 1, wrapper.CKR_DEVICE_ERROR)
+			until(t, "a signature", func() bool { return sign(t, store, key) == nil })
+			if token.Epoch() == epoch {
+				t.Error("the handles of before are still good")
+			}
+		}
+	}
+}
+
 // Another part of the program may finalise the module behind our back.
 func TestFinalizedByOthers(t *testing.T) {
 	token := keystoretest.Open(t, keystoretest.Config(t))
@@ -366,4 +382,12 @@ func TestFinalizedByOthers(t *testing.T) {
 	if token.Epoch() == epoch {
 		t.Error("the handles of before are still good")
 	}
+}
+
+// What says that it was not initialised, and was, is taken for what it is.
+func TestInitializeWorksAndSaysItFailed(t *testing.T) {
+	fault, _, store, key := newFault(t, nil)
+	fault.FailAfter(faulty.Initialize, 1, wrapper.CKR_GENERAL_ERROR)
+	fault.Fail(faulty.SignInit, 1, wrapper.CKR_DEVICE_ERROR)
+	until(t, "a signature", func() bool { return sign(t, store, key) == nil })
 }

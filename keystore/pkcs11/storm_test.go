@@ -93,7 +93,6 @@ func newStorm(t *testing.T, random *rand.Rand) *storm {
 	t.Helper()
 	s := &storm{t: t, random: random, module: faulty.New(t)}
 	s.config = s.module.Config(t)
-	s.config.Sessions, s.config.Queue, s.config.Hang = 3, 64, 100*time.Millisecond
 	generate := func(c pkcs11.Config) (keys []keystore.Key) {
 		store := keystore.New(keystoretest.Open(t, c), keystore.Options{})
 		for _, spec := range stormKeys {
@@ -107,6 +106,7 @@ func newStorm(t *testing.T, random *rand.Rand) *storm {
 	s.keys = generate(s.config)
 	s.decoy = s.module.Blank(t)
 	generate(s.decoy.Config)
+	s.config.Sessions, s.config.Queue, s.config.Hang = 3, 64, 100*time.Millisecond
 	return s
 }
 

@@ -1,6 +1,7 @@
 package pkcs11
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -67,6 +68,20 @@ func unwrapPoint(value []byte) ([]byte, error) {
 		return bits, nil
 	}
 	return nil, fmt.Errorf("CKA_EC_POINT of %d bytes is neither a point nor an OCTET STRING or BIT STRING with one", len(value))
+}
+
+// curveNames are other ways to say in CKA_EC_PARAMS which curve it is: names in a PrintableString (PKCS#11 v3.0, section 2.3.3), and
+// the object identifier that Ed25519 had before RFC 8410.
+var curveNames = map[keystore.Algorithm][]string{
+	keystore.ECDSAP256: {"\x13\x09secp256r1", "\x13\x0aprime256v1", "\x13\x05P-256"},
+	keystore.ECDSAP384: {"\x13\x09secp384r1", "\x13\x05P-384"},
+	keystore.ECDSAP521: {"\x13\x09secp521r1", "\x13\x05P-521"},
+	keystore.Ed25519:   {"\x13\x0cedwards25519", "\x13\x07Ed25519", "\x06\x09\x2b\x06\x01\x04\x01\xda\x47\x0f\x01"},
+}
+
+// onCurve reports whether CKA_EC_PARAMS names the curve of this kind.
+func (k kind) onCurve(params []byte) bool {
+	return k.params != nil && (bytes.Equal(k.params, params) || slices.Contains(curveNames[k.algorithm], string(params)))
 }
 
 // input returns what the mechanism signs for what the algorithm signs.

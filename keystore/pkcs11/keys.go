@@ -359,7 +359,8 @@ func (c *control) readPublic(h *handle) (crypto.PublicKey, error) {
 	if !e.IsInt64() || e.Int64() != 65537 {
 		return nil, fmt.Errorf("%w: an RSA key with another public exponent than 65537", keystore.ErrUnavailable)
 	}
-	return &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: int(e.Int64())}, nil
+	public := &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: int(e.Int64())}
+	return public, h.kind.algorithm.Fits(public)
 }
 
 // readAttributes reads each attribute on its own: a module may refuse one and with it all that were asked for together.
@@ -422,7 +423,7 @@ func (c *control) kindOfPair(id keystore.ID, private, public pkcs11.ObjectHandle
 		return kind{}, failed("C_GetAttributeValue of CKA_EC_PARAMS", err)
 	}
 	for _, k := range kinds {
-		if uint64(k.keyType) == keyType && (bytes.Equal(k.params, params) || k.named != nil && bytes.Equal(k.named, params)) {
+		if uint64(k.keyType) == keyType && k.onCurve(params) {
 			return k, nil
 		}
 	}

@@ -222,13 +222,19 @@ func (w *world) enrolService(id, name string) *signer {
 	w.tb.Helper()
 	s := &signer{id: id, name: name, organisation: "Example Medical", roles: []string{"service"}, key: w.key(manifest.ECDSAP256), algorithm: manifest.ECDSAP256}
 	s.certs = [][]byte{w.issue(w.ca, signerTemplate("services", id, name, s.organisation), s.key.Public()), w.ca.cert.Raw}
+	w.bindService(s, chain.ServiceEnrolled)
+	return s
+}
+
+// bindService enters a service's name and key.
+func (w *world) bindService(s *signer, as chain.Type) {
+	w.tb.Helper()
 	s.keyID = keyID(w.tb, s.certs[0])
-	s.index = w.append(chain.ServiceEnrolled, manifest.ServiceEnrolled{
-		Certificate: hexSum(s.certs[0]), ID: id, KeyID: s.keyID, Name: name, Organisation: s.organisation, Roles: s.roles,
+	s.index = w.append(as, manifest.ServiceEnrolled{
+		Certificate: hexSum(s.certs[0]), ID: s.id, KeyID: s.keyID, Name: s.name, Organisation: s.organisation, Roles: s.roles,
 	})
 	s.enrolment = w.leaves[s.index]
 	w.support = append(w.support, s.index)
-	return s
 }
 
 func keyID(tb testing.TB, der []byte) string {

@@ -82,7 +82,7 @@ func TestMain(m *testing.M) {
 	if folder, err := binaries(); err == nil {
 		os.RemoveAll(folder)
 	}
-	os.Exit(code) //nolint:forbidigo // a TestMain ends the program
+	os.Exit(code)
 }
 
 // A machine is where the runbooks are carried out: a folder with the service, its data and its token.

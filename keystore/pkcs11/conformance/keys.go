@@ -121,7 +121,7 @@ var publicWishes = []wish{
 // generate makes a pair with the attributes of a signer's key and whatever is asked for beyond. bits is for RSA.
 func (r *run) generate(k kind, label string, bits int, more ...*pkcs11.Attribute) (*testKey, error) {
 	key, err := r.generateWith(k, label, bits, nil, more)
-	if !templateRefused(err) || len(more) > 0 {
+	if err == nil || !templateRefused(err) || len(more) > 0 {
 		return key, err
 	}
 	// One of the attributes may be what it does not like: first leave out all that it need not take, then only those that
@@ -169,13 +169,17 @@ func (r *run) generate(k kind, label string, bits int, more ...*pkcs11.Attribute
 	return key, err
 }
 
+// templateRefused says that the template can be why no key was made. Modules differ in how they say so; these are the answers that
+// mean something else.
 func templateRefused(err error) bool {
 	switch code(err) {
-	case pkcs11.CKR_TEMPLATE_INCONSISTENT, pkcs11.CKR_TEMPLATE_INCOMPLETE, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID,
-		pkcs11.CKR_ATTRIBUTE_VALUE_INVALID, pkcs11.CKR_ATTRIBUTE_READ_ONLY:
-		return true
+	case pkcs11.CKR_OK, pkcs11.CKR_MECHANISM_INVALID, pkcs11.CKR_FUNCTION_NOT_SUPPORTED, pkcs11.CKR_CURVE_NOT_SUPPORTED,
+		pkcs11.CKR_DOMAIN_PARAMS_INVALID, pkcs11.CKR_KEY_SIZE_RANGE, pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_DEVICE_REMOVED,
+		pkcs11.CKR_DEVICE_MEMORY, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_TOKEN_WRITE_PROTECTED, pkcs11.CKR_SESSION_HANDLE_INVALID,
+		pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_SESSION_READ_ONLY, pkcs11.CKR_USER_NOT_LOGGED_IN, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED:
+		return false
 	}
-	return false
+	return true
 }
 
 func (r *run) generateWith(k kind, label string, bits int, without []string, more []*pkcs11.Attribute) (*testKey, error) {

@@ -90,7 +90,7 @@ func (r *run) sideBySide(ctx context.Context) error {
 	})
 	each(2, pkcs11.CKF_RW_SESSION, func(session pkcs11.SessionHandle, i int) bool {
 		one := &run{module: r.module, session: session} // for its session
-		pair, err := one.generate(key.kind, r.label(fmt.Sprintf("side-%d", i)), rsaBits)
+		pair, err := one.generateWith(key.kind, r.label(fmt.Sprintf("side-%d", i)), rsaBits, key.left, nil)
 		if err == nil {
 			err = one.destroy(pair)
 		}

@@ -26,7 +26,7 @@ func (report Report) Render(w io.Writer) error {
 	if report.Left > 0 {
 		fmt.Fprintf(b, "; %d objects could not be removed: their labels begin with %s", report.Left, Prefix)
 	}
-	b.WriteString("\n")
+	fmt.Fprintln(b)
 	for _, n := range report.Needs {
 		fmt.Fprintf(b, "\n%-16s %s: %s.\n", strings.ToUpper(string(n.Verdict)), n.Name, n.Needs)
 		for _, c := range report.grouped(n.Checks) {

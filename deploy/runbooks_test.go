@@ -104,6 +104,7 @@ stop() {
 }
 start() {
 	: >"$log"
+	[ ! -d "$ROOT/credentials" ] || export CREDENTIALS_DIRECTORY="$ROOT/credentials"
 	setsid signetd serve --config "$DATA/signetd.yaml" </dev/null >>"$log" 2>&1 &
 	echo $! >"$pid"
 	for _ in $(seq 600); do
@@ -124,9 +125,14 @@ is-active) if running; then echo active; else echo failed; exit 3; fi ;;
 esac`,
 	"journalctl": `cat "$ROOT/signetd.log"`,
 	"systemd-run": `
+[ ! -d "$ROOT/credentials" ] || export CREDENTIALS_DIRECTORY="$ROOT/credentials"
 while [ "$1" != -- ]; do shift; done
 shift
 exec "$@"`,
+	"systemd-creds": `
+[ "$1 $2 $3" = "encrypt --name=hsm-pin -" ] || { echo "systemd-creds $*: not in this test" >&2; exit 1; }
+mkdir -p "$ROOT/credentials"
+tee "$ROOT/credentials/hsm-pin" >"$4"`,
 	"runuser": `
 while [ "$1" != -- ]; do shift; done
 shift
@@ -135,6 +141,15 @@ exec "$@"`,
 
 // newMachine makes a service with an administrator and a signer, and starts it.
 func newMachine(t *testing.T) *machine {
+	t.Helper()
+	m := bareMachine(t)
+	m.env = append(m.env, "SOFTHSM2_CONF="+m.folder+"/data/token/softhsm2.conf")
+	m.must(t, setUp)
+	return m
+}
+
+// bareMachine has the programs, and no service.
+func bareMachine(t *testing.T) *machine {
 	t.Helper()
 	built, err := binaries()
 	if err != nil {
@@ -169,7 +184,10 @@ func newMachine(t *testing.T) *machine {
 			t.Errorf("%v\n%s", err, out)
 		}
 	})
-	m.must(t, `
+	return m
+}
+
+const setUp = `
 signetd init --data "$DATA" --environment demo --listen "$ADDRESS" --admin-user grace --admin-name "Grace Hopper"
 systemctl start signetd
 for person in grace ada max; do head -c 18 /dev/urandom | base64 >"$ROOT/$person.password"; done
@@ -186,9 +204,7 @@ for person in ada max; do
 	signet login --profile $person $connect --user $person --password-file "$ROOT/$person.password"
 done
 signet trust add --profile ada "$DATA/signet-trust.json"
-`)
-	return m
-}
+`
 
 func (m *machine) bash(ctx context.Context, script string) (string, error) {
 	c := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
@@ -288,6 +304,43 @@ func (m *machine) stamp(t *testing.T) string {
 	}
 	_, stamp, _ := strings.Cut(filepath.Base(found[0]), "-")
 	return stamp
+}
+
+// The ceremony as it stands makes a service of production on a token that was empty.
+func TestKeyCeremony(t *testing.T) {
+	t.Attr("requirement", "B-31")
+	m := bareMachine(t)
+	conf := filepath.Join(m.folder, "softhsm2.conf")
+	if err := pkcs11.WriteSoftHSMConf(conf, filepath.Join(m.folder, "tokens")); err != nil {
+		t.Fatal(err)
+	}
+	m.env = append(m.env, "SOFTHSM2_CONF="+conf, "CREDENTIAL="+m.folder+"/hsm-pin.cred", "SO_PIN=officer-1234", "LISTEN="+m.address,
+		"LABEL=ceremony", "ISSUER=https://localhost:8443", "ORIGIN=localhost/ledger")
+	out := m.carryOut(t, "key-ceremony.md", "Set this first", "Protocol")
+	if !strings.Contains(out, "The service is made.") || !strings.Contains(out, "active") {
+		t.Errorf("it says\n%s", out)
+	}
+	pin, err := os.ReadFile(filepath.Join(m.folder, "hsm-pin.cred"))
+	if err != nil || len(pin) != 24 || strings.Contains(out, string(pin)) {
+		t.Errorf("the PIN is of %d bytes, and is shown: %t, %v", len(pin), strings.Contains(out, string(pin)), err)
+	}
+	list, err := pkcs11.Tokens(m.value("MODULE"), conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(list, func(info pkcs11.TokenInfo) bool { return info.Label == "ceremony" && info.Initialized }) {
+		t.Errorf("the tokens are %+v", list)
+	}
+}
+
+// value is a variable of the machine's environment.
+func (m *machine) value(name string) string {
+	for _, v := range slices.Backward(m.env) {
+		if value, ok := strings.CutPrefix(v, name+"="); ok {
+			return value
+		}
+	}
+	return ""
 }
 
 func TestPINRotation(t *testing.T) {

@@ -419,7 +419,7 @@ func (g *guard) doubted(id ID) *doubt {
 func (g *guard) reset(ctx context.Context, suspect uint64, reason error) {
 	if r, ok := g.Token.(Resetter); ok {
 		ctx, cancel := context.WithTimeout(ctx, resetLimit)
-		_ = r.Reset(ctx, suspect, reason)
+		_ = r.Reset(ctx, suspect, errors.New(reason.Error())) // what fails meanwhile is unavailable, and no lie
 		cancel()
 	}
 	g.settled()
@@ -566,7 +566,11 @@ func (g *guard) canary(ctx context.Context) error {
 			g.settled() // it was set up anew often enough
 			break
 		}
-		g.reset(ctx, k.epoch, reason)
+		suspect := g.Epoch()
+		if k != nil {
+			suspect = k.epoch
+		}
+		g.reset(ctx, suspect, reason)
 	}
 	g.remember(err)
 	if errors.Is(err, ErrNotFound) && g.refusal.Load() != nil {

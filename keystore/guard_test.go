@@ -63,7 +63,7 @@ func TestStaleHandleIsCured(t *testing.T) {
 			return nil
 		})
 		fake.OnReset = func(reason error) {
-			if !errors.Is(reason, keystore.ErrWrongSignature) {
+			if !strings.Contains(reason.Error(), keystore.ErrWrongSignature.Error()) {
 				t.Errorf("reset because of %v", reason)
 			}
 			fake.Tamper = nil

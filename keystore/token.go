@@ -44,7 +44,7 @@ type Resetter interface {
 	// Reset drops every handle, session and login that is older than it, sets the device up anew and begins an epoch. It
 	// returns when that is done, or has failed, or the context ends; the device is then set up in the background all the
 	// same. If the token's epoch is no longer the suspect one, that has happened already and Reset does nothing. Reason is
-	// shown in the token's status meanwhile.
+	// shown in the token's status meanwhile; it wraps no error of this package, as calls that fail meanwhile may wrap it.
 	Reset(ctx context.Context, suspect uint64, reason error) error
 }
 

@@ -383,6 +383,8 @@ func TestOrphans(t *testing.T) {
 	if len(pids) != 2 {
 		t.Fatalf("processes %v", pids)
 	}
+	m.Hang(faulty.Sign, faulty.Always, 0)
+	until(t, "calls that hang", func() bool { return m.Hung(faulty.Sign) >= 2 })
 	if err := syscall.Kill(pids[0], syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -390,9 +392,12 @@ func TestOrphans(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	until(t, "the workers to be gone", func() bool { return len(children(m)) == 0 })
+	began := time.Now()
 	for _, pid := range pids {
 		until(t, "a process to be gone", func() bool { return !runs(pid) })
+	}
+	if d := time.Since(began); d > 1500*time.Millisecond { // they do not first try to log out
+		t.Errorf("it took %v", d)
 	}
 }
 
@@ -472,7 +477,11 @@ func TestWrongPIN(t *testing.T) {
 	conf := m.Config(t)
 	var pin atomic.Pointer[keystore.Secret]
 	set := func(text string) { s := keystore.NewSecret(text); pin.Store(&s) }
-	conf.PIN = func(context.Context) (keystore.Secret, error) { return *pin.Load(), nil }
+	var asked atomic.Int64
+	conf.PIN = func(context.Context) (keystore.Secret, error) {
+		asked.Add(1)
+		return *pin.Load(), nil
+	}
 	set("wrong-1234")
 	logins := m.Calls(faulty.Login)
 	_, err := worker.Open(t.Context(), conf, processes(t, 3))
@@ -490,20 +499,28 @@ func TestWrongPIN(t *testing.T) {
 	token := open(t, conf, processes(t, 3))
 	key := generate(t, token, "k", keystore.ECDSAP256)
 	warm(t, token, key)
-	set("wrong-5678") // and all processes have to log in again
+	set("wrong-5678")
 	logins = m.Calls(faulty.Login)
-	m.DropLogin()
-	for range 3 {
-		for _, pid := range children(m) {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
-		_ = trySign(t.Context(), token, key, "refused")
+	m.DropLogin() // all have to log in again
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() { _ = trySign(t.Context(), token, key, "refused") })
 	}
-	until(t, "the refusal", func() bool { return status(token).State == keystore.Refusing })
+	all.Wait()
+	before := asked.Load()
+	until(t, "the PIN to be asked for", func() bool { return asked.Load() > before+6 })
+	if n := m.Calls(faulty.Login) - logins; n != 1 {
+		t.Errorf("%d logins with a wrong PIN", n)
+	}
+	for _, pid := range children(m) {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	before = asked.Load()
+	until(t, "the refusal", func() bool { return status(token).State == keystore.Refusing && asked.Load() > before+6 })
 	if err := trySign(t.Context(), token, key, "refused"); !errors.Is(err, keystore.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}
-	if n := m.Calls(faulty.Login) - logins; n > 1 {
+	if n := m.Calls(faulty.Login) - logins; n != 1 {
 		t.Errorf("%d logins with a wrong PIN", n)
 	}
 	set(keystoretest.PIN)

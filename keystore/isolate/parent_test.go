@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/signetd/signet/keystore"
 	"github.com/signetd/signet/keystore/isolate"
@@ -13,7 +14,7 @@ import (
 	"github.com/signetd/signet/keystore/pkcs11"
 )
 
-// parentCommand makes the test program a service with worker processes that waits to be killed.
+// parentCommand makes the test program a service with worker processes that signs until it is killed.
 const parentCommand = "parent-of-workers"
 
 func parent() {
@@ -23,10 +24,28 @@ func parent() {
 		os.Exit(1)
 	}
 	c.PIN = keystore.PINFixed(keystore.NewSecret(keystoretest.PIN))
-	if _, err := worker.Open(context.Background(), c, isolate.Config{Command: isolate.Self(workerCommand), Processes: 2}); err != nil {
+	ctx := context.Background()
+	token, err := worker.Open(ctx, c, isolate.Config{Command: isolate.Self(workerCommand), Processes: 2})
+	if err == nil {
+		_, err = token.Generate(ctx, keystore.Spec{ID: "k", Algorithm: keystore.ECDSAP256})
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	var known sync.WaitGroup
+	for range 8 {
+		known.Add(1)
+		go func() {
+			for n := 0; ; n++ {
+				_, _ = token.Sign(ctx, "k", keystore.ECDSAP256, make([]byte, 32))
+				if n == 20 { // both processes know the key by now
+					known.Done()
+				}
+			}
+		}()
+	}
+	known.Wait()
 	fmt.Println("ready")
 	select {}
 }

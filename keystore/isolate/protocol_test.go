@@ -264,6 +264,25 @@ func TestHandedOver(t *testing.T) {
 	}
 }
 
+// A library that writes the PIN to its standard error does not bring it into the log.
+func TestNoPINInTheLog(t *testing.T) {
+	var book bytes.Buffer
+	p := newPINs(keystore.PINFixed(keystore.NewSecret("user-1234")))
+	l := &lineLog{log: slog.New(slog.NewTextHandler(&book, nil)), redact: p.redact}
+	if _, _, err := p.get(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"C_Login(us", "er-1234) = 0", "\nrest"} {
+		if _, err := l.Write([]byte(part)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.end()
+	if text := book.String(); strings.Contains(text, "user-1234") || !strings.Contains(text, "C_Login([redacted]) = 0") || !strings.Contains(text, "rest") {
+		t.Errorf("got %s", text)
+	}
+}
+
 // FuzzWorker sends anything to a worker: it neither panics nor does it hang.
 func FuzzWorker(f *testing.F) {
 	spec, _ := json.Marshal(keystore.Spec{ID: "k", Algorithm: keystore.ECDSAP256})

@@ -20,6 +20,18 @@ func closer() identity.Caller { return identity.System(manifest.ClosingService) 
 func (c *Ceremony) close(ctx context.Context, event string) error {
 	c.closing.Lock()
 	defer c.closing.Unlock()
+	for tries := 0; ; tries++ {
+		err := c.closeOnce(ctx, event)
+		if tries < closingTries && (errors.Is(err, ErrRecordChanged) || errors.Is(err, errDecidedAgain)) {
+			continue // the closing key was rotated, or somebody withdrew, just now
+		}
+		return err
+	}
+}
+
+const closingTries = 3
+
+func (c *Ceremony) closeOnce(ctx context.Context, event string) error {
 	key, err := eventKey(event)
 	if err != nil {
 		return err

@@ -363,6 +363,24 @@ func (c *Ceremony) Seal(ctx context.Context, caller identity.Caller, req Request
 	if err != nil {
 		return Released{}, err
 	}
+	for tries := 0; ; tries++ {
+		out, err := c.sealOnce(ctx, caller, key, req, request)
+		switch {
+		case tries >= sealTries:
+		case errors.Is(err, ledger.ErrNotCheckpointed): // its key was enrolled or rotated just now
+			if _, err := c.Ledger.Checkpointed(ctx, c.Ledger.Size()); err == nil {
+				continue
+			}
+		case errors.Is(err, ErrRecordChanged): // so was its key, between the signature and its commit
+			continue
+		}
+		return out, err
+	}
+}
+
+const sealTries = 2
+
+func (c *Ceremony) sealOnce(ctx context.Context, caller identity.Caller, key []byte, req Request, request string) (Released, error) {
 	made, earlier, err := c.seal(ctx, caller, key, req, request)
 	if err != nil {
 		return Released{}, err

@@ -72,4 +72,10 @@
 //
 // A key is a pair of token objects with the same CKA_LABEL, which is the key's id, and the same CKA_ID, which is the first 16
 // bytes of the SHA-256 of the label, and of the algorithm where the public key does not tell it. More than one pair with a label is an error.
+//
+// # Modules
+//
+// The tests run on SoftHSM, on openCryptoki's soft token, which has a daemon and knows fewer attributes, and on the softokn of
+// NSS, which does not keep what it is asked for and must be refused. What differs stands in deploy/runbooks/key-management.md. What
+// another module does is found out by package conformance.
 package pkcs11

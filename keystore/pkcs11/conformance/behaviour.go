@@ -283,13 +283,13 @@ func (r *run) restart(ctx context.Context) error {
 		began := time.Now()
 		if err := r.anew(); err != nil {
 			r.note(needRecovery, Check{Name: "C_Finalize and C_Initialize", Verdict: Unfit, Saw: err.Error(),
-				Do: "run the module in worker processes, which are started anew instead (hsm.processes)"})
+				Do: "run the module in worker processes, which are started anew instead"})
 			return err
 		}
 		if key != nil {
 			if err := r.signsWell(r.session, key, key.priv); err != nil {
 				r.note(needRecovery, Check{Name: "keys sign after that", Verdict: Unfit, Saw: r.said(err),
-					Do: "run the module in worker processes, which are started anew instead (hsm.processes)"})
+					Do: "run the module in worker processes, which are started anew instead"})
 				return r.fresh()
 			}
 		}

@@ -97,6 +97,7 @@ type known struct {
 	generation uint64
 	doubted    bool // it must prove itself
 	proven     atomic.Bool
+	read       time.Time
 }
 
 type reading struct {
@@ -143,6 +144,7 @@ const (
 	freeLies = 3         // so many have no delay
 	maxHold  = time.Minute
 
+	lookAgain  = time.Second            // after this, a key that was not the enrolled one is read again
 	patience   = 250 * time.Millisecond // for another caller who reads the same key: that one may hang
 	resetLimit = 5 * time.Second        // for callers to wait until a device was set up anew
 )
@@ -242,7 +244,7 @@ func (g *guard) read(ctx context.Context, id ID, epoch, generation uint64, doubt
 			}
 		}
 	}
-	k := &known{key: key.clone(), epoch: epoch, generation: generation, doubted: doubted}
+	k := &known{key: key.clone(), epoch: epoch, generation: generation, doubted: doubted, read: time.Now()}
 	g.mu.Lock()
 	if g.generation == generation {
 		g.known[id] = k
@@ -329,6 +331,9 @@ func (g *guard) try(ctx context.Context, id ID, a Algorithm, want crypto.PublicK
 		return nil, nil, err
 	}
 	if !SamePublic(k.key.Public, want) {
+		if time.Since(k.read) > lookAgain {
+			g.forget(id) // perhaps the right token is back
+		}
 		return nil, nil, &errOtherKey{k.key.KeyID, KeyID(want)}
 	}
 	if k.key.Algorithm != a { // of RSA keys, the public half does not tell

@@ -35,12 +35,13 @@ type Config struct {
 	Organisation string         `json:"organisation" doc:"organisation in certificates and statements"`
 	Listen       ListenConfig   `json:"listen" doc:"the gRPC listener (TLS 1.3)"`
 	Ledger       LedgerConfig   `json:"ledger" doc:"the ledger"`
-	HSM          HSMConfig      `json:"hsm" doc:"the PKCS#11 token that holds every key"`
+	HSM          HSMConfig      `json:"hsm" doc:"the PKCS#11 tokens that hold the keys"`
 	Identity     IdentityConfig `json:"identity" doc:"sessions, passwords, lockout"`
 	Signing      SigningConfig  `json:"signing" doc:"the ceremony"`
 	Timestamp    TSAConfig      `json:"timestamp" doc:"the built-in time-stamping authority (RFC 3161)"`
 	Limits       LimitsConfig   `json:"limits" doc:"bounds on what callers send"`
 	Log          LogConfig      `json:"log" doc:"the log on standard error"`
+	Metrics      MetricsConfig  `json:"metrics" doc:"figures for Prometheus"`
 }
 
 // ListenConfig is where the server listens.
@@ -53,17 +54,6 @@ type ListenConfig struct {
 // LedgerConfig names the ledger.
 type LedgerConfig struct {
 	Origin string `json:"origin" doc:"origin line of the checkpoints and name of the ledger's key (C2SP tlog-checkpoint); never changes"`
-}
-
-// HSMConfig is where the keys are.
-type HSMConfig struct {
-	Module      string `json:"module" doc:"path of the PKCS#11 module; empty: SoftHSM2 where the distribution puts it"`
-	Token       string `json:"token" doc:"label of the token"`
-	PINFile     string `json:"pinFile" doc:"file with the user PIN, mode 0600; outside of the data folder, or credential:NAME for a systemd credential"`
-	SoftHSMConf string `json:"softhsmConf" doc:"SOFTHSM2_CONF for SoftHSM2; empty: as the environment says"`
-	Workers     int    `json:"workers" doc:"sessions that sign at the same time; 0: near the number of cores"`
-	// SessionCopies makes SoftHSM a sixth faster.
-	SessionCopies bool `json:"sessionCopies" doc:"sign with copies of the keys in the sessions' memory, equally protected; for tokens that allow it"`
 }
 
 // IdentityConfig bounds sessions and guesses.
@@ -103,6 +93,11 @@ type LogConfig struct {
 	Format string `json:"format" doc:"text or json"`
 }
 
+// MetricsConfig is where metrics are read.
+type MetricsConfig struct {
+	Address string `json:"address" doc:"host:port of a listener of its own for GET /metrics, plain HTTP: keep it to the loopback or to a network of yours; empty: none"`
+}
+
 // Duration is a time.Duration that reads and writes as `5m0s`.
 type Duration time.Duration
 
@@ -128,7 +123,7 @@ func DefaultConfig() Config {
 		Organisation: "Example Medical",
 		Listen:       ListenConfig{Address: "127.0.0.1:8443", Certificate: "tls/server.pem", Key: "tls/server-key.pem"},
 		Ledger:       LedgerConfig{Origin: "localhost/ledger"},
-		HSM:          HSMConfig{Token: "signet", PINFile: "token/user.pin", SoftHSMConf: "token/softhsm2.conf", SessionCopies: true},
+		HSM:          HSMConfig{Token: "signet", PINFile: "token/user.pin", SoftHSMConf: "token/softhsm2.conf", SessionCopies: true, Processes: DefaultProcesses},
 		Identity: IdentityConfig{
 			SessionIdle: Duration(15 * time.Minute), SessionLifetime: Duration(12 * time.Hour), CodeLifetime: Duration(10 * time.Minute),
 			LockAfter: 5, LockFor: Duration(15 * time.Minute), PasswordChecks: 2, PasswordMemory: 64, PasswordPasses: 3, MinPassword: 15,
@@ -156,6 +151,7 @@ func LoadConfig(path string) (Config, error) {
 	if !filepath.IsAbs(c.DataDir) {
 		c.DataDir = filepath.Join(filepath.Dir(path), c.DataDir)
 	}
+	c.HSM.settle()
 	if err := c.Validate(); err != nil {
 		return Config{}, fmt.Errorf("%s: %w", path, err)
 	}
@@ -187,17 +183,8 @@ func (c Config) Validate() error {
 	if c.Ledger.Origin == "" || strings.ContainsAny(c.Ledger.Origin, " \t\n+") {
 		return bad("ledger.origin", "%q; use a name such as sign.example/ledger, without spaces and plus signs", c.Ledger.Origin)
 	}
-	if c.HSM.Token == "" {
-		return bad("hsm.token", "is empty; name the token")
-	}
-	if c.Environment == Production && !strings.HasPrefix(c.HSM.PINFile, "credential:") {
-		inside, err := within(c.DataDir, c.Path(c.HSM.PINFile))
-		if err != nil {
-			return bad("hsm.pinFile", "%v", err)
-		}
-		if inside {
-			return bad("hsm.pinFile", "lies in the data folder, which production refuses: who has the folder would have the keys; use credential:NAME (systemd LoadCredential) or a file elsewhere")
-		}
+	if err := c.HSM.validate(c, bad); err != nil {
+		return err
 	}
 	for key, d := range map[string]Duration{
 		"identity.sessionIdle": c.Identity.SessionIdle, "identity.sessionLifetime": c.Identity.SessionLifetime, "identity.codeLifetime": c.Identity.CodeLifetime,
@@ -230,8 +217,10 @@ func (c Config) Validate() error {
 	if c.Identity.PasswordPasses < 1 || c.Environment == Production && c.Identity.PasswordPasses < 3 || c.Identity.PasswordPasses > 64 {
 		return bad("identity.passwordPasses", "%d; use 3 to 64 (1 or more outside of production)", c.Identity.PasswordPasses)
 	}
-	if c.HSM.Workers < 0 {
-		return bad("hsm.workers", "%d; use 0 or more", c.HSM.Workers)
+	if c.Metrics.Address != "" {
+		if _, _, err := net.SplitHostPort(c.Metrics.Address); err != nil {
+			return bad("metrics.address", "%q; use host:port, or leave it empty", c.Metrics.Address)
+		}
 	}
 	switch c.Log.Level {
 	case "debug", "info", "warn", "error":
@@ -305,8 +294,20 @@ func writeYAML(b *bytes.Buffer, v reflect.Value, indent string) {
 			writeYAML(b, f, indent+"  ")
 			continue
 		}
+		if f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Struct && f.Len() > 0 {
+			b.WriteByte('\n')
+			for i := range f.Len() {
+				fmt.Fprintf(b, "%s  -\n", indent)
+				writeYAML(b, f.Index(i), indent+"    ")
+			}
+			continue
+		}
+		if f.Kind() == reflect.Slice && f.Len() == 0 {
+			b.WriteString(" []\n")
+			continue
+		}
 		value, err := yaml.Marshal(f.Interface())
-		if err != nil { // all fields are strings, numbers and durations
+		if err != nil { // all other fields are strings, numbers and durations
 			value = []byte("\"\"\n")
 		}
 		fmt.Fprintf(b, " %s", value)

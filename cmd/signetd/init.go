@@ -69,7 +69,7 @@ The one-time code of the first administrator is written to administrator.code in
 					return err
 				}
 			}
-			keys, err := openKeys(ctx, c)
+			keys, err := openKeys(ctx, c, newLog(c.Log), nil)
 			if err != nil {
 				return err
 			}

@@ -35,7 +35,8 @@ Exit codes: 0 everything is as the entries say; 3 something is not (each fault i
 			return err
 		}
 		ctx := cmd.Context()
-		keys, err := openKeys(ctx, c)
+		log := newLog(c.Log)
+		keys, err := openKeys(ctx, c, log, nil)
 		if err != nil {
 			return err
 		}
@@ -45,7 +46,7 @@ Exit codes: 0 everything is as the entries say; 3 something is not (each fault i
 			progress = func(done, total uint64) { fmt.Fprintf(os.Stderr, "\r%d of %d entries", done, total) }
 			defer fmt.Fprintln(os.Stderr)
 		}
-		report, err := server.CheckLedger(ctx, server.Options{Config: c, Keys: keys, Version: version, Log: newLog(c.Log)}, progress)
+		report, err := server.CheckLedger(ctx, server.Options{Config: c, Keys: keys, Version: version, Log: log}, progress)
 		if err != nil {
 			return err
 		}

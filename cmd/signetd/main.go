@@ -67,7 +67,7 @@ func command() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
 	})
-	root.AddCommand(initCommand(), serveCommand(), ledgerCommand(), configCommand())
+	root.AddCommand(initCommand(), serveCommand(), ledgerCommand(), configCommand(), hsmWorkerCommand())
 	return root
 }
 

@@ -32,12 +32,13 @@ func serveCommand() *cobra.Command {
 			return err
 		}
 		log := newLog(c.Log)
-		keys, err := openKeys(ctx, c)
+		recorded := &server.Recorded{}
+		keys, err := openKeys(ctx, c, log, recorded)
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, keys.Close()) }()
-		s, err := server.Open(ctx, server.Options{Config: c, Keys: keys, Version: version, Log: log})
+		s, err := server.Open(ctx, server.Options{Config: c, Keys: keys, Recorded: recorded, Version: version, Log: log})
 		if err != nil {
 			return err
 		}

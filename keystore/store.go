@@ -182,6 +182,21 @@ func (s *Store) Ready() error {
 	return nil
 }
 
+// ReadyFor is Ready for where a key of this id lives alone.
+func (s *Store) ReadyFor(id ID) error {
+	n := s.node
+	if r, ok := n.(*route); ok {
+		var err error
+		if n, err = r.node(id); err != nil {
+			return err
+		}
+	}
+	if err := n.ready(); err != nil {
+		return fmt.Errorf("HSM: %w", err)
+	}
+	return nil
+}
+
 // Status says what each device is doing.
 func (s *Store) Status() []Status { return statusOf(s.node) }
 

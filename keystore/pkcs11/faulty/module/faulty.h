@@ -11,6 +11,7 @@ enum {
 	ckr_device_removed = 0x32, ckr_pin_incorrect = 0xa0, ckr_pin_locked = 0xa4, ckr_key_handle_invalid = 0x60, ckr_object_handle_invalid = 0x82,
 	ckr_session_count = 0xb1, ckr_session_handle_invalid = 0xb3, ckr_token_not_present = 0xe0, ckr_slot_id_invalid = 0x03,
 	ckr_buffer_too_small = 0x150, ckr_not_initialized = 0x190,
+	ckr_already_initialized = 0x191,
 };
 
 enum {

@@ -321,7 +321,7 @@ static ck_ulong f0(P a) {
 	}
 	pthread_rwlock_unlock(&gate);
 	done(&c);
-	if (c.rv == ckr_ok) {
+	if (c.rv == ckr_ok || c.rv == ckr_already_initialized) {
 		atomic_store(&initialized, 1);
 	}
 	return c.rv;

@@ -59,6 +59,16 @@ func (l *Ledger) Checkpointed(ctx context.Context, size uint64) (Signed, error) 
 	}
 }
 
+// Settle waits until every entry that could be read when it was called is covered by a signed checkpoint. An entry can be read a
+// moment before Size counts it.
+func (l *Ledger) Settle(ctx context.Context) error {
+	if _, err := l.Do(ctx, func(*Tx) error { return nil }); err != nil { // its turn comes after that of what could be read
+		return err
+	}
+	_, err := l.Checkpointed(ctx, l.Size())
+	return err
+}
+
 func (l *Ledger) forget(w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

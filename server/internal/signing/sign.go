@@ -368,7 +368,7 @@ func (c *Ceremony) Seal(ctx context.Context, caller identity.Caller, req Request
 		switch {
 		case tries >= sealTries:
 		case errors.Is(err, ledger.ErrNotCheckpointed): // its key was enrolled or rotated just now
-			if _, err := c.Ledger.Checkpointed(ctx, c.Ledger.Size()); err == nil {
+			if err := c.Ledger.Settle(ctx); err == nil {
 				continue
 			}
 		case errors.Is(err, ErrRecordChanged): // so was its key, between the signature and its commit

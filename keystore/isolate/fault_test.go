@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,7 +19,6 @@ import (
 
 	"github.com/signetd/signet/keystore"
 	"github.com/signetd/signet/keystore/isolate"
-	"github.com/signetd/signet/keystore/isolate/worker"
 	"github.com/signetd/signet/keystore/keystoretest"
 	"github.com/signetd/signet/keystore/pkcs11/faulty"
 )

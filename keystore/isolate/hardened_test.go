@@ -209,4 +209,3 @@ func TestLostLogin(t *testing.T) {
 		t.Errorf("%d processes were replaced", s.Respawns)
 	}
 }
-

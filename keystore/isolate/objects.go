@@ -207,4 +207,3 @@ func (t *Token) KnownAnswers(ctx context.Context) (names []string, err error) {
 	}
 	return names, nil
 }
-

@@ -98,6 +98,7 @@ var errorTable = []struct {
 	// What the server stands on. Fail closed.
 	{keystore.ErrWrongSignature, codes.Unavailable, "HSM_UNAVAILABLE", 5 * time.Second},
 	{keystore.ErrUnavailable, codes.Unavailable, "HSM_UNAVAILABLE", 5 * time.Second},
+	{keystore.ErrPIN, codes.Unavailable, "HSM_UNAVAILABLE", 30 * time.Second},
 	{keystore.ErrPolicy, codes.FailedPrecondition, "KEY_POLICY", 0},
 	{keystore.ErrNotFound, codes.Unavailable, "HSM_UNAVAILABLE", 0},
 	{tsa.ErrClock, codes.Unavailable, "CLOCK_UNTRUSTED", 5 * time.Second},
@@ -162,8 +163,14 @@ func toStatus(ctx context.Context, log *slog.Logger, method string, err error) e
 	return withDetails(codes.Internal, "internal error: the server's log has the cause", &errdetails.ErrorInfo{Reason: "INTERNAL", Domain: Domain})
 }
 
+// leastRetry keeps callers from coming back at once.
+const leastRetry = 100 * time.Millisecond
+
 // retryAfter prefers what the error itself knows.
 func retryAfter(err error, otherwise time.Duration) time.Duration {
+	if u := (*keystore.UnavailableError)(nil); errors.As(err, &u) && u.RetryAfter > 0 {
+		return max(u.RetryAfter, leastRetry)
+	}
 	var e interface{ RetryAfter() time.Duration }
 	if errors.As(err, &e) {
 		return e.RetryAfter()

@@ -27,19 +27,20 @@ import (
 // gate stands before every method: it knows the caller, and lets in who the table lets in.
 type gate struct {
 	identities *identity.Directory
+	calls      *callMeters
 	log        *slog.Logger
 	unary      grpc.UnaryServerInterceptor // validation of messages
 	stream     grpc.StreamServerInterceptor
 	recovered  recovery.Option
 }
 
-func newGate(d *identity.Directory, log *slog.Logger) (*gate, error) {
+func newGate(d *identity.Directory, calls *callMeters, log *slog.Logger) (*gate, error) {
 	v, err := protovalidate.New()
 	if err != nil {
 		return nil, fmt.Errorf("rules of the messages: %w", err)
 	}
 	return &gate{
-		identities: d, log: log,
+		identities: d, calls: calls, log: log,
 		unary:  validateinterceptor.UnaryServerInterceptor(v),
 		stream: validateinterceptor.StreamServerInterceptor(v),
 		recovered: recovery.WithRecoveryHandlerContext(func(ctx context.Context, p any) error {
@@ -74,8 +75,9 @@ func (g *gate) reportStream(srv any, ss grpc.ServerStream, info *grpc.StreamServ
 	return err
 }
 
-// record logs the call without its content.
+// record counts the call, and logs it without its content.
 func (g *gate) record(ctx context.Context, method string, start time.Time, err error) {
+	g.calls.add(method, status.Code(err), time.Since(start))
 	if !g.log.Enabled(ctx, slog.LevelDebug) {
 		return
 	}

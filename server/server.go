@@ -28,7 +28,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
@@ -94,11 +93,13 @@ type Server struct {
 	pages      *pages
 	large      *places
 	grpc       *grpc.Server
-	health     *health.Server
+	health     *healthWatch
+	calls      *callMeters
+	doors      sideDoors
 
-	serving    bool // what checkHealth found last
-	stopHealth context.CancelFunc
-	background sync.WaitGroup
+	metricsAddress string // empty without metrics
+	stopHealth     context.CancelFunc
+	background     sync.WaitGroup
 }
 
 // projections are all projections of the ledger.
@@ -146,7 +147,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: o.Config, version: o.Version, clock: o.Clock, log: o.Log, keys: o.Keys, recorded: o.Recorded, ledger: l, pages: newPages(), large: newPlaces(8, 2), health: health.NewServer()}
+	s := &Server{config: o.Config, version: o.Version, clock: o.Clock, log: o.Log, keys: o.Keys, recorded: o.Recorded, ledger: l, pages: newPages(), large: newPlaces(8, 2), health: newHealthWatch(), calls: &callMeters{known: make(map[string]bool)}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -169,6 +170,9 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	}
 	if err := s.listenerOptions(); err != nil {
 		return nil, err
+	}
+	if err := s.openSideDoors(); err != nil {
+		return nil, errors.Join(err, s.doors.close())
 	}
 	return s, nil
 }
@@ -327,7 +331,7 @@ func (s *Server) listenerOptions() error {
 	if err != nil {
 		return fmt.Errorf("%w: listen: %w", ErrConfig, err)
 	}
-	g, err := newGate(s.identities, s.log)
+	g, err := newGate(s.identities, s.calls, s.log)
 	if err != nil {
 		return err
 	}
@@ -355,9 +359,13 @@ func (s *Server) listenerOptions() error {
 	signetv1.RegisterKeyServiceServer(s.grpc, keyService{Server: s})
 	signetv1.RegisterLedgerServiceServer(s.grpc, ledgerService{Server: s})
 	signetv1.RegisterTimestampServiceServer(s.grpc, timestampService{Server: s})
-	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
+	grpc_health_v1.RegisterHealthServer(s.grpc, s.health.public)
 	reflection.Register(s.grpc)
-	s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	for service, info := range s.grpc.GetServiceInfo() {
+		for _, m := range info.Methods {
+			s.calls.known["/"+service+"/"+m.Name] = true
+		}
+	}
 	return nil
 }
 
@@ -370,63 +378,20 @@ func (s *Server) Listen() (net.Listener, error) {
 	return l, nil
 }
 
-// healthEvery is how often the HSM shows that it signs.
-const healthEvery = 5 * time.Second
-
 // Serve answers calls on the listener until Stop. Health is SERVING once the HSM has made a real signature, and NOT_SERVING whenever it
 // can't, the clock is in doubt, or the ledger has failed.
 func (s *Server) Serve(l net.Listener) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stopHealth = cancel
-	s.background.Go(func() {
-		tick := time.NewTicker(healthEvery)
-		defer tick.Stop()
-		for {
-			s.checkHealth(ctx)
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-		}
-	})
+	s.watchHealth(ctx)
+	s.doors.serve(s.background.Go)
 	return s.grpc.Serve(l)
-}
-
-// checkHealth sets the health status, and finishes closing seals that could not be made before.
-func (s *Server) checkHealth(ctx context.Context) {
-	state := grpc_health_v1.HealthCheckResponse_SERVING
-	if err := errors.Join(s.keys.Health(ctx), s.tsa.Load().Ready(), s.ledger.Err()); err != nil {
-		state = grpc_health_v1.HealthCheckResponse_NOT_SERVING
-		if ctx.Err() == nil {
-			s.log.Error("not serving", "error", err)
-		}
-	} else {
-		if err := s.ceremony.ClosePending(ctx); err != nil && ctx.Err() == nil {
-			s.log.Error("a closing seal is still missing", "error", err)
-		}
-		if err := s.finishDestructions(ctx); err != nil && ctx.Err() == nil {
-			s.log.Error("a confirmed destruction waits for the HSM", "error", err)
-		}
-	}
-	if serving := state == grpc_health_v1.HealthCheckResponse_SERVING; serving != s.serving {
-		s.serving = serving
-		if serving {
-			s.log.Info("serving", "environment", s.config.Environment, "version", s.version, "entries", s.ledger.Size())
-		}
-	}
-	s.health.SetServingStatus("", state)
-	for name := range s.grpc.GetServiceInfo() {
-		if strings.HasPrefix(name, "signet.v1.") {
-			s.health.SetServingStatus(name, state)
-		}
-	}
 }
 
 // Stop ends the service gracefully: no new calls, those in progress finish until ctx ends, and everything that was acknowledged
 // is durable.
 func (s *Server) Stop(ctx context.Context) error {
-	s.health.Shutdown()
+	s.health.public.Shutdown()
 	done := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()
@@ -442,8 +407,9 @@ func (s *Server) Stop(ctx context.Context) error {
 	if s.stopHealth != nil {
 		s.stopHealth()
 	}
+	closed := s.doors.close()
 	s.background.Wait()
-	return s.close()
+	return errors.Join(closed, s.close())
 }
 
 func (s *Server) close() error {

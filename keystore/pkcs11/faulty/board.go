@@ -1,7 +1,9 @@
 package faulty
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"sync/atomic"
 	"unsafe"
 
@@ -72,34 +74,32 @@ type board struct {
 }
 
 // newBoard makes the memory. It stays mapped for the rest of the process: what hangs may look into it after the test.
-func newBoard(real string) (*board, int, error) {
+func newBoard(real string) (*board, *os.File, error) {
+	if len(real) >= pathSize {
+		return nil, nil, fmt.Errorf("the path %s is too long", real)
+	}
 	size := int(unsafe.Sizeof(board{}))
 	fd, err := unix.MemfdCreate("signet-faulty", unix.MFD_CLOEXEC)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
-	if err := unix.Ftruncate(fd, int64(size)); err != nil {
-		unix.Close(fd)
-		return nil, 0, err
+	f := os.NewFile(uintptr(fd), "board")
+	if err := f.Truncate(int64(size)); err != nil {
+		return nil, nil, errors.Join(err, f.Close())
 	}
 	memory, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		unix.Close(fd)
-		return nil, 0, err
+		return nil, nil, errors.Join(err, f.Close())
 	}
 	b := (*board)(unsafe.Pointer(unsafe.SliceData(memory)))
-	if len(real) >= pathSize {
-		unix.Close(fd)
-		return nil, 0, fmt.Errorf("the path %s is too long", real)
-	}
 	copy(b.real[:], real)
-	return b, fd, nil
+	return b, f, nil
 }
 
 // wake lets those look again who wait for the rule.
 func (r *boardRule) wake() {
 	// The lower half of the state is its first, as on every machine that Go runs on with cgo here.
-	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&r.state)), 1 /* FUTEX_WAKE */, 1<<30, 0, 0, 0)
+	_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&r.state)), 1 /* FUTEX_WAKE */, 1<<30, 0, 0, 0)
 }
 
 func monotonic() uint64 {

@@ -2,15 +2,9 @@ package faulty_test
 
 import (
 	"bytes"
-	"context"
 	"crypto"
-	"errors"
-	"os"
-	"os/exec"
-	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,122 +14,6 @@ import (
 	"github.com/signetd/signet/keystore/keystoretest"
 	"github.com/signetd/signet/keystore/pkcs11/faulty"
 )
-
-// A device is the module as an application sees it: no pool in between.
-type device struct {
-	t    *testing.T
-	m    *faulty.Module
-	p    *pkcs11.Ctx
-	keys []keystore.Key
-}
-
-var digest = bytes.Repeat([]byte{7}, 32)
-
-// newDevice gives a module with two P-256 keys, "a" and "b", and calls C_Initialize.
-func newDevice(t *testing.T) *device {
-	t.Helper()
-	m := faulty.New(t)
-	d := &device{t: t, m: m}
-	store := keystore.New(keystoretest.Open(t, m.Config(t)), keystore.Options{})
-	for _, id := range []keystore.ID{"a", "b"} {
-		d.keys = append(d.keys, keystoretest.Generate(t, store, id, keystore.ECDSAP256))
-	}
-	if err := store.Close(); err != nil {
-		t.Fatal(err)
-	}
-	d.p = pkcs11.New(m.Path)
-	if d.p == nil {
-		t.Fatal("the module cannot be loaded")
-	}
-	t.Setenv("SOFTHSM2_CONF", m.Config(t).SoftHSMConf)
-	d.must(d.p.Initialize())
-	t.Cleanup(func() {
-		m.Heal()
-		d.p.Finalize()
-	})
-	return d
-}
-
-func (d *device) must(err error) {
-	d.t.Helper()
-	if err != nil {
-		d.t.Fatal(err)
-	}
-}
-
-func (d *device) again() {
-	d.t.Helper()
-	d.must(d.p.Finalize())
-	os.Setenv("SOFTHSM2_CONF", d.m.Config(d.t).SoftHSMConf) // opening a content has changed it
-	d.must(d.p.Initialize())
-}
-
-func (d *device) slot() uint {
-	d.t.Helper()
-	slots, err := d.p.GetSlotList(true)
-	d.must(err)
-	for _, s := range slots {
-		if info, err := d.p.GetTokenInfo(s); err == nil && info.Label == "faulty" {
-			return s
-		}
-	}
-	d.t.Fatal("no token")
-	return 0
-}
-
-func (d *device) session() pkcs11.SessionHandle {
-	d.t.Helper()
-	s, err := d.p.OpenSession(d.slot(), pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
-	d.must(err)
-	if err := d.p.Login(s, pkcs11.CKU_USER, keystoretest.PIN); code(err) != pkcs11.CKR_USER_ALREADY_LOGGED_IN {
-		d.must(err)
-	}
-	return s
-}
-
-func (d *device) find(s pkcs11.SessionHandle, class uint, label string) []pkcs11.ObjectHandle {
-	d.t.Helper()
-	d.must(d.p.FindObjectsInit(s, []*pkcs11.Attribute{
-		pkcs11.NewAttribute(pkcs11.CKA_CLASS, class), pkcs11.NewAttribute(pkcs11.CKA_LABEL, label),
-	}))
-	found, _, err := d.p.FindObjects(s, 10)
-	d.must(err)
-	d.must(d.p.FindObjectsFinal(s))
-	return found
-}
-
-func (d *device) private(s pkcs11.SessionHandle, label string) pkcs11.ObjectHandle {
-	d.t.Helper()
-	found := d.find(s, pkcs11.CKO_PRIVATE_KEY, label)
-	if len(found) != 1 {
-		d.t.Fatalf("%d keys %q", len(found), label)
-	}
-	return found[0]
-}
-
-func (d *device) sign(s pkcs11.SessionHandle, key pkcs11.ObjectHandle) ([]byte, error) {
-	if err := d.p.SignInit(s, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_ECDSA, nil)}, key); err != nil {
-		return nil, err
-	}
-	return d.p.Sign(s, digest)
-}
-
-func (d *device) verifies(public crypto.PublicKey, signature []byte) bool {
-	return verifyRaw(public, digest, signature)
-}
-
-func code(err error) uint {
-	var e pkcs11.Error
-	errors.As(err, &e)
-	return uint(e)
-}
-
-func (d *device) want(err error, rv uint) {
-	d.t.Helper()
-	if code(err) != rv {
-		d.t.Errorf("got %v, want %#x", err, rv)
-	}
-}
 
 func TestRules(t *testing.T) {
 	d := newDevice(t)
@@ -352,7 +230,6 @@ func TestLoss(t *testing.T) {
 
 func TestOtherContent(t *testing.T) {
 	d := newDevice(t)
-	s := d.session()
 	blank, clone, another := d.m.Blank(t), d.m.Clone(t), d.m.Another(t)
 	if another.Config.Serial == blank.Config.Serial || another.Config.TokenLabel != blank.Config.TokenLabel {
 		t.Error("another token has another serial number")
@@ -367,7 +244,7 @@ func TestOtherContent(t *testing.T) {
 		d.m.Insert(t, step.content)
 		d.m.Restore()
 		d.again()
-		s = d.session()
+		s := d.session()
 		if signature, err := d.sign(s, d.private(s, "a")); err != nil || !d.verifies(step.public, signature) {
 			t.Errorf("not the key of the content: %v", err)
 		}
@@ -375,7 +252,7 @@ func TestOtherContent(t *testing.T) {
 	first := d.m.Insert(t, another)
 	d.m.Restore()
 	d.again()
-	s = d.session()
+	s := d.session()
 	if found := d.find(s, pkcs11.CKO_PRIVATE_KEY, "a"); len(found) != 0 {
 		t.Error("the other token has the key")
 	}
@@ -535,64 +412,6 @@ func TestMisuse(t *testing.T) {
 	d.must(d.p.Login(s, pkcs11.CKU_USER, keystoretest.PIN))
 }
 
-// Other processes get the rules as they are, and can be killed.
-func TestProcesses(t *testing.T) {
-	const variable = "SIGNET_FAULTY_CHILD"
-	if path := os.Getenv(variable); path != "" {
-		p := pkcs11.New(path)
-		if p == nil {
-			os.Exit(10)
-		}
-		err := p.Initialize()
-		if code(err) == pkcs11.CKR_DEVICE_MEMORY {
-			err = p.Initialize()
-		}
-		if err != nil {
-			os.Exit(11)
-		}
-		for {
-			if _, err := p.GetInfo(); err != nil {
-				os.Exit(0) // as it was told
-			}
-		}
-	}
-	m := faulty.New(t)
-	conf := m.Config(t).SoftHSMConf
-	m.Fail(faulty.Initialize, 1, pkcs11.CKR_DEVICE_MEMORY)
-	start := func() (*exec.Cmd, int) {
-		t.Helper()
-		c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProcesses$")
-		c.Env = append(os.Environ(), variable+"="+m.Path, "SOFTHSM2_CONF="+conf)
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		return c, c.Process.Pid
-	}
-	first, a := start()
-	second, b := start()
-	until(t, "two processes", func() bool { return m.Calls(faulty.GetInfo) > 0 && len(m.Processes()) == 2 })
-	if all := m.Processes(); !slices.Contains(all, a) || !slices.Contains(all, b) {
-		t.Errorf("processes %v, want %d and %d", all, a, b)
-	}
-	until(t, "both to be initialised", func() bool { return m.Calls(faulty.Initialize) == 3 })
-	m.Kill(faulty.GetInfo, 100, syscall.SIGSEGV)
-	until(t, "one to be gone", func() bool { return len(m.Processes()) == 1 })
-	if m.Inside(faulty.Any) > 1 {
-		t.Error("a dead process is inside")
-	}
-	if m.Processes()[0] == a {
-		first, second = second, first
-	}
-	if err := first.Wait(); err == nil || !strings.Contains(err.Error(), "segmentation fault") {
-		t.Errorf("got %v", err)
-	}
-	m.Fail(faulty.GetInfo, 1, pkcs11.CKR_DEVICE_ERROR)
-	if err := second.Wait(); err != nil {
-		t.Error(err)
-	}
-	until(t, "both to be gone", func() bool { return len(m.Processes()) == 0 })
-}
-
 // Two modules in one process have nothing to do with each other.
 func TestTwoModules(t *testing.T) {
 	first, second := newDevice(t), newDevice(t)
@@ -603,20 +422,5 @@ func TestTwoModules(t *testing.T) {
 	signature, err := second.sign(s2, second.private(s2, "b"))
 	if err != nil || !second.verifies(second.keys[1].Public, signature) {
 		t.Errorf("the other module: %v", err)
-	}
-}
-
-func until(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("waited in vain for %s", what)
-		}
 	}
 }

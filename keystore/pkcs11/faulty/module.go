@@ -28,7 +28,7 @@ type Module struct {
 
 	t      testing.TB
 	board  *board
-	memory int // descriptor of the board
+	memory *os.File // of the board
 	folder string
 
 	mu       sync.Mutex
@@ -36,7 +36,7 @@ type Module struct {
 	contents int
 	config   pkcs11.Config // of its token, once that was made
 	served   sync.WaitGroup
-	conns    map[net.Conn]bool
+	conns    map[*net.UnixConn]bool
 }
 
 // New builds the module, on a SoftHSM of its own. It needs a C compiler, which whoever builds keystore/pkcs11 has. When the test ends
@@ -70,7 +70,7 @@ func newModule(t testing.TB, real func(folder string) (string, error)) *Module {
 	t.Cleanup(func() { os.RemoveAll(folder) })
 	m := &Module{
 		Path: filepath.Join(folder, "faulty.so"), t: t, folder: folder,
-		rules: make([]*Rule, maxRules), conns: make(map[net.Conn]bool),
+		rules: make([]*Rule, maxRules), conns: make(map[*net.UnixConn]bool),
 	}
 	path, err := real(folder)
 	if err == nil {
@@ -92,14 +92,16 @@ func newModule(t testing.TB, real func(folder string) (string, error)) *Module {
 		if err := m.Check(); err != nil {
 			t.Error(err)
 		}
-		listener.Close()
+		if err := listener.Close(); err != nil {
+			t.Error(err)
+		}
 		m.mu.Lock()
 		for c := range m.conns {
-			c.Close()
+			_ = c.CloseRead()
 		}
 		m.mu.Unlock()
 		m.served.Wait()
-		unix.Close(m.memory)
+		m.memory.Close()
 	})
 	return m
 }
@@ -156,7 +158,7 @@ func (m *Module) serve(listener *net.UnixListener) {
 				m.mu.Lock()
 				delete(m.conns, c)
 				m.mu.Unlock()
-				c.Close()
+				_ = c.Close() // it has ended, or does not care
 			}()
 			m.attend(c)
 		})
@@ -184,8 +186,8 @@ func (m *Module) attend(c *net.UnixConn) {
 	}
 	number := make([]byte, 8)
 	number[0] = byte(index) // the rest is 0; little-endian
-	if _, _, err := c.WriteMsgUnix(number, unix.UnixRights(m.memory), nil); err == nil {
-		c.Read(number) // until the process has ended, or the test
+	if _, _, err := c.WriteMsgUnix(number, unix.UnixRights(int(m.memory.Fd())), nil); err == nil {
+		_, _ = c.Read(number) // until the process has ended, or the test
 	}
 	p := &m.board.process[index]
 	p.inside.Store(0)

@@ -29,6 +29,39 @@ extern struct board *board;
 extern struct process *self; // this process on the board
 extern void *real[functions];
 
+// Calls are in the real module with the gate held for reading. What the device does by itself happens with it held for writing.
+extern pthread_rwlock_t gate;
+
+// What this process has been told, and what it has seen of the board.
+struct state {
+	word initialized, finalizing;
+	word logouts, drops, losses, absent;
+	word base, slots, numbering;
+	uint64_t initializations;
+};
+extern struct state state;
+
+enum { handles_each = 1 << 24 }; // handles that a C_Initialize can hand out
+
+struct call {
+	int function, has_session;
+	ck_ulong session, rv;
+};
+
+// calls.c
+int begin(struct call *, int function);
+int begin_in(struct call *, int function, ck_ulong *session);
+ck_ulong end(struct call *);
+ck_ulong done(struct call *);
+void enter(int function);
+void leave(int function);
+int translate(int function, ck_ulong *handle);
+void give(ck_ulong *handle);
+int finds_nothing(void);
+
+// functions.c
+void wrap(void **function);
+
 // rules.c
 extern const char *const names[functions];
 void note(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -147,7 +147,7 @@ static const unsigned char *content(const unsigned char *point, ck_ulong *length
 	return point;
 }
 
-static ck_ulong wrap(unsigned char tag, const unsigned char *point, ck_ulong length, unsigned char *out) {
+static ck_ulong wrapped(unsigned char tag, const unsigned char *point, ck_ulong length, unsigned char *out) {
 	ck_ulong n = 0, inner = length + (tag == 0x03);
 	out[n++] = tag;
 	if (inner > 127) {
@@ -167,7 +167,7 @@ static ck_ulong point_as(uint64_t how, struct attribute *a, ck_ulong space, cons
 	if (length > 250 || how == point_raw) {
 		return answer(a, space, point, length);
 	}
-	return answer(a, space, out, wrap(how == point_bit ? 0x03 : 0x04, point, length, out));
+	return answer(a, space, out, wrapped(how == point_bit ? 0x03 : 0x04, point, length, out));
 }
 
 // attribute gives one attribute, or a lie about it.

@@ -75,7 +75,13 @@ func header(approvers ...string) *signetv1.RecordHeader {
 
 func start(t *testing.T, options ...servertest.Option) *scene {
 	t.Helper()
-	s := &scene{Server: servertest.Start(t, options...), t: t}
+	return people(t, servertest.Start(t, options...))
+}
+
+// people enrols people on a server, and creates a record.
+func people(t *testing.T, on *servertest.Server) *scene {
+	t.Helper()
+	s := &scene{Server: on, t: t}
 	s.adaID = s.Enroll("ada", "Ada Lovelace", signetv1.Role_ROLE_SIGNER).GetName()
 	s.bobID = s.Enroll("bob", "Bob Noyce", signetv1.Role_ROLE_SIGNER).GetName()
 	s.Enroll("rita", "Rita Levi", signetv1.Role_ROLE_RELEASE_MANAGER)

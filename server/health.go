@@ -42,7 +42,8 @@ type healthWatch struct {
 	public *health.Server
 	poke   chan struct{} // something may have changed
 	ready  chan struct{} // the service has become ready
-	unsure atomic.Pointer[map[string]error]
+	unsure atomic.Pointer[map[string]error] // by service, why it does not work
+	well   atomic.Bool                      // all do
 
 	mu     sync.Mutex
 	tested map[string]time.Time // when each token passed its known-answer tests last
@@ -75,20 +76,35 @@ func (s *Server) watchHealth(ctx context.Context) {
 		}
 	})
 	s.background.Go(func() {
-		tick := time.NewTicker(healthEvery)
+		tick := time.NewTicker(readyEvery)
 		defer tick.Stop()
-		for {
+		for last := (time.Time{}); ; {
 			select {
 			case <-ctx.Done():
 				return
 			case <-s.health.ready:
+				last = time.Time{}
 			case <-tick.C:
 			}
-			if s.readiness("") == nil {
+			switch {
+			case !s.health.well.Load(): // not only every few seconds: what has come back is to be used
+				limited, cancel := context.WithTimeout(ctx, healthEvery)
+				_ = s.keys.Health(limited) // what comes of it is summed up
+				cancel()
+				s.pokeHealth()
+			case time.Since(last) >= healthEvery:
 				s.catchUp(ctx)
+				last = time.Now()
 			}
 		}
 	})
+}
+
+func (s *Server) pokeHealth() {
+	select {
+	case s.health.poke <- struct{}{}:
+	default:
+	}
 }
 
 // catchUp does what could not be done while the HSM was away.
@@ -122,10 +138,7 @@ func (s *Server) tokenChanged(changed keystore.Status) {
 		attributes = append(attributes, "missing keys", changed.Missing)
 	}
 	s.log.Log(context.Background(), level, "HSM", attributes...)
-	select {
-	case s.health.poke <- struct{}{}:
-	default:
-	}
+	s.pokeHealth()
 }
 
 // unready finds out what keeps each service from working.
@@ -190,6 +203,7 @@ func (s *Server) sumUp() bool {
 			}
 		}
 	}
+	s.health.well.Store(well)
 	s.noteTests()
 	return well
 }

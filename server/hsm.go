@@ -42,7 +42,7 @@ type TokenConfig struct {
 	Module        string `json:"module" doc:"path of its PKCS#11 module; empty: SoftHSM2 where the distribution puts it"`
 	Token         string `json:"token" doc:"its label, or a PKCS#11 URI (RFC 7512) without a PIN"`
 	PINFile       string `json:"pinFile" doc:"file with its user PIN, mode 0600; outside of the data folder, or credential:NAME"`
-	SoftHSMConf   string `json:"softhsmConf" doc:"SOFTHSM2_CONF for SoftHSM2; one process has one, so tokens with others need worker processes"`
+	SoftHSMConf   string `json:"softhsmConf" doc:"SOFTHSM2_CONF for SoftHSM2; a process has one for each module, so tokens of one module with others need worker processes"`
 	Workers       int    `json:"workers" doc:"sessions that sign at the same time, in each process; 0: near the number of cores"`
 	SessionCopies bool   `json:"sessionCopies" doc:"sign with copies of the keys in the sessions' memory; true where it is left out"`
 	Processes     int    `json:"processes" doc:"worker processes that run its module; 0: the service's own process does"`

@@ -34,7 +34,7 @@ type Server struct {
 	Config  server.Config
 	Address string         // host:port
 	Created server.Created // what init made
-	Token   *pkcs11.Token
+	Token   *pkcs11.Token  // that Start made
 	Keys    *keystore.Store
 	Clock   *Clock
 
@@ -151,17 +151,37 @@ const (
 // Start makes a service in a folder of the test's own and starts it.
 func Start(t testing.TB, options ...Option) *Server {
 	t.Helper()
+	hsm := keystoretest.Config(t)
+	hsm.SessionCopies = true
+	s := &Server{Token: keystoretest.Open(t, hsm)}
+	s.start(t, &faultyToken{s.Token, s}, options)
+	return s
+}
+
+// StartOn is Start on a token of the test's, or on what it made of several. Faults are the token's own business then. It is closed when
+// the test ends.
+func StartOn(t testing.TB, token keystore.Token, options ...Option) *Server {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := token.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	s := &Server{}
+	s.start(t, token, options)
+	return s
+}
+
+func (s *Server) start(t testing.TB, token keystore.Token, options []Option) {
+	t.Helper()
 	c := server.DefaultConfig()
 	c.Environment, c.DataDir, c.Listen.Address = server.Demo, filepath.Join(t.TempDir(), "var"), "127.0.0.1:0"
 	c.Identity.PasswordMemory, c.Identity.PasswordPasses = 8, 1 // the cost is identity's to test
 	for _, o := range options {
 		o(&c)
 	}
-	hsm := keystoretest.Config(t)
-	hsm.SessionCopies = true
-	token := keystoretest.Open(t, hsm)
-	s := &Server{Config: c, Token: token, Clock: &Clock{}, t: t, recorded: &server.Recorded{}}
-	s.Keys = keystore.New(&faultyToken{token, s}, keystore.Options{Recorded: s.recorded.Attributes})
+	s.Config, s.Clock, s.t, s.recorded = c, &Clock{}, t, &server.Recorded{}
+	s.Keys = keystore.New(token, keystore.Options{Recorded: s.recorded.Attributes})
 	var err error
 	s.Created, err = server.Init(t.Context(), s.Options(), server.Administrator{
 		UserName: Administrator, Name: "First Administrator", Title: "Security Administrator", Zone: "UTC", ProofingMethod: "test", ProofingReference: "test",
@@ -184,8 +204,10 @@ func Start(t testing.TB, options ...Option) *Server {
 		s.Check()
 	})
 	s.redeem(s.Created.Code.Reveal(), Administrator)
-	return s
 }
+
+// HSM is what the running server says of its tokens.
+func (s *Server) HSM() server.HSMStatus { return s.server.HSM() }
 
 // Options are what the server is opened with.
 func (s *Server) Options() server.Options {

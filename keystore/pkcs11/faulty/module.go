@@ -36,7 +36,7 @@ type Module struct {
 	contents int
 	config   pkcs11.Config // of its token, once that was made
 	served   sync.WaitGroup
-	conns    map[*net.UnixConn]bool
+	conns    map[*net.UnixConn]bool // nil once the test has ended
 }
 
 // New builds the module, on a SoftHSM of its own. It needs a C compiler, which whoever builds keystore/pkcs11 has. When the test ends
@@ -99,6 +99,7 @@ func newModule(t testing.TB, real func(folder string) (string, error)) *Module {
 		for c := range m.conns {
 			_ = c.CloseRead()
 		}
+		m.conns = nil
 		m.mu.Unlock()
 		m.served.Wait()
 		m.memory.Close()
@@ -151,6 +152,11 @@ func (m *Module) serve(listener *net.UnixListener) {
 			return // the test has ended
 		}
 		m.mu.Lock()
+		if m.conns == nil {
+			_ = c.Close()
+			m.mu.Unlock()
+			return
+		}
 		m.conns[c] = true
 		m.mu.Unlock()
 		m.served.Go(func() {

@@ -138,8 +138,20 @@ func DefaultConfig() Config {
 // ErrConfig is wrapped by every error about the configuration.
 var ErrConfig = errors.New("configuration")
 
-// LoadConfig reads a YAML file over the defaults. Unknown and duplicate keys are refused.
+// LoadConfig reads a YAML file over the defaults, and checks the values. Unknown and duplicate keys are refused.
 func LoadConfig(path string) (Config, error) {
+	c, err := ReadConfig(path)
+	if err != nil {
+		return Config{}, err
+	}
+	if err := c.Validate(); err != nil {
+		return Config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// ReadConfig is LoadConfig without a check of the values: they are not all there yet.
+func ReadConfig(path string) (Config, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return Config{}, fmt.Errorf("%w: %w; `signetd init` makes one", ErrConfig, err)
@@ -152,9 +164,6 @@ func LoadConfig(path string) (Config, error) {
 		c.DataDir = filepath.Join(filepath.Dir(path), c.DataDir)
 	}
 	c.HSM.settle()
-	if err := c.Validate(); err != nil {
-		return Config{}, fmt.Errorf("%s: %w", path, err)
-	}
 	return c, nil
 }
 

@@ -64,6 +64,9 @@ func (s *Server) openSideDoors() error {
 	return nil
 }
 
+// MetricsAddress is where metrics are read; empty without.
+func (s *Server) MetricsAddress() string { return s.metricsAddress }
+
 func (d *sideDoors) add(l net.Listener, handler http.Handler) {
 	d.listeners = append(d.listeners, l)
 	d.servers = append(d.servers, &http.Server{

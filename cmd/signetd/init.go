@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/signetd/signet/server"
 )
@@ -17,7 +18,7 @@ func initCommand() *cobra.Command {
 	defaults := server.DefaultConfig()
 	var c server.Config
 	var admin server.Administrator
-	var data, pin string
+	var data, pin, settings string
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make a new service: keys, ledger, trust file, the first administrator's code",
@@ -28,24 +29,34 @@ files of mode 0600. In production the token is there already (--module, --token)
 folder (--pin-file). In the token six keys are made, none extractable: CA (P-384), time-stamping (P-256), sealing and closing (P-256),
 ledger (Ed25519) and a canary. Each is recorded in the ledger with its attributes as the token reports them.
 
+Several tokens, and whatever else the flags do not set, come from a configuration that you write before (--settings): the keys are made on the tokens
+that hsm.roles names, a canary on each that is not offline. Keys of a token that has replicas are cloned to them by the device's own means, before the
+first start. The configuration that init writes has all of it.
+
 The one-time code of the first administrator is written to administrator.code in the data folder, mode 0600. Redeem it with
 ` + "`signet signer redeem`" + ` within 24 hours.`,
 		Example: `  signetd init --data ./var --environment demo
   signetd init --data /var/lib/signet --environment production --issuer https://sign.example --origin sign.example/ledger \
-    --organisation "Example Medical" --module /opt/hsm/libpkcs11.so --token signet --pin-file credential:hsm-pin`,
+    --organisation "Example Medical" --module /opt/hsm/libpkcs11.so --token signet --pin-file credential:hsm-pin
+  signetd init --data /var/lib/signet --settings several-tokens.yaml`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if data, err = filepath.Abs(data); err != nil {
 				return err
 			}
+			if settings != "" {
+				if err := begin(cmd, settings, data, &c); err != nil {
+					return err
+				}
+			}
 			ctx, out := cmd.Context(), cmd.OutOrStdout()
 			step := func(s string) { fmt.Fprintln(out, "  "+s) }
 			c.DataDir = data
-			ownToken := c.HSM.Module == "" && c.Environment != server.Production
+			ownToken := c.HSM.Module == "" && len(c.HSM.Tokens) == 0 && c.Environment != server.Production
 			if pin != "" {
 				c.HSM.PINFile = pin
 			}
-			if !ownToken {
+			if !ownToken && settings == "" {
 				c.HSM.SoftHSMConf = os.Getenv("SOFTHSM2_CONF")
 			}
 			if err := c.Validate(); err != nil {
@@ -111,6 +122,8 @@ Next: signetd serve --config %s
 	f.StringVar(&c.HSM.Module, "module", "", "path of the PKCS#11 module (default: a SoftHSM2 token of the service's own, except in production)")
 	f.StringVar(&c.HSM.Token, "token", defaults.HSM.Token, "label of the token")
 	f.StringVar(&pin, "pin-file", "", "file with the PIN, mode 0600, or credential:NAME")
+	f.StringVar(&settings, "settings", "", "configuration to begin with, for what has no flag; flags go before it")
+	f.StringVar(&c.Metrics.Address, "metrics", "", "host:port of a listener for Prometheus (default: none)")
 	f.StringVar(&admin.UserName, "admin-user", "admin", "user name of the first administrator")
 	f.StringVar(&admin.Name, "admin-name", "First Administrator", "printed name of the first administrator")
 	f.StringVar(&admin.Title, "admin-title", "Security Administrator", "title of the first administrator")
@@ -118,5 +131,24 @@ Next: signetd serve --config %s
 	f.StringVar(&admin.ProofingMethod, "admin-proofing", "appointed by whoever ran signetd init", "how the first administrator's identity was proved")
 	f.StringVar(&admin.ProofingReference, "admin-proofing-reference", "signetd init", "reference of that proof")
 	_ = cmd.MarkFlagDirname("data")
+	_ = cmd.MarkFlagFilename("settings", "yaml")
 	return cmd
+}
+
+// begin takes the configuration of a file, and over it the flags that were given.
+func begin(cmd *cobra.Command, file, data string, c *server.Config) error {
+	given := map[string]string{}
+	cmd.Flags().Visit(func(f *pflag.Flag) { given[f.Name] = f.Value.String() })
+	settings, err := server.ReadConfig(file)
+	if err != nil {
+		return err
+	}
+	settings.DataDir = data
+	*c = settings
+	for name, value := range given {
+		if err := cmd.Flags().Set(name, value); err != nil {
+			return usageError{err}
+		}
+	}
+	return nil
 }

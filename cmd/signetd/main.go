@@ -1,4 +1,5 @@
-// Command signetd is Signet's daemon: it makes a new service (init), serves it (serve), and checks its ledger (ledger check).
+// Command signetd is Signet's daemon: it makes a new service (init), serves it (serve), checks its ledger (ledger check), and looks after its
+// HSM (hsm).
 package main
 
 import (
@@ -39,13 +40,13 @@ func tuneMemory() {
 	}
 }
 
-// exitCode is 2 for wrong usage or configuration, 3 for a ledger that does not check, 1 for the rest.
+// exitCode is 2 for wrong usage or configuration, 3 for a ledger that does not check, an unfit HSM or one that does not sign, 1 for the rest.
 func exitCode(err error) int {
 	var usage usageError
 	switch {
 	case errors.As(err, &usage), errors.Is(err, server.ErrConfig):
 		return 2
-	case errors.Is(err, errLedgerFaults):
+	case errors.Is(err, errLedgerFaults), errors.Is(err, errUnfit), errors.Is(err, errNotReady):
 		return 3
 	}
 	return 1
@@ -58,7 +59,7 @@ func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "signetd",
 		Short:         "Signet's signing service",
-		Long:          "signetd makes, serves and checks a Signet signing service. People and programs talk to it with `signet`, or over gRPC.",
+		Long:          "signetd makes, serves and checks a Signet signing service, and tries HSMs. People and programs talk to it with `signet`, or over gRPC.",
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -67,7 +68,7 @@ func command() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
 	})
-	root.AddCommand(initCommand(), serveCommand(), ledgerCommand(), configCommand(), hsmWorkerCommand())
+	root.AddCommand(initCommand(), serveCommand(), ledgerCommand(), hsmCommand(), configCommand(), hsmWorkerCommand())
 	return root
 }
 

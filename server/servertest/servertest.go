@@ -206,6 +206,9 @@ func (s *Server) start(t testing.TB, token keystore.Token, options []Option) {
 	s.redeem(s.Created.Code.Reveal(), Administrator)
 }
 
+// MetricsAddress is where the running server's metrics are read.
+func (s *Server) MetricsAddress() string { return s.server.MetricsAddress() }
+
 // HSM is what the running server says of its tokens.
 func (s *Server) HSM() server.HSMStatus { return s.server.HSM() }
 

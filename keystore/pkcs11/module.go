@@ -205,10 +205,10 @@ func (m *module) finalize() error {
 	m.initialized = false
 	m.nextGeneration() // no session is of the module any more
 	err := m.ctx.Finalize()
+	m.dirty = err != nil // whatever it says: only C_Initialize shows whether it is
 	if code(err) == pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED {
 		return nil
 	}
-	m.dirty = err != nil
 	return failed("C_Finalize", err)
 }
 

@@ -391,3 +391,11 @@ func TestInitializeWorksAndSaysItFailed(t *testing.T) {
 	fault.Fail(faulty.SignInit, 1, wrapper.CKR_DEVICE_ERROR)
 	until(t, "a signature", func() bool { return sign(t, store, key) == nil })
 }
+
+// The same for a module that says it was finalised before, and was not.
+func TestFinalizeSaysItWasDone(t *testing.T) {
+	fault, _, store, key := newFault(t, nil)
+	fault.Fail(faulty.Finalize, 1, wrapper.CKR_CRYPTOKI_NOT_INITIALIZED)
+	fault.Fail(faulty.SignInit, 1, wrapper.CKR_DEVICE_ERROR)
+	until(t, "a signature", func() bool { return sign(t, store, key) == nil })
+}

@@ -66,7 +66,7 @@ type service struct {
 
 func (s service) config() string { return filepath.Join(s.data, "signetd.yaml") }
 
-func initService(t *testing.T) service {
+func initService(t *testing.T, more ...string) service {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -74,7 +74,7 @@ func initService(t *testing.T) service {
 	}
 	s := service{t: t, data: filepath.Join(t.TempDir(), "var"), address: l.Addr().String()}
 	l.Close()
-	_, stderr, code := run(t, "init", "--data", s.data, "--environment", "demo", "--listen", s.address, "--admin-user", "grace", "--admin-name", "Grace Hopper")
+	_, stderr, code := run(t, append([]string{"init", "--data", s.data, "--environment", "demo", "--listen", s.address, "--admin-user", "grace", "--admin-name", "Grace Hopper"}, more...)...)
 	if code != 0 {
 		t.Fatalf("init ended with %d: %s", code, stderr)
 	}

@@ -1,0 +1,154 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/signetd/signet/keystore"
+	"github.com/signetd/signet/keystore/keystoretest"
+)
+
+var pair = HSMConfig{Tokens: []TokenConfig{{Name: "main", Token: "a", PINFile: "pin"}, {Name: "twin", Token: "b", PINFile: "pin", ReplicaOf: "main"}}}
+
+// A replica that is away at the start is opened when it has come, and signs.
+func TestALateReplica(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const key keystore.ID = "tsa-1"
+		twin := keystoretest.NewFake()
+		for _, id := range []keystore.ID{key, keystore.CanaryID} {
+			if _, err := twin.Generate(t.Context(), keystore.Spec{ID: id, Algorithm: keystore.ECDSAP256}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		main, tries := twin.Clone(), 0
+		token, err := pair.OpenTokens(t.Context(), func(_ context.Context, c TokenConfig) (keystore.Token, error) {
+			if c.Name == "twin" {
+				return twin, nil
+			}
+			if tries++; tries < 4 {
+				return nil, fmt.Errorf("%w: not plugged in", keystore.ErrUnavailable)
+			}
+			return main, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := keystore.New(token, keystore.Options{})
+		defer s.Close()
+		if _, err := s.SelfTest(t.Context()); err != nil {
+			t.Fatalf("one of two is enough: %v", err)
+		}
+		if err := s.Ready(); err != nil {
+			t.Fatal(err)
+		}
+		enrolled, err := s.Key(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Sign(t.Context(), key, enrolled.Public, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if all := s.Status(); all[0].State != keystore.Recovering || all[0].Active || !all[1].Active || all[0].Reason == "" {
+			t.Errorf("%+v", all)
+		}
+		time.Sleep(time.Minute)
+		if tries != 4 {
+			t.Errorf("%d tries", tries)
+		}
+		if err := s.Health(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if all := s.Status(); all[0].State != keystore.Working || all[0].Proved.IsZero() {
+			t.Errorf("it has come: %+v", all)
+		}
+		twin.SetFault(func(context.Context, string) error { return keystore.ErrUnavailable })
+		if _, err := s.Sign(t.Context(), key, enrolled.Public, []byte("x")); err != nil {
+			t.Errorf("it does not take over: %v", err)
+		}
+	})
+}
+
+// A PIN that was refused is not tried again: each start is one try, not one more every few seconds.
+func TestALateReplicaWithAWrongPIN(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		token, err := pair.OpenTokens(t.Context(), func(_ context.Context, c TokenConfig) (keystore.Token, error) {
+			if c.Name == "main" {
+				return keystoretest.NewFake(), nil
+			}
+			tries++
+			return nil, fmt.Errorf("%w: CKR_PIN_INCORRECT", keystore.ErrPIN)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer token.Close()
+		time.Sleep(time.Hour)
+		if tries != 1 {
+			t.Errorf("%d tries", tries)
+		}
+		all := token.(keystore.Reporter).Status()
+		if all[1].State != keystore.Refusing {
+			t.Errorf("%+v", all[1])
+		}
+	})
+}
+
+func TestOpenTokensNeedsOne(t *testing.T) {
+	var closed int
+	_, err := HSMConfig{
+		Tokens: []TokenConfig{{Name: "a", Token: "a", PINFile: "pin"}, {Name: "b", Token: "b", PINFile: "pin"}},
+		Roles:  RolesConfig{CA: "a", TSA: "a", Ledger: "a", Closing: "a", Sealing: "a", Signers: "b"},
+	}.OpenTokens(t.Context(), func(_ context.Context, c TokenConfig) (keystore.Token, error) {
+		if c.Name == "a" {
+			return &closes{keystoretest.NewFake(), &closed}, nil
+		}
+		return nil, keystore.ErrUnavailable
+	})
+	if !errors.Is(err, keystore.ErrUnavailable) || closed != 1 {
+		t.Errorf("%v; %d closed", err, closed)
+	}
+}
+
+type closes struct {
+	keystore.Token
+	n *int
+}
+
+func (c *closes) Close() error {
+	*c.n++
+	return c.Token.Close()
+}
+
+// Keys are made where the configuration says.
+func TestRolesHavePlaces(t *testing.T) {
+	h := HSMConfig{
+		Tokens: []TokenConfig{{Name: "root", Token: "r", PINFile: "pin", Offline: true}, {Name: "main", Token: "m", PINFile: "pin"}},
+		Roles:  RolesConfig{CA: "root", TSA: "main", Ledger: "main", Closing: "main", Sealing: "main", Signers: "main"},
+	}
+	fakes := map[string]*keystoretest.Fake{"root": keystoretest.NewFake(), "main": keystoretest.NewFake()}
+	token, err := h.OpenTokens(t.Context(), func(_ context.Context, c TokenConfig) (keystore.Token, error) { return fakes[c.Name], nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := keystore.New(token, keystore.Options{})
+	defer s.Close()
+	for _, id := range []keystore.ID{"ca-1", "ca-x7", "tsa-1", "ledger-1", "closing-1", "sealing-1", "signer-sgn_1-x", "canary"} {
+		if _, err := s.Generate(t.Context(), keystore.Spec{ID: id, Algorithm: keystore.ECDSAP256}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := map[string]int{}
+	for name, f := range fakes {
+		got[name], _ = f.Keys()
+	}
+	if d := cmp.Diff(map[string]int{"root": 2, "main": 6}, got); d != "" {
+		t.Error(d)
+	}
+}

@@ -138,7 +138,7 @@ func TestHardened(t *testing.T) {
 
 // A wrong PIN is tried once, by whatever number of processes; a right one heals.
 func TestWrongPIN(t *testing.T) {
-	t.Attr("requirement", "P 11.300(e)")
+	t.Attr("requirement", "11.300(e)")
 	m := faulty.New(t)
 	conf := m.Config(t)
 	var pin atomic.Pointer[keystore.Secret]

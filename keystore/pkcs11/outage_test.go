@@ -244,7 +244,7 @@ func TestTokensOfOneModuleGoTogether(t *testing.T) {
 
 // A PIN that is changed while the program runs: the old one is tried once, the token is not used, and the new one heals it.
 func TestPINChangesWhileRunning(t *testing.T) {
-	t.Attr("requirement", "P 11.300(e)")
+	t.Attr("requirement", "11.300(e)")
 	var pin atomic.Value
 	pin.Store(keystoretest.PIN)
 	fault, token, store, key := newFault(t, func(c *pkcs11.Config) {

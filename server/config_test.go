@@ -147,7 +147,7 @@ func TestSeveralTokensRefused(t *testing.T) {
 		"unknown key":               {"workers: 8", "worker: 8", "worker"},
 		"key twice":                 {"workers: 8", "workers: 8\n      workers: 9", "workers"},
 		"a PIN in the data folder":  {"pinFile: credential:twin", "pinFile: token/user.pin", "hsm.tokens[2].pinFile"},
-		"a PIN in a URI":            {"serial=0042?", "serial=0042?pin-value=1234&", "pinFile"},
+		"a PIN in a URI":            {"serial=0042?", "serial=0042?pin-value=s3cr3t&", "pinFile"},
 		"no PIN":                    {"      pinFile: credential:twin\n", "", "hsm.tokens[2].pinFile"},
 		"no token":                  {"      token: signet-2\n", "", "hsm.tokens[2].token"},
 		"a name twice":              {"name: twin", "name: main", "second"},
@@ -165,6 +165,7 @@ func TestSeveralTokensRefused(t *testing.T) {
 		"another token beside them": {"hsm:\n", "hsm:\n  module: /opt/other.so\n", "both in hsm itself"},
 		"too many processes":        {"processes: 2", "processes: 17", "hsm.tokens[0].processes"},
 		"negative workers":          {"workers: 8", "workers: -1", "hsm.tokens[0].workers"},
+		"an impossible interval":    {"hsm:\n", "hsm:\n  selfTestEvery: -1s\n", "hsm.selfTestEvery"},
 		"metrics without a port":    {"127.0.0.1:9464", "127.0.0.1", "metrics.address"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -176,7 +177,7 @@ func TestSeveralTokensRefused(t *testing.T) {
 			if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), tc.want) {
 				t.Fatalf("got %v", err)
 			}
-			if strings.Contains(err.Error(), "1234") {
+			if strings.Contains(err.Error(), "s3cr3t") {
 				t.Errorf("the error tells the PIN: %v", err)
 			}
 		})

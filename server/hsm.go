@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/signetd/signet/keystore"
 )
@@ -31,6 +32,8 @@ type HSMConfig struct {
 	// SessionCopies makes SoftHSM a sixth faster.
 	SessionCopies bool `json:"sessionCopies" doc:"sign with copies of the keys in the sessions' memory, equally protected; for tokens that allow it"`
 	Processes     int  `json:"processes" doc:"worker processes that run the module, so that its crash or hang costs the calls in it and not the service; 0: the service's own process does"`
+
+	SelfTestEvery Duration `json:"selfTestEvery" doc:"how often the known-answer tests are repeated, besides those at each start; 0s: every day"`
 
 	Tokens []TokenConfig `json:"tokens" doc:"several tokens instead of the one above, which is left out then"`
 	Roles  RolesConfig   `json:"roles" doc:"which of several tokens, by name, holds which keys; left out where all others are replicas of one"`
@@ -165,6 +168,9 @@ func (h HSMConfig) ordered() []TokenConfig {
 
 // validate checks the tokens and their roles.
 func (h HSMConfig) validate(c Config, bad func(key, format string, args ...any) error) error {
+	if h.SelfTestEvery < 0 {
+		return bad("hsm.selfTestEvery", "%v; use a duration such as 24h", time.Duration(h.SelfTestEvery))
+	}
 	if len(h.Tokens) == 0 {
 		if h.Roles != (RolesConfig{}) {
 			return bad("hsm.roles", "there is one token, which holds all keys; leave the roles out, or name the tokens in hsm.tokens")
@@ -262,6 +268,15 @@ func (t TokenConfig) validate(key string, c Config, bad func(key, format string,
 		return bad(key+".processes", "%d; use 0 to %d", t.Processes, maxProcesses)
 	}
 	return nil
+}
+
+// StoreOptions are those of the key store on the tokens. Recorded, if not nil, tells which attributes the ledger has of a key.
+func (h HSMConfig) StoreOptions(recorded *Recorded) keystore.Options {
+	o := keystore.Options{SelfTestEvery: time.Duration(h.SelfTestEvery)}
+	if recorded != nil {
+		o.Recorded = recorded.Attributes
+	}
+	return o
 }
 
 // OpenToken opens one token of the configuration.

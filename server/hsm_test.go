@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,12 +27,13 @@ func TestALateReplica(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		main, tries := twin.Clone(), 0
+		main := twin.Clone()
+		var tries atomic.Int32
 		token, err := pair.OpenTokens(t.Context(), func(_ context.Context, c TokenConfig) (keystore.Token, error) {
 			if c.Name == "twin" {
 				return twin, nil
 			}
-			if tries++; tries < 4 {
+			if tries.Add(1) < 4 {
 				return nil, fmt.Errorf("%w: not plugged in", keystore.ErrUnavailable)
 			}
 			return main, nil
@@ -58,8 +60,8 @@ func TestALateReplica(t *testing.T) {
 			t.Errorf("%+v", all)
 		}
 		time.Sleep(time.Minute)
-		if tries != 4 {
-			t.Errorf("%d tries", tries)
+		if n := tries.Load(); n != 4 {
+			t.Errorf("%d tries", n)
 		}
 		if err := s.Health(t.Context()); err != nil {
 			t.Error(err)
@@ -77,12 +79,12 @@ func TestALateReplica(t *testing.T) {
 // A PIN that was refused is not tried again: each start is one try, not one more every few seconds.
 func TestALateReplicaWithAWrongPIN(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tries := 0
+		var tries atomic.Int32
 		token, err := pair.OpenTokens(t.Context(), func(_ context.Context, c TokenConfig) (keystore.Token, error) {
 			if c.Name == "main" {
 				return keystoretest.NewFake(), nil
 			}
-			tries++
+			tries.Add(1)
 			return nil, fmt.Errorf("%w: CKR_PIN_INCORRECT", keystore.ErrPIN)
 		})
 		if err != nil {
@@ -90,8 +92,8 @@ func TestALateReplicaWithAWrongPIN(t *testing.T) {
 		}
 		defer token.Close()
 		time.Sleep(time.Hour)
-		if tries != 1 {
-			t.Errorf("%d tries", tries)
+		if n := tries.Load(); n != 1 {
+			t.Errorf("%d tries", n)
 		}
 		all := token.(keystore.Reporter).Status()
 		if all[1].State != keystore.Refusing {

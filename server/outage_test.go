@@ -193,3 +193,37 @@ func TestOneTokenAwayStopsNoOther(t *testing.T) {
 		s.wantVerdict(s.manifest(), verify.OK)
 	})
 }
+
+// The device's known answers are asked for at each start, and again and again. One that is wrong stops the service until it is right.
+func TestKnownAnswersAreRepeated(t *testing.T) {
+	t.Attr("requirement", "11.300(e)")
+	module := faulty.New(t)
+	opened, err := pkcs11.Open(t.Context(), module.Config(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := people(t, servertest.StartOn(t, opened, func(c *server.Config) { c.HSM.SelfTestEvery = server.Duration(100 * time.Millisecond) }))
+	first := s.HSM().Tokens[0].Tested
+	if first.IsZero() {
+		t.Fatal("it was not tested at the start")
+	}
+	s.health("", serving)
+	for end := time.Now().Add(within); !s.HSM().Tokens[0].Tested.After(first.Add(time.Second / 2)); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it was not tested again")
+		}
+	}
+	const signatureInvalid = 0xc0
+	fault := module.FailAfter(faulty.Verify, faulty.Always, signatureInvalid)
+	s.health("", notServing)
+	if token := s.HSM().Tokens[0]; token.State != keystore.Refusing || !strings.Contains(token.Reason, "self-test") {
+		t.Errorf("the status says %+v", token)
+	}
+	_, err = s.seal("01")
+	wantAway(t, err)
+	fault.Heal()
+	s.health("", serving)
+	if _, err := s.seal("02"); err != nil {
+		t.Error(err)
+	}
+}

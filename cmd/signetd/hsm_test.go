@@ -171,10 +171,10 @@ func TestHSMTest(t *testing.T) {
 	t.Run("wrong usage", func(t *testing.T) {
 		for _, args := range [][]string{
 			{"--module", "/x.so"}, {"--module", "/x.so", "--config", s.config(), "--token", "x"}, {"--config", s.config(), "--name", "other"},
-			{"--config", filepath.Join(s.data, "none.yaml")}, {"--module", "/x.so", "--token", "pkcs11:token=x?pin-value=1234"},
+			{"--config", filepath.Join(s.data, "none.yaml")}, {"--module", "/x.so", "--token", "pkcs11:token=x?pin-value=s3cr3t"},
 		} {
 			_, stderr, code := run(t, append([]string{"hsm", "test"}, args...)...)
-			if code != 2 || strings.Contains(stderr, "1234") {
+			if code != 2 || strings.Contains(stderr, "s3cr3t") {
 				t.Errorf("%v: %d: %s", args, code, stderr)
 			}
 		}

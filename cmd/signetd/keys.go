@@ -82,11 +82,7 @@ func openKeys(ctx context.Context, c server.Config, log *slog.Logger, recorded *
 	if err != nil {
 		return nil, err
 	}
-	var o keystore.Options
-	if recorded != nil {
-		o.Recorded = recorded.Attributes
-	}
-	return keystore.New(token, o), nil
+	return keystore.New(token, c.HSM.StoreOptions(recorded)), nil
 }
 
 // hsmWorkerCommand is what a worker process runs; nobody else calls it.

@@ -181,7 +181,7 @@ func (s *Server) start(t testing.TB, token keystore.Token, options []Option) {
 		o(&c)
 	}
 	s.Config, s.Clock, s.t, s.recorded = c, &Clock{}, t, &server.Recorded{}
-	s.Keys = keystore.New(token, keystore.Options{Recorded: s.recorded.Attributes})
+	s.Keys = keystore.New(token, c.HSM.StoreOptions(s.recorded))
 	var err error
 	s.Created, err = server.Init(t.Context(), s.Options(), server.Administrator{
 		UserName: Administrator, Name: "First Administrator", Title: "Security Administrator", Zone: "UTC", ProofingMethod: "test", ProofingReference: "test",

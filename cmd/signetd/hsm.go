@@ -43,7 +43,7 @@ func hsmStatusCommand() *cobra.Command {
 		Short: "Say what the tokens are doing",
 		Long: `Say what the tokens are doing: whether they sign, how busy they are, what failed, when each last signed with its canary key and passed
 the known-answer tests. A running service is asked, over a socket in its data folder that only its owner can open; no token is opened a second time. Where
-no service runs, the tokens of the configuration are opened, tested and closed again, except those that are only plugged in when they are needed.
+no service runs, the tokens of the configuration are opened, tested and closed again, except those that are only plugged in when they are needed. Run it as the user of the service.
 
 Exit codes: 0 signatures can be made; 3 they cannot; 1 it could not be found out; 2 wrong usage.`,
 		Example: `  signetd hsm status --config ./var/signetd.yaml

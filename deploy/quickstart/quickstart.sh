@@ -80,15 +80,16 @@ clean() {
 # secret FILE writes a random password.
 secret() { (umask 077 && head -c 18 /dev/urandom | base64 | tr '+/' '-_' >"$1"); }
 
+# free_port FIRST prints a port that nobody listens on.
 free_port() {
 	local port
-	for ((port = 8443; port < 8543; port++)); do
+	for ((port = $1; port < $1 + 100; port++)); do
 		if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
 			echo "$port"
 			return
 		fi
 	done
-	die "no port from 8443 to 8542 is free"
+	die "no port from $1 to $(($1 + 99)) is free"
 }
 
 prepare() {
@@ -103,14 +104,16 @@ init() {
 	step 2 "Making the service: token, keys, certificates, ledger ($data)"
 	mkdir -p "$marker" "$people"
 	chmod 700 "$data" "$people"
-	listen=127.0.0.1:$(free_port)
-	show signetd init --data "$data" --environment demo --listen "$listen" --admin-user grace --admin-name "Grace Hopper"
+	listen=127.0.0.1:$(free_port 8443)
+	metrics=127.0.0.1:$(free_port 9464)
+	show signetd init --data "$data" --environment demo --listen "$listen" --metrics "$metrics" --admin-user grace --admin-name "Grace Hopper"
 }
 
 serve() {
 	step 3 "Starting it on $listen (TLS 1.3, gRPC); its log is $data/signetd.log"
 	start_server
-	say "SERVING, process $(cat "$data/signetd.pid")"
+	say "SERVING, process $(cat "$data/signetd.pid"); metrics for Prometheus: http://$metrics/metrics"
+	show signetd hsm status --config "$data/signetd.yaml"
 }
 
 enrol() {

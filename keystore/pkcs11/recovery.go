@@ -24,8 +24,9 @@ const (
 	hangRetry   = time.Second            // what callers are told while calls hang
 
 	// Setting up anew may take a tenth of the time of a module that otherwise works, after a few at once.
-	share = 10
-	ahead = 2 * time.Second
+	share    = 10
+	ahead    = 2 * time.Second
+	maxPause = 500 * time.Millisecond
 )
 
 // A condition is what a token's callers see of it.
@@ -292,15 +293,15 @@ func (m *module) attempt() {
 	defer m.mu.Unlock()
 	m.ended = time.Now()
 	m.cost = m.ended.Sub(began)
-	m.spendLocked()
+	m.spendLocked(due)
 }
 
-// spendLocked notes what an attempt cost. Where other tokens of the module work, or this one does in between, attempts may take a
-// share of the time only.
-func (m *module) spendLocked() {
+// spendLocked notes what an attempt cost. Where other tokens of the module work, which it holds up, attempts may take a share of the
+// time only. No pause is much longer than the attempt before it: a device that is back is to be found soon.
+func (m *module) spendLocked(due []*Token) {
 	factor := time.Duration(1)
 	for _, t := range m.open {
-		if !t.sick {
+		if !t.sick && !slices.Contains(due, t) {
 			factor = share
 		}
 	}
@@ -308,6 +309,9 @@ func (m *module) spendLocked() {
 		m.credit = m.ended
 	}
 	m.credit = m.credit.Add(factor * m.cost)
+	if most := m.ended.Add(ahead + max(maxPause, 4*m.cost)); m.credit.After(most) {
+		m.credit = most
+	}
 }
 
 // drain bars all tokens of the module and waits until no call is in it. It gives up, and lets the others go on, if that takes too
@@ -375,7 +379,7 @@ func (m *module) barLocked(due, others []*Token) {
 
 // restart finalises and initialises the module, in which no call runs, and sets up all its tokens.
 func (m *module) restart(all []*Token) {
-	err := error(nil)
+	var err error
 	if m.initialized {
 		if err = m.finalize(); err != nil { // which matters only if it cannot be initialised then, either
 			for _, t := range all {

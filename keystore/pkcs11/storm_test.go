@@ -28,7 +28,7 @@ const (
 	stormVariable     = "SIGNET_STORM"
 	stormSeedVariable = "SIGNET_STORM_SEED"
 	stormRound        = 1500 * time.Millisecond
-	stormRecovery     = 15 * time.Second // from the last fault until all keys sign: what fails all the time is set up a tenth of the time
+	stormRecovery     = 5 * time.Second // from the last fault until all keys sign
 )
 
 // Whatever the device does, in whatever order, while it is used: no wrong signature comes out, callers are answered within their

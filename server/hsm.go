@@ -26,7 +26,7 @@ const (
 type HSMConfig struct {
 	Module      string `json:"module" doc:"path of the PKCS#11 module; empty: SoftHSM2 where the distribution puts it"`
 	Token       string `json:"token" doc:"label of the token, or a PKCS#11 URI (RFC 7512) without a PIN"`
-	PINFile     string `json:"pinFile" doc:"file with the user PIN, mode 0600; outside of the data folder, or credential:NAME for a systemd credential. To change the PIN while the service runs, change it in the token, then here"`
+	PINFile     string `json:"pinFile" doc:"file with the user PIN, mode 0600; outside of the data folder, or credential:NAME for a systemd credential. To change the PIN while the service runs, change it in the token, then here; a credential is read anew with a restart"`
 	SoftHSMConf string `json:"softhsmConf" doc:"SOFTHSM2_CONF for SoftHSM2; empty: as the environment says"`
 	Workers     int    `json:"workers" doc:"sessions that sign at the same time, in each process; 0: near the number of cores"`
 	// SessionCopies makes SoftHSM a sixth faster.

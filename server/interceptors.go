@@ -84,10 +84,18 @@ func (g *gate) record(ctx context.Context, method string, start time.Time, err e
 	g.log.DebugContext(ctx, "call", "method", method, "code", status.Code(err).String(), "duration", time.Since(start), "peer", source(ctx).Address)
 }
 
+// callLimit ends a call whose caller has set no deadline: an HSM that hangs would hold it for ever.
+const callLimit = 2 * time.Minute
+
 func (g *gate) admitUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	ctx, err := g.admit(ctx, info.FullMethod)
 	if err != nil {
 		return nil, err
+	}
+	if _, limited := ctx.Deadline(); !limited {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, callLimit)
+		defer cancel()
 	}
 	return next(ctx, req)
 }

@@ -60,6 +60,10 @@ func wantAway(t *testing.T, err error) {
 func (s *scene) seal(id string) (*signetv1.SealResponse, error) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), within)
 	defer cancel()
+	return s.sealWithin(ctx, id)
+}
+
+func (s *scene) sealWithin(ctx context.Context, id string) (*signetv1.SealResponse, error) {
 	return signetv1.NewSigningServiceClient(s.DialSealing()).Seal(ctx, &signetv1.SealRequest{
 		Record: s.record.GetName(), Meaning: "evidence-seal", RequestId: "0193c1f0-0000-4000-8000-0000000000" + id,
 	})
@@ -110,6 +114,44 @@ func TestTheHSMIsLostAndComesBack(t *testing.T) {
 				t.Errorf("the status says %+v", h)
 			}
 		})
+	}
+}
+
+// Calls to the HSM that do not return: who waits keeps their deadline, who comes is sent away at once, and it is over by itself.
+func TestTheHSMHangs(t *testing.T) {
+	module := faulty.New(t)
+	c := module.Config(t)
+	c.Hang, c.Sessions = 300*time.Millisecond, 2
+	token, err := pkcs11.Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := people(t, servertest.StartOn(t, token))
+	s.health("", serving)
+	before := s.size()
+	hang := module.Hang(faulty.Sign, faulty.Always, 0)
+	short, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := s.sealWithin(short, "01"); status.Code(err) != codes.DeadlineExceeded && status.Code(err) != codes.Unavailable {
+		t.Errorf("a seal as it begins to hang: %v", err)
+	}
+	s.health("", notServing)
+	start := time.Now()
+	_, err = s.seal("02")
+	wantAway(t, err)
+	if took := time.Since(start); took > within/10 {
+		t.Errorf("a call waited for %v", took)
+	}
+	if h := s.HSM().Tokens[0]; h.State != keystore.Hanging || h.Stuck == 0 {
+		t.Errorf("the status says %+v", h)
+	}
+	hang.Heal()
+	s.health("", serving)
+	if _, err := s.seal("03"); err != nil {
+		t.Errorf("it is over: %v", err)
+	}
+	if made := s.find(before, chain.SignatureCreated); len(made) != 1 {
+		t.Errorf("%d signatures, want the one after it", len(made))
 	}
 }
 

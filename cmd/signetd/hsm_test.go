@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -273,6 +274,34 @@ func TestStartWithoutEveryToken(t *testing.T) {
 	})
 }
 
+// The unit for systemd does not start the service again with a PIN that was refused.
+func TestARefusedPINHasItsOwnExitCode(t *testing.T) {
+	s := initService(t)
+	if err := os.WriteFile(filepath.Join(s.data, "token", "user.pin"), []byte("not-the-pin\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, processes := range []string{"0", "1"} {
+		text, err := os.ReadFile(s.config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := regexp.MustCompile(`processes: \d`).ReplaceAllString(string(text), "processes: "+processes)
+		if err := os.WriteFile(s.config(), []byte(changed), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, command := range [][]string{{"serve"}, {"hsm", "status"}, {"ledger", "check"}} {
+			_, stderr, code := run(t, append(command, "--config", s.config())...)
+			if code != 4 || !strings.Contains(stderr, "refused the PIN") || strings.Contains(stderr, "not-the-pin") {
+				t.Errorf("%s with %s processes: %d: %s", command, processes, code, stderr)
+			}
+		}
+	}
+	unit, err := os.ReadFile("../../deploy/systemd/signetd.service")
+	if err != nil || !strings.Contains(string(unit), "\nRestartPreventExitStatus=2 4\n") {
+		t.Error("the unit starts it again", err)
+	}
+}
+
 func TestHSMWorkerIsNoCommandForPeople(t *testing.T) {
 	stdout, _, _ := run(t, "--help")
 	if strings.Contains(stdout, hsmWorker) {
@@ -292,7 +321,11 @@ func TestMetricsAreServed(t *testing.T) {
 	l.Close()
 	s := initService(t, "--metrics", address)
 	s.serve()
-	r, err := http.Get("http://" + address + "/metrics") //nolint:forbidigo // of a server of ours
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := new(http.Client).Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/signetd/signet/keystore"
 	"github.com/signetd/signet/server"
 )
 
@@ -40,7 +41,8 @@ func tuneMemory() {
 	}
 }
 
-// exitCode is 2 for wrong usage or configuration, 3 for a ledger that does not check, an unfit HSM or one that does not sign, 1 for the rest.
+// exitCode is 2 for wrong usage or configuration, 3 for a ledger that does not check, an unfit HSM or one that does not sign, 4 for a PIN that the
+// HSM refused, 1 for the rest.
 func exitCode(err error) int {
 	var usage usageError
 	switch {
@@ -48,6 +50,8 @@ func exitCode(err error) int {
 		return 2
 	case errors.Is(err, errLedgerFaults), errors.Is(err, errUnfit), errors.Is(err, errNotReady):
 		return 3
+	case errors.Is(err, keystore.ErrPIN): // whoever starts it again and again would lock the token
+		return 4
 	}
 	return 1
 }

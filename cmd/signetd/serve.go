@@ -18,9 +18,15 @@ const stopWithin = 30 * time.Second
 
 func serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "serve",
-		Short:   "Serve until SIGTERM",
-		Long:    "Serve gRPC over TLS 1.3. The standard health service says SERVING once the HSM has made a real signature. SIGTERM and SIGINT stop gracefully: calls in progress finish, and nothing that was acknowledged is lost.",
+		Use:   "serve",
+		Short: "Serve until SIGTERM",
+		Long: `Serve gRPC over TLS 1.3. The standard health service says SERVING once the HSM has made a real signature. SIGTERM and SIGINT stop gracefully: calls
+in progress finish, and nothing that was acknowledged is lost.
+
+A token that is only plugged in when it is needed, and all but one of several replicas, may be away at the start; they are used when they have come. Once
+the service runs, a token that fails is set up anew until it works again.
+
+Exit codes: 2 wrong usage or configuration; 4 the HSM refused the PIN: do not start again before it is put right, as some tries lock a token; 1 the rest.`,
 		Example: "  signetd serve --config ./var/signetd.yaml",
 		Args:    noArguments,
 	}

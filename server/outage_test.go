@@ -250,7 +250,9 @@ func TestKnownAnswersAreRepeated(t *testing.T) {
 		t.Fatal("it was not tested at the start")
 	}
 	s.health("", serving)
-	for end := time.Now().Add(within); !s.HSM().Tokens[0].Tested.After(first.Add(time.Second / 2)); time.Sleep(10 * time.Millisecond) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(within); !s.HSM().Tokens[0].Tested.After(first.Add(time.Second / 2)); <-tick.C {
 		if time.Now().After(end) {
 			t.Fatal("it was not tested again")
 		}

@@ -76,11 +76,12 @@ func (s service) hsm() (server.HSMStatus, int) {
 // until waits until it is so.
 func until(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !so(); {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(30 * time.Second); !so(); <-tick.C {
 		if time.Now().After(end) {
 			t.Fatalf("not after 30 s: %s", what)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 

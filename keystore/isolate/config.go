@@ -132,7 +132,7 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 	}
 	for i, err := range errs {
 		if err != nil {
-			t.Close()
+			_ = t.Close()
 			return nil, fmt.Errorf("open the token in worker process %d: %w", i, err)
 		}
 	}

@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	wrapper "github.com/miekg/pkcs11"
-
 	"github.com/signetd/signet/keystore"
 	"github.com/signetd/signet/keystore/isolate"
 	"github.com/signetd/signet/keystore/keystoretest"
@@ -369,7 +367,7 @@ func TestErrorsOfTheDevice(t *testing.T) {
 	until(t, "the status", func() bool { s := status(token); return s.State == keystore.Recovering && len(s.Errors) > 0 })
 	m.Restore()
 	until(t, "signatures", func() bool { return trySign(t.Context(), token, key, "again") == nil })
-	_ = m.Fail(faulty.Sign, 1, wrapper.CKR_FUNCTION_REJECTED)
+	_ = m.Fail(faulty.Sign, 1, 0x200) // CKR_FUNCTION_REJECTED
 	if err := trySign(t.Context(), token, key, "refused"); !errors.Is(err, keystore.ErrUnavailable) || !strings.Contains(err.Error(), "REJECTED") {
 		t.Errorf("got %v", err)
 	}

@@ -48,16 +48,15 @@ type process struct {
 
 // A request waits for its answer.
 type request struct {
-	kind   kind
-	id     keystore.ID
-	sent   int64
-	place  uint64 // in what goes out; guarded by the wire
-	open   bool   // it was among the requests of a process
-	after  func() // is called before the caller is told; also if the caller has left
-	answer kind
-	body   []byte
-	err    error
-	done   chan struct{} // has room for one
+	kind  kind
+	id    keystore.ID
+	sent  int64
+	place uint64 // in what goes out; guarded by the wire
+	open  bool   // it was among the requests of a process
+	after func() // is called before the caller is told; also if the caller has left
+	body  []byte
+	err   error
+	done  chan struct{} // has room for one
 }
 
 // A lostError says that a process died, or was ended, before it answered.

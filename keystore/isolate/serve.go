@@ -51,7 +51,7 @@ func serve(ctx context.Context, conn net.Conn, build string, open func(context.C
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	s := &server{wire: newWire(conn), ctx: ctx, calls: make(map[uint64]context.CancelFunc), pins: make(map[uint64]chan pinAnswer)}
 	s.wire.crowd = &s.busy

@@ -57,7 +57,7 @@ func (t *Token) Sign(ctx context.Context, id keystore.ID, a keystore.Algorithm, 
 	r, err := t.repeat(ctx, func(p *process) (*request, error) {
 		r := &request{kind: sign, id: id}
 		err := p.ask(ctx, r, add)
-		if err != errCold { //nolint:errorlint // it is never wrapped
+		if err != errCold {
 			return r, err
 		}
 		if err := t.lock(ctx); err != nil {

@@ -83,7 +83,7 @@ func (c *control) login(ctx context.Context) error {
 }
 
 // drop closes the session, if it is one of the module as it is initialised now.
-func (c *control) drop() { c.token.closeSession(&c.own) }
+func (c *control) drop() { _ = c.token.closeSession(&c.own) }
 
 // beginEpoch forgets every handle.
 func (c *control) beginEpoch() {

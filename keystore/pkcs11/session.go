@@ -23,7 +23,7 @@ func (t *Token) openSession(flags uint) (session, uint, error) {
 	s := session{number: number, generation: t.module.currentGeneration(), setup: t.setup.Load(), open: true}
 	info, err := t.module.ctx.GetSessionInfo(number)
 	if err != nil {
-		t.closeSession(&s)
+		_ = t.closeSession(&s)
 		return session{}, 0, failed("C_GetSessionInfo", err)
 	}
 	return s, info.State, nil

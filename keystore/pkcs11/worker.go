@@ -209,7 +209,7 @@ type sessionError struct{ error }
 // disconnect closes the session. What the device says to that changes nothing.
 func (w *worker) disconnect() {
 	w.connected.Store(false)
-	w.token.closeSession(&w.session)
+	_ = w.token.closeSession(&w.session)
 }
 
 func (w *worker) serve() {

@@ -109,8 +109,8 @@ func TestSeveralTokens(t *testing.T) {
 	}
 	want := []TokenConfig{
 		{Name: "main", Module: "/opt/hsm/libpkcs11.so", Token: "signet", PINFile: "credential:main", Workers: 8, SessionCopies: true, Processes: 2},
-		{Name: "root", Token: "pkcs11:token=root;serial=0042?module-path=/usr/lib/root.so", PINFile: "credential:root", Offline: true},
-		{Name: "twin", Module: "/opt/hsm/libpkcs11.so", Token: "signet-2", PINFile: "credential:twin", SessionCopies: true, ReplicaOf: "main"},
+		{Name: "root", Token: "pkcs11:token=root;serial=0042?module-path=/usr/lib/root.so", PINFile: "credential:root", Processes: DefaultProcesses, Offline: true},
+		{Name: "twin", Module: "/opt/hsm/libpkcs11.so", Token: "signet-2", PINFile: "credential:twin", SessionCopies: true, Processes: DefaultProcesses, ReplicaOf: "main"},
 	}
 	if d := cmp.Diff(want, c.HSM.All()); d != "" {
 		t.Error(d)

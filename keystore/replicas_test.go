@@ -286,6 +286,7 @@ func TestReplicaWithAnExposedCopy(t *testing.T) {
 				for _, key := range p.keys {
 					mustSign(t, p.store, key)
 				}
+				synctest.Wait() // for what is compared in the background
 				tokens[which].Answer = func(k keystore.Key) keystore.Key {
 					if k.ID == "key-2" {
 						k.Attributes["CKA_EXTRACTABLE"] = "true"
@@ -300,6 +301,7 @@ func TestReplicaWithAnExposedCopy(t *testing.T) {
 				refuseSign(t, p.store, p.keys[2], keystore.ErrPolicy)
 				mustSign(t, p.store, p.keys[1])
 				tokens[which].SetFault(nil)
+				synctest.Wait()
 				tokens[which].Answer = nil
 				tokens[which].Restart()
 				time.Sleep(2 * time.Minute)

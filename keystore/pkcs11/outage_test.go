@@ -285,6 +285,7 @@ func TestPINChangesWhileRunning(t *testing.T) {
 // Callers that want to know at once, because they have another token, are told at once.
 func TestNoGrace(t *testing.T) {
 	fault, token, store, key := newFault(t, func(c *pkcs11.Config) { c.Grace = -1 })
+	fault.Fail(faulty.Initialize, 1, wrapper.CKR_DEVICE_REMOVED) // it is not back in no time
 	fault.Fail(faulty.SignInit, 1, wrapper.CKR_DEVICE_REMOVED)
 	if err := sign(t, store, key); !isUnavailable(err) {
 		t.Errorf("got %v", err)

@@ -339,3 +339,29 @@ func TestEntriesInRanges(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Whoever has read an entry can wait for its checkpoint, although Size may not count it yet; waiting appends nothing.
+func TestSettle(t *testing.T) {
+	l := ledgertest.New(t, statuses{})
+	var all sync.WaitGroup
+	for i := range 50 {
+		all.Go(func() { do(t, l, set("a", fmt.Sprint(i))) })
+		all.Go(func() {
+			var read uint64
+			if err := l.View(func(r *ledger.Read) error { read = r.Size(); return nil }); err != nil {
+				t.Error(err)
+			}
+			if err := l.Settle(t.Context()); read > 0 && err != nil {
+				t.Error(err)
+			}
+			if head := l.Head().Checkpoint.Size; head < read {
+				t.Errorf("the checkpoint covers %d entries, %d were read", head, read)
+			}
+		})
+	}
+	all.Wait()
+	size := l.Size()
+	if err := l.Settle(t.Context()); err != nil || l.Size() != size || l.Head().Checkpoint.Size != size {
+		t.Errorf("%v; %d entries, before %d, checkpoint of %d", err, l.Size(), size, l.Head().Checkpoint.Size)
+	}
+}

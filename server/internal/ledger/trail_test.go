@@ -88,7 +88,7 @@ func TestTrail(t *testing.T) {
 			"*ledger.State":  {"Put", "Delete"}, // a projection's own buckets, and only in Apply
 		}
 		reads := []string{"Ascend", "Attachments", "Checkpointed", "Descend", "EachPrivate", "Entries", "Entry", "Err", "Get", "GetPrivate", "Head", "LastTime",
-			"Now", "Prefix", "Proof", "ProveConsistency", "Place", "ProveInclusion", "ProvedEntry", "Request", "SetCommit", "Size", "Time", "Verifier", "View"}
+			"Now", "Prefix", "Proof", "ProveConsistency", "Place", "ProveInclusion", "ProvedEntry", "Request", "SetCommit", "Settle", "Size", "Time", "Verifier", "View"}
 		for _, v := range []any{new(ledger.Ledger), new(ledger.Tx), new(ledger.Read), new(ledger.State)} {
 			for m := range reflect.TypeOf(v).Methods() {
 				if name := fmt.Sprintf("%T", v); !slices.Contains(allowed[name], m.Name) && !slices.Contains(reads, m.Name) {

@@ -43,6 +43,12 @@ const (
 	KeyDestructionWithdrawn Type = "key.destruction.withdrawn" // the request no longer holds
 	KeyDestructionConfirmed Type = "key.destruction.confirmed" // the HSM is about to destroy the private key
 	KeyDestroyed            Type = "key.destroyed"             // the HSM no longer has the private key
+
+	IndexCommitted        Type = "index.committed"        // the root of the verifiable index over all entries below a size
+	CheckpointTimestamped Type = "checkpoint.timestamped" // time-stamps of a checkpoint: all entries below its size are older
+	LedgerScrubbed        Type = "ledger.scrubbed"        // what was read again, byte for byte, and what was found
+	LedgerArchived        Type = "ledger.archived"        // full entry bundles moved to the archive, by their digests
+	BackupCreated         Type = "backup.created"         // a backup was made: what it holds, by its digest
 )
 
 // Known reports whether t is in the list.
@@ -52,7 +58,8 @@ func (t Type) Known() bool {
 		SignerReinstated, SignerRevoked, SignerRenewed, ServiceEnrolled, ServiceRevoked, SessionOpened, SessionClosed,
 		AuthenticationFailed, SignerLocked, SignerUnlocked, AccessDenied, RecordCreated, RecordDecided, SignaturePrepared,
 		SignatureAttempted, SignatureCreated, SignatureAbandoned, RecordSuperseded, SourceErased, TimestampRefused, LedgerRestored,
-		ServiceRenewed, KeyRotated, KeyDisabled, KeyEnabled, KeyDestructionRequested, KeyDestructionWithdrawn, KeyDestructionConfirmed, KeyDestroyed:
+		ServiceRenewed, KeyRotated, KeyDisabled, KeyEnabled, KeyDestructionRequested, KeyDestructionWithdrawn, KeyDestructionConfirmed, KeyDestroyed,
+		IndexCommitted, CheckpointTimestamped, LedgerScrubbed, LedgerArchived, BackupCreated:
 		return true
 	}
 	return false

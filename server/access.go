@@ -57,9 +57,10 @@ var accessTable = map[string]access{
 	signetv1.KeyService_WithdrawKeyDestruction_FullMethodName: admins,
 	signetv1.KeyService_ConfirmKeyDestruction_FullMethodName:  admins, // another one than who asked for it
 
-	signetv1.SessionService_OpenSession_FullMethodName:  open, // user name and password are the proof
-	signetv1.SessionService_CloseSession_FullMethodName: everybody,
-	signetv1.SessionService_WhoAmI_FullMethodName:       everybody,
+	signetv1.SessionService_OpenSession_FullMethodName:    open, // user name and password are the proof
+	signetv1.SessionService_CloseSession_FullMethodName:   everybody,
+	signetv1.SessionService_WhoAmI_FullMethodName:         everybody,
+	signetv1.SessionService_IssueReadToken_FullMethodName: ledgerReader,
 
 	signetv1.LedgerService_GetCheckpoint_FullMethodName:    everybody,
 	signetv1.LedgerService_GetEntry_FullMethodName:         ledgerReader,

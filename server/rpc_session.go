@@ -26,6 +26,14 @@ func (s sessionService) CloseSession(ctx context.Context, _ *signetv1.CloseSessi
 	return &signetv1.CloseSessionResponse{}, s.identities.CloseSession(ctx, caller(ctx))
 }
 
+func (s sessionService) IssueReadToken(ctx context.Context, _ *signetv1.IssueReadTokenRequest) (*signetv1.IssueReadTokenResponse, error) {
+	token, expires, err := s.identities.IssueReadToken(caller(ctx), source(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return &signetv1.IssueReadTokenResponse{Token: token.Reveal(), ExpireTime: stamp(expires)}, nil
+}
+
 func (s sessionService) WhoAmI(ctx context.Context, _ *signetv1.WhoAmIRequest) (*signetv1.WhoAmIResponse, error) {
 	c := caller(ctx)
 	signer, err := s.identities.Get(ctx, c.ID)

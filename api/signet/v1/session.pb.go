@@ -227,6 +227,98 @@ func (*CloseSessionResponse) Descriptor() ([]byte, []int) {
 	return file_signet_v1_session_proto_rawDescGZIP(), []int{3}
 }
 
+// A token to read with.
+type IssueReadTokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueReadTokenRequest) Reset() {
+	*x = IssueReadTokenRequest{}
+	mi := &file_signet_v1_session_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueReadTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueReadTokenRequest) ProtoMessage() {}
+
+func (x *IssueReadTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_session_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueReadTokenRequest.ProtoReflect.Descriptor instead.
+func (*IssueReadTokenRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_session_proto_rawDescGZIP(), []int{4}
+}
+
+// The token.
+type IssueReadTokenResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The read token. Shown once; the server keeps its hash alone, in memory.
+	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// When it ends at the latest.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueReadTokenResponse) Reset() {
+	*x = IssueReadTokenResponse{}
+	mi := &file_signet_v1_session_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueReadTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueReadTokenResponse) ProtoMessage() {}
+
+func (x *IssueReadTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_session_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueReadTokenResponse.ProtoReflect.Descriptor instead.
+func (*IssueReadTokenResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_session_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *IssueReadTokenResponse) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *IssueReadTokenResponse) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
 // Who am I?
 type WhoAmIRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -236,7 +328,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_signet_v1_session_proto_msgTypes[4]
+	mi := &file_signet_v1_session_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -248,7 +340,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_session_proto_msgTypes[4]
+	mi := &file_signet_v1_session_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -261,7 +353,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_signet_v1_session_proto_rawDescGZIP(), []int{4}
+	return file_signet_v1_session_proto_rawDescGZIP(), []int{6}
 }
 
 // The caller.
@@ -283,7 +375,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_signet_v1_session_proto_msgTypes[5]
+	mi := &file_signet_v1_session_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -295,7 +387,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_session_proto_msgTypes[5]
+	mi := &file_signet_v1_session_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -308,7 +400,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_signet_v1_session_proto_rawDescGZIP(), []int{5}
+	return file_signet_v1_session_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WhoAmIResponse) GetSigner() *Signer {
@@ -362,7 +454,12 @@ const file_signet_v1_session_proto_rawDesc = "" +
 	"expireTime\x12!\n" +
 	"\fidle_seconds\x18\x04 \x01(\x03R\vidleSeconds\"\x15\n" +
 	"\x13CloseSessionRequest\"\x16\n" +
-	"\x14CloseSessionResponse\"\x0f\n" +
+	"\x14CloseSessionResponse\"\x17\n" +
+	"\x15IssueReadTokenRequest\"p\n" +
+	"\x16IssueReadTokenResponse\x12\x19\n" +
+	"\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01R\x05token\x12;\n" +
+	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"\x0f\n" +
 	"\rWhoAmIRequest\"\xd9\x01\n" +
 	"\x0eWhoAmIResponse\x12)\n" +
 	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer\x12\x16\n" +
@@ -370,10 +467,11 @@ const file_signet_v1_session_proto_rawDesc = "" +
 	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12%\n" +
 	"\x0eserver_version\x18\x04 \x01(\tR\rserverVersion\x12 \n" +
-	"\venvironment\x18\x05 \x01(\tR\venvironment2\xee\x01\n" +
+	"\venvironment\x18\x05 \x01(\tR\venvironment2\xc5\x02\n" +
 	"\x0eSessionService\x12L\n" +
 	"\vOpenSession\x12\x1d.signet.v1.OpenSessionRequest\x1a\x1e.signet.v1.OpenSessionResponse\x12O\n" +
-	"\fCloseSession\x12\x1e.signet.v1.CloseSessionRequest\x1a\x1f.signet.v1.CloseSessionResponse\x12=\n" +
+	"\fCloseSession\x12\x1e.signet.v1.CloseSessionRequest\x1a\x1f.signet.v1.CloseSessionResponse\x12U\n" +
+	"\x0eIssueReadToken\x12 .signet.v1.IssueReadTokenRequest\x1a!.signet.v1.IssueReadTokenResponse\x12=\n" +
 	"\x06WhoAmI\x12\x18.signet.v1.WhoAmIRequest\x1a\x19.signet.v1.WhoAmIResponseB2Z0github.com/signetd/signet/api/signet/v1;signetv1b\x06proto3"
 
 var (
@@ -388,33 +486,38 @@ func file_signet_v1_session_proto_rawDescGZIP() []byte {
 	return file_signet_v1_session_proto_rawDescData
 }
 
-var file_signet_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_signet_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_signet_v1_session_proto_goTypes = []any{
-	(*OpenSessionRequest)(nil),    // 0: signet.v1.OpenSessionRequest
-	(*OpenSessionResponse)(nil),   // 1: signet.v1.OpenSessionResponse
-	(*CloseSessionRequest)(nil),   // 2: signet.v1.CloseSessionRequest
-	(*CloseSessionResponse)(nil),  // 3: signet.v1.CloseSessionResponse
-	(*WhoAmIRequest)(nil),         // 4: signet.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),        // 5: signet.v1.WhoAmIResponse
-	(*Signer)(nil),                // 6: signet.v1.Signer
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*OpenSessionRequest)(nil),     // 0: signet.v1.OpenSessionRequest
+	(*OpenSessionResponse)(nil),    // 1: signet.v1.OpenSessionResponse
+	(*CloseSessionRequest)(nil),    // 2: signet.v1.CloseSessionRequest
+	(*CloseSessionResponse)(nil),   // 3: signet.v1.CloseSessionResponse
+	(*IssueReadTokenRequest)(nil),  // 4: signet.v1.IssueReadTokenRequest
+	(*IssueReadTokenResponse)(nil), // 5: signet.v1.IssueReadTokenResponse
+	(*WhoAmIRequest)(nil),          // 6: signet.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),         // 7: signet.v1.WhoAmIResponse
+	(*Signer)(nil),                 // 8: signet.v1.Signer
+	(*timestamppb.Timestamp)(nil),  // 9: google.protobuf.Timestamp
 }
 var file_signet_v1_session_proto_depIdxs = []int32{
-	6, // 0: signet.v1.OpenSessionResponse.signer:type_name -> signet.v1.Signer
-	7, // 1: signet.v1.OpenSessionResponse.expire_time:type_name -> google.protobuf.Timestamp
-	6, // 2: signet.v1.WhoAmIResponse.signer:type_name -> signet.v1.Signer
-	7, // 3: signet.v1.WhoAmIResponse.expire_time:type_name -> google.protobuf.Timestamp
-	0, // 4: signet.v1.SessionService.OpenSession:input_type -> signet.v1.OpenSessionRequest
-	2, // 5: signet.v1.SessionService.CloseSession:input_type -> signet.v1.CloseSessionRequest
-	4, // 6: signet.v1.SessionService.WhoAmI:input_type -> signet.v1.WhoAmIRequest
-	1, // 7: signet.v1.SessionService.OpenSession:output_type -> signet.v1.OpenSessionResponse
-	3, // 8: signet.v1.SessionService.CloseSession:output_type -> signet.v1.CloseSessionResponse
-	5, // 9: signet.v1.SessionService.WhoAmI:output_type -> signet.v1.WhoAmIResponse
-	7, // [7:10] is the sub-list for method output_type
-	4, // [4:7] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	8, // 0: signet.v1.OpenSessionResponse.signer:type_name -> signet.v1.Signer
+	9, // 1: signet.v1.OpenSessionResponse.expire_time:type_name -> google.protobuf.Timestamp
+	9, // 2: signet.v1.IssueReadTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
+	8, // 3: signet.v1.WhoAmIResponse.signer:type_name -> signet.v1.Signer
+	9, // 4: signet.v1.WhoAmIResponse.expire_time:type_name -> google.protobuf.Timestamp
+	0, // 5: signet.v1.SessionService.OpenSession:input_type -> signet.v1.OpenSessionRequest
+	2, // 6: signet.v1.SessionService.CloseSession:input_type -> signet.v1.CloseSessionRequest
+	4, // 7: signet.v1.SessionService.IssueReadToken:input_type -> signet.v1.IssueReadTokenRequest
+	6, // 8: signet.v1.SessionService.WhoAmI:input_type -> signet.v1.WhoAmIRequest
+	1, // 9: signet.v1.SessionService.OpenSession:output_type -> signet.v1.OpenSessionResponse
+	3, // 10: signet.v1.SessionService.CloseSession:output_type -> signet.v1.CloseSessionResponse
+	5, // 11: signet.v1.SessionService.IssueReadToken:output_type -> signet.v1.IssueReadTokenResponse
+	7, // 12: signet.v1.SessionService.WhoAmI:output_type -> signet.v1.WhoAmIResponse
+	9, // [9:13] is the sub-list for method output_type
+	5, // [5:9] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_session_proto_init() }
@@ -429,7 +532,7 @@ func file_signet_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_session_proto_rawDesc), len(file_signet_v1_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

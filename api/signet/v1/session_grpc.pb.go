@@ -21,9 +21,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SessionService_OpenSession_FullMethodName  = "/signet.v1.SessionService/OpenSession"
-	SessionService_CloseSession_FullMethodName = "/signet.v1.SessionService/CloseSession"
-	SessionService_WhoAmI_FullMethodName       = "/signet.v1.SessionService/WhoAmI"
+	SessionService_OpenSession_FullMethodName    = "/signet.v1.SessionService/OpenSession"
+	SessionService_CloseSession_FullMethodName   = "/signet.v1.SessionService/CloseSession"
+	SessionService_IssueReadToken_FullMethodName = "/signet.v1.SessionService/IssueReadToken"
+	SessionService_WhoAmI_FullMethodName         = "/signet.v1.SessionService/WhoAmI"
 )
 
 // SessionServiceClient is the client API for SessionService service.
@@ -38,6 +39,10 @@ type SessionServiceClient interface {
 	OpenSession(ctx context.Context, in *OpenSessionRequest, opts ...grpc.CallOption) (*OpenSessionResponse, error)
 	// Closes the caller's session.
 	CloseSession(ctx context.Context, in *CloseSessionRequest, opts ...grpc.CallOption) (*CloseSessionResponse, error)
+	// Issues a token with which a program that knows nothing of sessions (curl, a tiles client) reads the ledger over HTTPS in the
+	// caller's name: `Authorization: Bearer …`. It ends with the caller's session, holds from the caller's address alone, opens nothing
+	// but reading, and does not keep the session from ending when idle.
+	IssueReadToken(ctx context.Context, in *IssueReadTokenRequest, opts ...grpc.CallOption) (*IssueReadTokenResponse, error)
 	// Says who the caller is.
 	WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error)
 }
@@ -70,6 +75,16 @@ func (c *sessionServiceClient) CloseSession(ctx context.Context, in *CloseSessio
 	return out, nil
 }
 
+func (c *sessionServiceClient) IssueReadToken(ctx context.Context, in *IssueReadTokenRequest, opts ...grpc.CallOption) (*IssueReadTokenResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(IssueReadTokenResponse)
+	err := c.cc.Invoke(ctx, SessionService_IssueReadToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *sessionServiceClient) WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(WhoAmIResponse)
@@ -92,6 +107,10 @@ type SessionServiceServer interface {
 	OpenSession(context.Context, *OpenSessionRequest) (*OpenSessionResponse, error)
 	// Closes the caller's session.
 	CloseSession(context.Context, *CloseSessionRequest) (*CloseSessionResponse, error)
+	// Issues a token with which a program that knows nothing of sessions (curl, a tiles client) reads the ledger over HTTPS in the
+	// caller's name: `Authorization: Bearer …`. It ends with the caller's session, holds from the caller's address alone, opens nothing
+	// but reading, and does not keep the session from ending when idle.
+	IssueReadToken(context.Context, *IssueReadTokenRequest) (*IssueReadTokenResponse, error)
 	// Says who the caller is.
 	WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error)
 	mustEmbedUnimplementedSessionServiceServer()
@@ -109,6 +128,9 @@ func (UnimplementedSessionServiceServer) OpenSession(context.Context, *OpenSessi
 }
 func (UnimplementedSessionServiceServer) CloseSession(context.Context, *CloseSessionRequest) (*CloseSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CloseSession not implemented")
+}
+func (UnimplementedSessionServiceServer) IssueReadToken(context.Context, *IssueReadTokenRequest) (*IssueReadTokenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method IssueReadToken not implemented")
 }
 func (UnimplementedSessionServiceServer) WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WhoAmI not implemented")
@@ -170,6 +192,24 @@ func _SessionService_CloseSession_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SessionService_IssueReadToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IssueReadTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).IssueReadToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_IssueReadToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).IssueReadToken(ctx, req.(*IssueReadTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SessionService_WhoAmI_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(WhoAmIRequest)
 	if err := dec(in); err != nil {
@@ -202,6 +242,10 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CloseSession",
 			Handler:    _SessionService_CloseSession_Handler,
+		},
+		{
+			MethodName: "IssueReadToken",
+			Handler:    _SessionService_IssueReadToken_Handler,
 		},
 		{
 			MethodName: "WhoAmI",

@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
@@ -28,7 +29,9 @@ type activity struct {
 
 	mu       sync.Mutex
 	sessions map[string]*use
-	prune    int // at this number of sessions, those that have lapsed are forgotten
+	prune    int                             // at this number of sessions, those that have lapsed are forgotten
+	readers  map[[sha256.Size]byte]readToken // SHA-256 of a read token → whose
+	issued   uint64                          // read tokens, so far
 
 	opening  sync.Mutex // one first call of a service at a time
 	services map[serviceUse]string
@@ -37,6 +40,7 @@ type activity struct {
 type use struct {
 	last   time.Time
 	source Source
+	reads  [][sha256.Size]byte // the read tokens of the session
 }
 
 type serviceUse struct {
@@ -45,7 +49,7 @@ type serviceUse struct {
 }
 
 func newActivity(idle, lifetime time.Duration) *activity {
-	return &activity{idle: idle, lifetime: lifetime, sessions: map[string]*use{}, services: map[serviceUse]string{}}
+	return &activity{idle: idle, lifetime: lifetime, sessions: map[string]*use{}, services: map[serviceUse]string{}, readers: map[[sha256.Size]byte]readToken{}}
 }
 
 func (a *activity) open(session string, s Source, now time.Time) {
@@ -54,7 +58,7 @@ func (a *activity) open(session string, s Source, now time.Time) {
 	if len(a.sessions) >= a.prune {
 		for id, u := range a.sessions {
 			if now.Sub(u.last) >= a.lifetime {
-				delete(a.sessions, id)
+				a.drop(id, u)
 			}
 		}
 		a.prune = 2*len(a.sessions) + 64
@@ -85,9 +89,19 @@ func (a *activity) touch(session string, s Source, now time.Time) (cause string)
 func (a *activity) forget(session string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	_, ok := a.sessions[session]
-	delete(a.sessions, session)
+	u, ok := a.sessions[session]
+	if ok {
+		a.drop(session, u)
+	}
 	return ok
+}
+
+// drop forgets a session and its read tokens. The caller holds mu.
+func (a *activity) drop(session string, u *use) {
+	for _, key := range u.reads {
+		delete(a.readers, key)
+	}
+	delete(a.sessions, session)
 }
 
 func (a *activity) service(u serviceUse) (session string, ok bool) {

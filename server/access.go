@@ -1,6 +1,8 @@
 package server
 
 import (
+	"slices"
+
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/server/internal/identity"
 )
@@ -10,6 +12,11 @@ type access struct {
 	public bool            // needs no caller: the method authenticates for itself, or tells nothing
 	any    bool            // every authenticated caller
 	roles  []identity.Role // or one of these
+}
+
+// allows reports whether the caller has a right.
+func (a access) allows(c identity.Caller) bool {
+	return a.any || slices.ContainsFunc(c.Roles, func(r identity.Role) bool { return slices.Contains(a.roles, r) })
 }
 
 var (

@@ -41,6 +41,7 @@ type Config struct {
 	Timestamp    TSAConfig      `json:"timestamp" doc:"the built-in time-stamping authority (RFC 3161)"`
 	Limits       LimitsConfig   `json:"limits" doc:"bounds on what callers send"`
 	Log          LogConfig      `json:"log" doc:"the log on standard error"`
+	Web          WebConfig      `json:"web" doc:"what is read over HTTPS"`
 	Metrics      MetricsConfig  `json:"metrics" doc:"figures for Prometheus"`
 }
 
@@ -225,6 +226,9 @@ func (c Config) Validate() error {
 	}
 	if c.Identity.PasswordPasses < 1 || c.Environment == Production && c.Identity.PasswordPasses < 3 || c.Identity.PasswordPasses > 64 {
 		return bad("identity.passwordPasses", "%d; use 3 to 64 (1 or more outside of production)", c.Identity.PasswordPasses)
+	}
+	if err := c.Web.validate(bad); err != nil {
+		return err
 	}
 	if c.Metrics.Address != "" {
 		if _, _, err := net.SplitHostPort(c.Metrics.Address); err != nil {

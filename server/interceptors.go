@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
@@ -133,7 +132,7 @@ func (g *gate) admit(ctx context.Context, method string) (context.Context, error
 	if err != nil {
 		return nil, err
 	}
-	if !ok || !rule.any && !slices.ContainsFunc(caller.Roles, func(r identity.Role) bool { return slices.Contains(rule.roles, r) }) {
+	if !ok || !rule.allows(caller) {
 		if err := g.identities.Denied(ctx, caller, method, "role"); err != nil {
 			return nil, err
 		}

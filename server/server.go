@@ -98,6 +98,7 @@ type Server struct {
 	doors      sideDoors
 
 	metricsAddress string // empty without metrics
+	webAddress     string // empty without the HTTPS listener
 	stopHealth     context.CancelFunc
 	background     sync.WaitGroup
 }
@@ -171,7 +172,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	if err := s.listenerOptions(); err != nil {
 		return nil, err
 	}
-	if err := s.openSideDoors(); err != nil {
+	if err := errors.Join(s.openSideDoors(), s.openWeb()); err != nil {
 		return nil, errors.Join(err, s.doors.close())
 	}
 	return s, nil

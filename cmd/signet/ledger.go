@@ -17,7 +17,7 @@ import (
 
 func (a *app) ledgerCommand() *cobra.Command {
 	return group("ledger", "Read the ledger, and prove what it says", "  signet ledger head\n  signet ledger list --from 40\n  signet ledger prove 41",
-		a.ledgerHead(), a.ledgerList(), a.ledgerGet(), a.ledgerProve())
+		a.ledgerHead(), a.ledgerList(), a.ledgerGet(), a.ledgerProve(), a.ledgerToken())
 }
 
 // entryOut is an entry of the ledger.

@@ -24,6 +24,11 @@ func (c *Client) WhoAmI(ctx context.Context) (*signetv1.WhoAmIResponse, error) {
 	return c.sessions.WhoAmI(ctx, &signetv1.WhoAmIRequest{})
 }
 
+// IssueReadToken issues a token with which programs read the ledger over HTTPS in the caller's name, as long as the session lasts.
+func (c *Client) IssueReadToken(ctx context.Context) (*signetv1.IssueReadTokenResponse, error) {
+	return c.sessions.IssueReadToken(ctx, &signetv1.IssueReadTokenRequest{})
+}
+
 // Secret is a text that is never printed.
 type Secret string
 

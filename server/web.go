@@ -1,0 +1,164 @@
+package server
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/signetd/signet/server/internal/identity"
+)
+
+// WebConfig is where the server answers plain HTTPS: a listener of its own, which never asks for a client certificate.
+type WebConfig struct {
+	Address     string `json:"address" doc:"host:port of a listener for HTTPS: the ledger's checkpoint and tiles (C2SP tlog-tiles) below /ledger/; empty: none"`
+	Certificate string `json:"certificate" doc:"its certificate chain, PEM; empty: that of listen"`
+	Key         string `json:"key" doc:"its private key, PEM, mode 0600; empty: that of listen"`
+}
+
+func (c WebConfig) validate(bad func(key, format string, args ...any) error) error {
+	if c.Address == "" {
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(c.Address); err != nil {
+		return bad("web.address", "%q; use host:port, or leave it empty", c.Address)
+	}
+	if (c.Certificate == "") != (c.Key == "") {
+		return bad("web.certificate", "certificate and key belong together; name both or neither")
+	}
+	return nil
+}
+
+// Bounds of the HTTPS listener.
+const (
+	webRequests = 64 // answered at the same time; more wait
+	webWrite    = time.Minute
+)
+
+// openWeb opens the HTTPS listener, where one is configured.
+func (s *Server) openWeb() error {
+	c := s.config.Web
+	if c.Address == "" {
+		return nil
+	}
+	certificate, key := c.Certificate, c.Key
+	if certificate == "" {
+		certificate, key = s.config.Listen.Certificate, s.config.Listen.Key
+	}
+	pair, err := tls.LoadX509KeyPair(s.config.Path(certificate), s.config.Path(key))
+	if err != nil {
+		return fmt.Errorf("%w: web: %w", ErrConfig, err)
+	}
+	l, err := net.Listen("tcp", c.Address)
+	if err != nil {
+		return fmt.Errorf("web: %w; is another server running? change web.address", err)
+	}
+	s.webAddress = l.Addr().String()
+	mux := http.NewServeMux()
+	s.serveTiles(mux)
+	s.doors.listeners = append(s.doors.listeners, tls.NewListener(l, &tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"},
+	}))
+	s.doors.servers = append(s.doors.servers, &http.Server{
+		Handler: s.webHandler(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: webWrite, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	})
+	s.log.Info("web", "address", s.webAddress)
+	return nil
+}
+
+// WebAddress is where the server answers HTTPS; empty where it does not.
+func (s *Server) WebAddress() string { return s.webAddress }
+
+// webHandler stands before every page: it bounds, recovers, and says to browsers what they must not do.
+func (s *Server) webHandler(next http.Handler) http.Handler {
+	room := make(chan struct{}, webRequests)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if p := recover(); p != nil && p != http.ErrAbortHandler {
+				s.log.ErrorContext(r.Context(), "panic", "path", r.URL.Path, "value", fmt.Sprint(p), "stack", string(debug.Stack()))
+				http.Error(w, "internal error", http.StatusInternalServerError)
+			}
+		}()
+		select {
+		case room <- struct{}{}:
+			defer func() { <-room }()
+		case <-r.Context().Done():
+			return
+		}
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Strict-Transport-Security", "max-age=31536000")
+		http.MaxBytesHandler(next, 1<<20).ServeHTTP(w, r)
+	})
+}
+
+// webSource is where a request comes from.
+func webSource(r *http.Request) identity.Source {
+	s := identity.Source{Address: r.RemoteAddr, Device: r.UserAgent()}
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		s.Address = host
+	}
+	return s
+}
+
+// webReader says who reads, by a read token. Who may not is told so, and recorded, as over gRPC.
+func (s *Server) webReader(r *http.Request, rule access) (identity.Caller, error) {
+	values := r.Header.Values("Authorization")
+	if len(values) == 0 {
+		return identity.Caller{}, fmt.Errorf("%w: send `Authorization: Bearer` and a read token; `signet ledger token` prints one", errNotAuthenticated)
+	}
+	scheme, token, ok := strings.Cut(values[0], " ")
+	if len(values) > 1 || !ok || !strings.EqualFold(scheme, "bearer") || token == "" {
+		return identity.Caller{}, fmt.Errorf("%w: send one `Authorization: Bearer …`", errNotAuthenticated)
+	}
+	c, err := s.identities.AuthenticateReader(identity.Secret(token), webSource(r))
+	if err != nil {
+		return identity.Caller{}, err
+	}
+	if !rule.allows(c) {
+		if err := s.identities.Denied(r.Context(), c, r.Method+" "+r.Pattern, "role"); err != nil {
+			return identity.Caller{}, err
+		}
+		return identity.Caller{}, fmt.Errorf("%w: %s", errDenied, needed(rule))
+	}
+	return c, nil
+}
+
+// webError answers with an error: its status, and a sentence that says what to do.
+func (s *Server) webError(w http.ResponseWriter, r *http.Request, err error) {
+	st := status.Convert(toStatus(r.Context(), s.log, r.Pattern, err))
+	code := http.StatusInternalServerError
+	switch st.Code() {
+	case codes.NotFound, codes.OutOfRange:
+		code = http.StatusNotFound
+	case codes.Unauthenticated:
+		code = http.StatusUnauthorized
+		w.Header().Set("WWW-Authenticate", `Bearer realm="signet"`)
+	case codes.PermissionDenied:
+		code = http.StatusForbidden
+	case codes.InvalidArgument:
+		code = http.StatusBadRequest
+	case codes.ResourceExhausted:
+		code = http.StatusTooManyRequests
+	case codes.Unavailable:
+		code = http.StatusServiceUnavailable
+	case codes.Canceled, codes.DeadlineExceeded:
+		code = http.StatusRequestTimeout
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	http.Error(w, st.Message(), code)
+}
+
+// errNoPage is what a path leads to that is none.
+var errNoPage = errors.New("there is nothing here")

@@ -185,8 +185,10 @@ func (c *checker) entries(ctx context.Context, tx *bolt.Tx) error {
 	if err != nil {
 		return err
 	}
+	auditors := newAudit(c.l.o.Auditors)
+	defer auditors.close()
 	w := &entryWalk{
-		checker: c, tx: tx, tree: new(chain.Frontier),
+		checker: c, tx: tx, tree: new(chain.Frontier), audit: auditors,
 		entries: newRows(tx.Bucket(entriesBucket)), hashes: newRows(tx.Bucket(hashesBucket)),
 		attachments: newRows(tx.Bucket(attachmentsBucket)), checkpoints: newRows(tx.Bucket(checkpointsBucket)),
 		seen: map[uint64]chain.Checkpoint{},
@@ -221,6 +223,7 @@ type entryWalk struct {
 	requests                                  uint64
 	entries, hashes, attachments, checkpoints *rows
 	seen                                      map[uint64]chain.Checkpoint
+	audit                                     *audit
 }
 
 // chunk checks a number of entries and replays them in one transaction of the fresh store.
@@ -264,8 +267,10 @@ func (w *entryWalk) entry(a *applier) error {
 	case err != nil:
 		err = w.fault(where, "%v", err)
 		w.stopReplay = true
+		w.audit.stop()
 	case e.Index != index:
 		err = w.fault(where, "it says that it is entry %d", e.Index)
+		w.audit.stop()
 	case e.Prev != w.prev:
 		err = w.fault(where, "prev is %s, but the leaf hash of the entry before is %s: one of the two was changed", e.Prev, w.prev)
 	case e.Time.Before(w.time):
@@ -297,6 +302,15 @@ func (w *entryWalk) entry(a *applier) error {
 				return err
 			}
 		}
+	}
+	faults, err := w.audit.entry(e, raw, attachments)
+	for _, f := range faults {
+		if err := w.fault(where, "%v", f); err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		return err
 	}
 	w.entries.next()
 	return w.ownCheckpoint()

@@ -118,6 +118,9 @@ type Options struct {
 	// CheckPrivate, for Check alone, holds the private rows against the commitments in the projections and entries. It returns
 	// what does not fit (errors.Join for several).
 	CheckPrivate func(r *Read) error
+
+	// Auditors makes the auditors of one walk over all entries; nil for none.
+	Auditors func() []Auditor
 }
 
 // Signed is a signed checkpoint.

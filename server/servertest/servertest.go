@@ -209,6 +209,9 @@ func (s *Server) start(t testing.TB, token keystore.Token, options []Option) {
 // MetricsAddress is where the running server's metrics are read.
 func (s *Server) MetricsAddress() string { return s.server.MetricsAddress() }
 
+// WebAddress is where the running server answers HTTPS.
+func (s *Server) WebAddress() string { return s.server.WebAddress() }
+
 // HSM is what the running server says of its tokens.
 func (s *Server) HSM() server.HSMStatus { return s.server.HSM() }
 

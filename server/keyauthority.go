@@ -12,6 +12,7 @@ import (
 	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/api/manifest"
 	"github.com/signetd/signet/keystore"
+	"github.com/signetd/signet/server/internal/failpoint"
 	"github.com/signetd/signet/server/internal/identity"
 	"github.com/signetd/signet/server/internal/ledger"
 )
@@ -31,6 +32,7 @@ func (s *Server) rotateTSA(ctx context.Context, c keyChange, row keyRow) (string
 		return "", err
 	}
 	// Crash point: a key is in the HSM that no entry names. It means nothing, and its label is not used again.
+	failpoint.Hit("keys.tsa-made")
 	err = func() error {
 		certificate, err := identity.IssueTSA(ctx, identity.TSAConfig{
 			Name: s.config.Organisation + " Signet TSA", Organisation: s.config.Organisation, Public: key.Public, CA: ca.Certificate,
@@ -81,6 +83,7 @@ func (s *Server) rotateCA(ctx context.Context, c keyChange, row keyRow) (string,
 		return "", err
 	}
 	// Crash point: a key is in the HSM that no entry names. It means nothing, and its label is not used again.
+	failpoint.Hit("keys.ca-made")
 	err = func() error {
 		root, err := identity.CreateRoot(ctx, identity.RootConfig{
 			Name:         fmt.Sprintf("%s Signet CA %d", s.config.Organisation, len(roots)+1), // two roots of one name confuse other tools
@@ -110,6 +113,7 @@ func (s *Server) rotateCA(ctx context.Context, c keyChange, row keyRow) (string,
 		return "", err
 	}
 	// Crash point: the CA is in the ledger, and not in the trust file. The next start writes it.
+	failpoint.Hit("keys.ca-recorded")
 	if err := s.trustCA(); err != nil {
 		return "", fmt.Errorf("the CA was rotated, but the trust file was not written; the next start writes it: %w", err)
 	}

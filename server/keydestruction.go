@@ -8,6 +8,7 @@ import (
 
 	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/keystore"
+	"github.com/signetd/signet/server/internal/failpoint"
 	"github.com/signetd/signet/server/internal/identity"
 	"github.com/signetd/signet/server/internal/ledger"
 )
@@ -113,6 +114,7 @@ func (s *Server) confirmDestruction(ctx context.Context, c keyChange, destructio
 		return err
 	}
 	// Crash point: the intent is durable, the key is still in the HSM. The next start destroys it.
+	failpoint.Hit("keys.destruction-recorded")
 	if err := s.finishDestruction(ctx, c.keyID); err != nil {
 		return fmt.Errorf("%w: %w", errDestructionStands, err)
 	}
@@ -164,6 +166,7 @@ func (s *Server) finishDestruction(ctx context.Context, keyID string) error {
 		return err
 	}
 	// Crash point: the key is gone, and the ledger does not say so yet. The next start finds that it is gone, and says so.
+	failpoint.Hit("keys.destroyed")
 	_, err = s.ledger.Do(ctx, func(tx *ledger.Tx) error {
 		now, err := rowOf(tx.Read, keyID)
 		if err != nil || now.State != identity.KeyDestroying {

@@ -12,6 +12,7 @@ import (
 	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/api/manifest"
 	"github.com/signetd/signet/keystore"
+	"github.com/signetd/signet/server/internal/failpoint"
 	"github.com/signetd/signet/server/internal/ledger"
 )
 
@@ -54,6 +55,7 @@ func (d *Directory) Redeem(ctx context.Context, src Source, code Secret, userNam
 		body.KeyID, body.Certificate = made.key.KeyID, hexSum(made.certificate)
 	}
 	// Crash point: a key is in the HSM that no entry names. It means nothing, and its id is not used again.
+	failpoint.Hit("identity.key-made")
 	result, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
 		if made != nil {
 			if err := d.MayCertify(tx); err != nil {

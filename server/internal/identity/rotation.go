@@ -7,6 +7,7 @@ import (
 	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/api/manifest"
 	"github.com/signetd/signet/keystore"
+	"github.com/signetd/signet/server/internal/failpoint"
 	"github.com/signetd/signet/server/internal/ledger"
 )
 
@@ -109,6 +110,7 @@ func (d *Directory) BeginRotation(ctx context.Context, caller Caller, id, keyID,
 		return nil, err
 	}
 	// Crash point: a key is in the HSM that no entry names. It means nothing, and its label is not used again.
+	failpoint.Hit("identity.key-renewed")
 	if subject.Service {
 		service.KeyID, service.Certificate = out.made.key.KeyID, hexSum(out.made.certificate)
 		out.body = service

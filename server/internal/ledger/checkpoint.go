@@ -9,6 +9,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/server/internal/failpoint"
 )
 
 const (
@@ -128,6 +129,7 @@ func (l *Ledger) signOnce(ctx context.Context) error {
 	l.mu.Unlock()
 	signed, err := l.sign(ctx, c)
 	// Crash point: signed, but not in the file. Start-up signs the same bytes again, or a larger checkpoint.
+	failpoint.Hit("ledger.checkpoint-signed")
 	l.mu.Lock()
 	if err != nil {
 		if l.signErr == nil {

@@ -63,6 +63,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/server/internal/failpoint"
 )
 
 // Errors that callers tell apart. Each says what the caller can do.
@@ -266,6 +267,8 @@ func (l *Ledger) Close() error {
 	l.appending.Wait()
 	l.cancel()
 	l.signing.Wait()
+	// Crash point: all commands are answered, the last checkpoint is not saved. Start-up signs it again.
+	failpoint.Hit("ledger.close")
 	if len(l.unsaved) > 0 && l.broken == nil { // nobody else is left who writes them
 		err := guard(func() error {
 			return l.update(func(tx *bolt.Tx) error { return saveCheckpoints(tx, l.unsaved) })

@@ -18,6 +18,7 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/server/internal/failpoint"
 )
 
 const (
@@ -202,7 +203,12 @@ func (l *Ledger) create() error {
 	if err := errors.Join(meta.Put(formatKey, []byte(Format)), meta.Put(originKey, []byte(l.o.Origin))); err != nil {
 		return storeError(err)
 	}
-	return storeError(tx.Commit())
+	if err := tx.Commit(); err != nil {
+		return storeError(err)
+	}
+	// Crash point: a new file has its buckets, and nothing else. The next start finds an empty ledger.
+	failpoint.Hit("ledger.create")
+	return nil
 }
 
 // checkMeta checks that the file is of this format and of this ledger.

@@ -10,6 +10,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/server/internal/failpoint"
 )
 
 // rebuildChunk is how many entries a rebuild brings into a projection in one transaction.
@@ -95,8 +96,12 @@ func (l *Ledger) rebuild(ctx context.Context, p Projection) error {
 			return fmt.Errorf("building projection %s: %w", p.Name(), err)
 		}
 		if next >= size {
+			// Crash point: the new version is active, the old one is still there. The next start drops it.
+			failpoint.Hit("ledger.projection-active")
 			return nil
 		}
+		// Crash point: the new version is half built, the old one is active. The next start begins it again.
+		failpoint.Hit("ledger.projection-built")
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/server/internal/failpoint"
 )
 
 const (
@@ -147,7 +148,10 @@ func (l *Ledger) runBatch(jobs []*job, unsaved []Signed) (rest []*job, err error
 			l.pokeSigner()
 		}
 		// Crash point: the batch is durable, nobody has been told. Callers ask again with the same request and get its entries.
+		failpoint.Hit("ledger.after-commit")
 		finish(jobs[:b.ran], nil)
+		// Crash point: callers have their answer, and no checkpoint covers it yet. Start-up signs one.
+		failpoint.Hit("ledger.after-answer")
 		return jobs[b.ran:], nil
 	}
 }
@@ -242,6 +246,9 @@ func (l *Ledger) tryBatch(jobs []*job, failed map[*job]error, unsaved []Signed) 
 	}
 	b.root = b.pos.tree.Root()
 	// Crash point: before the commit nothing of the batch is in the file.
+	if err := failpoint.Err("ledger.before-commit"); err != nil {
+		return b, nil, err
+	}
 	return b, nil, l.commit(tx)
 }
 

@@ -9,7 +9,9 @@ SHELL := /bin/sh
 VERSION ?= v0.1.0
 LDFLAGS := -X main.version=$(VERSION)
 
-STREAMS := dist/test/signet.jsonl dist/test/tools.jsonl
+# Modules of their own whose tests run, too: heavy things that only tests need.
+MODULES := $(patsubst %/go.mod,%,$(filter-out tools/buf/go.mod tools/lint/go.mod,$(shell find api clients cmd deploy keystore server tools -name go.mod | LC_ALL=C sort)))
+STREAMS := dist/test/signet.jsonl $(foreach m,$(MODULES),dist/test/$(notdir $(m)).jsonl)
 PACKAGES ?= ./...
 TESTFLAGS ?=
 FUZZTIME ?= 30s
@@ -38,14 +40,16 @@ build: deps ## build bin/signet and bin/signetd
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/signet ./cmd/signet
 	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/signetd ./cmd/signetd
 
-# Both modules are tested, also when the first fails. The stream is kept: `make trace` reads it.
+# All modules are tested, also when one fails. The streams are kept: `make trace` reads them.
 .PHONY: test
 test: deps-test ## run every test with the race detector
 	@mkdir -p dist/test
 	@trace=$$(tools/tool.sh trace) || exit 1; status=0; \
 	"$$trace" test -stream dist/test/signet.jsonl -- go test -race -timeout 15m -json $(TESTFLAGS) $(PACKAGES) || status=1; \
-	echo "tools:"; \
-	(cd tools && "$$trace" test -stream ../dist/test/tools.jsonl -- go test -race -json $(TESTFLAGS) ./...) || status=1; \
+	for module in $(MODULES); do \
+		echo "$$module:"; \
+		(stream=$$PWD/dist/test/$${module##*/}.jsonl; cd $$module && "$$trace" test -stream "$$stream" -- go test -race -timeout 10m -json $(TESTFLAGS) ./...) || status=1; \
+	done; \
 	"$$trace" junit -o dist/test/junit.xml $(STREAMS) || status=1; \
 	exit $$status
 

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -191,14 +193,9 @@ func (c *checker) entries(ctx context.Context, tx *bolt.Tx) error {
 		checker: c, tx: tx, tree: new(chain.Frontier), audit: auditors,
 		entries: newRows(tx.Bucket(entriesBucket)), hashes: newRows(tx.Bucket(hashesBucket)),
 		attachments: newRows(tx.Bucket(attachmentsBucket)), checkpoints: newRows(tx.Bucket(checkpointsBucket)),
-		seen: map[uint64]chain.Checkpoint{},
 	}
-	for _, note := range c.l.o.Seen {
-		s, err := chain.OpenCheckpoint(note, c.l.verifier)
-		if err != nil {
-			return fmt.Errorf("a checkpoint seen elsewhere: %w", err)
-		}
-		w.seen[s.Size] = s
+	if w.seen, err = c.remembered(); err != nil {
+		return err
 	}
 	for w.entries.k != nil {
 		if ctx.Err() != nil {
@@ -222,7 +219,7 @@ type entryWalk struct {
 	stopReplay                                bool
 	requests                                  uint64
 	entries, hashes, attachments, checkpoints *rows
-	seen                                      map[uint64]chain.Checkpoint
+	seen                                      map[uint64][]Evidence
 	audit                                     *audit
 }
 
@@ -380,15 +377,15 @@ func (w *entryWalk) ownAttachments(where string, index uint64, e chain.Entry) ([
 // ownCheckpoint checks the checkpoint of the size that the tree now has, if there is one.
 func (w *entryWalk) ownCheckpoint() error {
 	size := w.tree.Size()
-	if s, ok := w.seen[size]; ok {
-		delete(w.seen, size)
-		if root := w.tree.Root(); s.Root != root {
-			err := w.fault(fmt.Sprintf("tree of %d entries", size), "its root is %s, but a checkpoint seen elsewhere says %s", root, s.Root)
+	for _, e := range w.seen[size] {
+		if root := w.tree.Root(); e.Root != root && !e.Root.IsZero() {
+			err := w.fault(fmt.Sprintf("tree of %d entries", size), "its root is %s, but %s says %s", root, e.Source, e.Root)
 			if err != nil {
 				return err
 			}
 		}
 	}
+	delete(w.seen, size)
 	key := indexKey(size)
 	for w.checkpoints.k != nil && bytes.Compare(w.checkpoints.k, key) <= 0 {
 		k, signed := w.checkpoints.k, w.checkpoints.v
@@ -425,10 +422,11 @@ func (w *entryWalk) end() error {
 	left(w.hashes, "tree hashes")
 	left(w.attachments, "attachment")
 	left(w.checkpoints, "checkpoint")
-	for n, s := range w.seen {
-		if err == nil && (n != 0 || s.Root != chain.EmptyRoot) {
-			err = w.fault(fmt.Sprintf("checkpoint of %d entries", n),
-				"it was seen elsewhere, but the file has only %d entries: it is an older copy", size)
+	for _, n := range slices.Sorted(maps.Keys(w.seen)) {
+		for _, e := range w.seen[n] {
+			if err == nil && n != 0 {
+				err = w.fault(fmt.Sprintf("checkpoint of %d entries", n), "%s has seen it, but the file has only %d entries: it is an older copy", e.Source, size)
+			}
 		}
 	}
 	if err != nil {

@@ -141,6 +141,7 @@ func (l *Ledger) signOnce(ctx context.Context) error {
 	}
 	l.signErr = nil
 	l.head = signed
+	l.headMoved()
 	l.unsaved = append(l.unsaved, signed)
 	switch {
 	case l.closing: // Close saves it
@@ -228,25 +229,4 @@ func (l *Ledger) readHead(tx *bolt.Tx, size uint64) (Signed, error) {
 		return Signed{}, corrupt("the tree of %d entries has the root %s, its signed checkpoint %s", c.Size, root, c.Root)
 	}
 	return Signed{c, clone(signed)}, nil
-}
-
-// checkSeen refuses a file that is not a continuation of a checkpoint seen elsewhere.
-func (l *Ledger) checkSeen(tx *bolt.Tx, size uint64) error {
-	for _, seen := range l.o.Seen {
-		c, err := chain.OpenCheckpoint(seen, l.verifier)
-		if err != nil {
-			return fmt.Errorf("a checkpoint seen elsewhere: %w", err)
-		}
-		if c.Size > size {
-			return fmt.Errorf("%w: that has %d entries, the file %d", ErrRolledBack, c.Size, size)
-		}
-		root, err := chain.Root(c.Size, hashReader(tx))
-		if err != nil {
-			return err
-		}
-		if root != c.Root {
-			return fmt.Errorf("%w: of %d entries that has the root %s, the file %s", ErrRolledBack, c.Size, c.Root, root)
-		}
-	}
-	return nil
 }

@@ -116,6 +116,16 @@ type Options struct {
 	Seen        [][]byte         // signed checkpoints of this ledger seen elsewhere: opening a file that lacks one is refused
 	MaxFile     int              // largest size of the file in bytes; 0 for no limit. At the limit, appends fail with ErrFull
 
+	// Sidecar keeps what the ledger remembers of itself beside the file, and holds the file against it when it is opened.
+	Sidecar bool
+	// RequireSidecar refuses a file with entries that has no ledger.checkpoint beside it.
+	RequireSidecar bool
+	// Elsewhere, if not nil, is asked when the file is opened what others remember of the ledger. It ends with ctx.
+	Elsewhere func(ctx context.Context, s Standing) []Evidence
+	// AcceptLoss opens a file that evidence speaks against; see [Ledger.Conflicts]. For a sanctioned restore alone, which says so in
+	// an entry.
+	AcceptLoss bool
+
 	// CheckPrivate, for Check alone, holds the private rows against the commitments in the projections and entries. It returns
 	// what does not fit (errors.Join for several).
 	CheckPrivate func(r *Read) error
@@ -174,6 +184,10 @@ type Ledger struct {
 	poke     chan struct{} // wakes the goroutine that signs
 	closed   chan struct{}
 	closeErr error
+
+	sidecar   keeper
+	conflicts []Conflict // found at the opening, and so was what was changed
+	changed   []string
 
 	seq    position // the sequencer's own
 	commit func(tx *bolt.Tx) error
@@ -275,6 +289,12 @@ func (l *Ledger) Close() error {
 		})
 		if err != nil {
 			l.log.Warn("ledger: the last checkpoint was not saved; it is signed again at start-up", "err", err)
+		}
+	}
+	if l.o.Sidecar && !l.o.ReadOnly && l.broken == nil {
+		l.writeSidecar()
+		if err := l.noteState(true); err != nil {
+			l.log.Warn("ledger: how the file was left could not be noted beside it", "err", err)
 		}
 	}
 	l.closeErr = l.db.Close()

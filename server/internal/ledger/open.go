@@ -39,7 +39,11 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkFile(o.Path); err != nil && !(errors.Is(err, fs.ErrNotExist) && !o.ReadOnly) {
+	if err := checkFile(o.Path); errors.Is(err, fs.ErrNotExist) && !o.ReadOnly {
+		if err := l.checkMissing(); err != nil {
+			return nil, err
+		}
+	} else if err != nil {
 		return nil, err
 	}
 	if l.db, err = openStore(l.o); err != nil {
@@ -57,6 +61,10 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 	defer cancel()
 	_ = l.signOnce(first) // a failure is logged, and kept for Err
 	l.signing.Go(l.signCheckpoints)
+	if o.Sidecar {
+		l.signing.Go(l.keepSidecar)
+		l.headMoved()
+	}
 	l.pokeSigner()
 	return l, nil
 }
@@ -73,7 +81,8 @@ func newLedger(o Options) (*Ledger, error) {
 		o.InitialMmap = defaultMmap
 	}
 	l := &Ledger{o: o, log: o.Log, known: map[string]Projection{}, poke: make(chan struct{}, 1), closed: make(chan struct{}),
-		commit: (*bolt.Tx).Commit}
+		sidecar: keeper{poke: make(chan struct{}, 1)},
+		commit:  (*bolt.Tx).Commit}
 	l.wake = sync.NewCond(&l.mu)
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	if o.Path == "" || o.Clock == nil && !o.ReadOnly {
@@ -160,12 +169,16 @@ func secureFile(path string, created bool) error {
 
 // start reads where the ledger ends, or makes a new one.
 func (l *Ledger) start(ctx context.Context) error {
+	remembered, err := l.readBeside()
+	if err != nil {
+		return err
+	}
 	if !l.o.ReadOnly {
 		if err := l.create(); err != nil {
 			return err
 		}
 	}
-	err := l.db.View(func(tx *bolt.Tx) (err error) {
+	err = l.db.View(func(tx *bolt.Tx) (err error) {
 		if err := checkMeta(tx, l.o.Origin); err != nil {
 			return err
 		}
@@ -173,13 +186,19 @@ func (l *Ledger) start(ctx context.Context) error {
 			return err
 		}
 		l.size, l.root, l.time = l.seq.tree.Size(), l.seq.tree.Root(), l.seq.time
-		if l.head, err = l.readHead(tx, l.size); err != nil {
-			return err
-		}
-		return l.checkSeen(tx, l.size)
+		l.head, err = l.readHead(tx, l.size)
+		return err
 	})
 	if err != nil {
 		return err
+	}
+	if err := l.vet(ctx, remembered); err != nil {
+		return err
+	}
+	if l.o.Sidecar && !l.o.ReadOnly {
+		if err := l.noteState(false); err != nil {
+			return err
+		}
 	}
 	return l.switchProjections(ctx)
 }

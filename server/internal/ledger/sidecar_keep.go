@@ -1,0 +1,94 @@
+package ledger
+
+import (
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// sidecarEvery is how often ledger.checkpoint is replaced at the most.
+const sidecarEvery = time.Second
+
+// keeper keeps what stands beside the file. It is the zero keeper, which keeps nothing, without Options.Sidecar.
+type keeper struct {
+	mu       sync.Mutex
+	kept     []byte // the note in ledger.checkpoint
+	bracket  uint64 // size of the one in ledger.bracket
+	restored []uint64
+	failing  bool
+
+	poke chan struct{} // there is another head
+}
+
+// headMoved tells the keeper that the newest checkpoint is another one, or has more cosignatures. It does not wait.
+func (l *Ledger) headMoved() {
+	select {
+	case l.sidecar.poke <- struct{}{}:
+	default:
+	}
+}
+
+// keepSidecar replaces ledger.checkpoint whenever there is another head.
+func (l *Ledger) keepSidecar() {
+	for {
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-l.sidecar.poke:
+		}
+		l.writeSidecar()
+		pause := time.NewTimer(sidecarEvery)
+		select {
+		case <-l.ctx.Done():
+			pause.Stop()
+			return
+		case <-pause.C:
+		}
+	}
+}
+
+// writeSidecar replaces ledger.checkpoint by the newest checkpoint. Failing costs nothing but the memory of the last second: it is logged,
+// and tried again with the next one.
+func (l *Ledger) writeSidecar() {
+	head := l.Head()
+	if head.Note == nil {
+		return
+	}
+	k := &l.sidecar
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if slices.Equal(k.kept, head.Note) {
+		return
+	}
+	if err := replaceFile(SidecarPath(l.o.Path), head.Note); err != nil {
+		if !k.failing {
+			l.log.Error("ledger: the newest checkpoint could not be kept beside the file; trying again", "err", err)
+		}
+		k.failing = true
+		return
+	}
+	k.kept, k.failing = head.Note, false
+}
+
+// noteState notes how the file is left: what it is like now. The lock is held, and nobody writes.
+func (l *Ledger) noteState(clean bool) error {
+	s := state{clean: clean, entries: l.size, root: l.root, restored: l.sidecar.restored}
+	err := guard(func() error {
+		return l.db.View(func(tx *bolt.Tx) error {
+			s.transaction = uint64(tx.ID())
+			return nil
+		})
+	})
+	if err != nil {
+		return storeError(err)
+	}
+	info, err := os.Stat(l.o.Path)
+	if err != nil {
+		return storeError(err)
+	}
+	s.bytes, s.modified = info.Size(), info.ModTime()
+	return writeState(l.o.Path, l.o.Origin, s)
+}

@@ -29,3 +29,6 @@ func malformed(format string, args ...any) error {
 func unproved(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrProof}, args...)...)
 }
+
+// isFault reports whether an error is about the entries, not about what is needed to check them.
+func isFault(err error) bool { return errors.Is(err, ErrMalformed) || errors.Is(err, ErrRoot) }

@@ -79,6 +79,7 @@ type SigningConfig struct {
 type TSAConfig struct {
 	Policy   string   `json:"policy" doc:"policy OID of the tokens; the default lies in the arc for examples: put your organisation's own"`
 	Accuracy Duration `json:"accuracy" doc:"stated accuracy of the clock, at most 1s"`
+	Web      bool     `json:"web" doc:"whether everybody who reaches web.address may have time-stamps: POST /tsa (RFC 3161 over HTTPS)"`
 }
 
 // LimitsConfig bounds what callers send.

@@ -19,7 +19,7 @@ import (
 
 // WebConfig is where the server answers plain HTTPS: a listener of its own, which never asks for a client certificate.
 type WebConfig struct {
-	Address     string `json:"address" doc:"host:port of a listener for HTTPS: the ledger's checkpoint and tiles (C2SP tlog-tiles) below /ledger/; empty: none"`
+	Address     string `json:"address" doc:"host:port of a listener for HTTPS: the ledger's checkpoint and tiles (C2SP tlog-tiles) below /ledger/, time-stamps at /tsa; empty: none"`
 	Certificate string `json:"certificate" doc:"its certificate chain, PEM; empty: that of listen"`
 	Key         string `json:"key" doc:"its private key, PEM, mode 0600; empty: that of listen"`
 }
@@ -64,6 +64,7 @@ func (s *Server) openWeb() error {
 	s.webAddress = l.Addr().String()
 	mux := http.NewServeMux()
 	s.serveTiles(mux)
+	s.serveTSA(mux)
 	s.doors.listeners = append(s.doors.listeners, tls.NewListener(l, &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"},
 	}))

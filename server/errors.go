@@ -110,6 +110,7 @@ var errorTable = []struct {
 	{ledger.ErrNotFound, codes.NotFound, "ENTRY_NOT_FOUND", 0},
 	{ledger.ErrNotCheckpointed, codes.Unavailable, "LEDGER_UNAVAILABLE", time.Second},
 	{ledger.ErrUnavailable, codes.Unavailable, "LEDGER_UNAVAILABLE", 5 * time.Second},
+	{ledger.ErrRolledBack, codes.DataLoss, "LEDGER_ROLLED_BACK", 0},
 	{ledger.ErrCorrupt, codes.DataLoss, "LEDGER_CORRUPT", 0},
 	{blob.ErrCorrupt, codes.DataLoss, "BLOB_CORRUPT", 0},
 	{blob.ErrNotFound, codes.DataLoss, "BLOB_MISSING", 0},

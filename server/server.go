@@ -118,12 +118,14 @@ func ledgerOptions(ctx context.Context, o Options) (ledger.Options, error) {
 	if !ok {
 		return ledger.Options{}, fmt.Errorf("the ledger's key is %s, not Ed25519", key.Algorithm)
 	}
-	return ledger.Options{
+	lo := ledger.Options{
 		Path: o.Config.Path(LedgerFile), Origin: o.Config.Ledger.Origin, Clock: o.Clock, Projections: projections(), Log: o.Log,
 		Signer: ledger.CheckpointSigner{Name: o.Config.Ledger.Origin, Public: public, Sign: func(ctx context.Context, msg []byte) ([]byte, error) {
 			return o.Keys.Sign(ctx, ledgerKeyID, public, msg)
 		}},
-	}, nil
+	}
+	guardAgainstRollback(o, &lo)
+	return lo, nil
 }
 
 // Open opens the service in the data folder.
@@ -146,7 +148,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	}
 	l, err := ledger.Open(ctx, lo)
 	if err != nil {
-		return nil, err
+		return nil, nextStep(o.Config, err)
 	}
 	s := &Server{config: o.Config, version: o.Version, clock: o.Clock, log: o.Log, keys: o.Keys, recorded: o.Recorded, ledger: l, pages: newPages(), large: newPlaces(8, 2), health: newHealthWatch(), calls: &callMeters{known: make(map[string]bool)}}
 	defer func() {

@@ -46,6 +46,9 @@ func (l *Ledger) Checkpointed(ctx context.Context, size uint64) (Signed, error) 
 	case l.closing:
 		l.mu.Unlock()
 		return Signed{}, ErrClosed
+	case l.held:
+		defer l.mu.Unlock()
+		return Signed{}, l.rollbackError()
 	}
 	w := &waiter{size: size, after: l.attempts, done: make(chan struct{})}
 	l.waiters = append(l.waiters, w)
@@ -121,7 +124,7 @@ func (l *Ledger) signOnce(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := chain.Checkpoint{Origin: l.o.Origin, Size: l.size, Root: l.root}
-	if l.head.Note != nil && l.head.Checkpoint.Size >= c.Size || c.Size == 0 {
+	if l.head.Note != nil && l.head.Checkpoint.Size >= c.Size || c.Size == 0 || l.held {
 		l.release(nil)
 		return nil
 	}

@@ -120,10 +120,11 @@ type Options struct {
 	Sidecar bool
 	// RequireSidecar refuses a file with entries that has no ledger.checkpoint beside it.
 	RequireSidecar bool
-	// Elsewhere, if not nil, is asked when the file is opened what others remember of the ledger. It ends with ctx.
-	Elsewhere func(ctx context.Context, s Standing) []Evidence
-	// AcceptLoss opens a file that evidence speaks against; see [Ledger.Conflicts]. For a sanctioned restore alone, which says so in
-	// an entry.
+	// Elsewhere, if not nil, is asked when the file is opened what others remember of the ledger. It ends with ctx. If it fails, the
+	// ledger does not open.
+	Elsewhere func(ctx context.Context, s Standing) ([]Evidence, error)
+	// AcceptLoss opens a file that evidence speaks against, to be read: nothing is appended or signed, and nothing beside the file is
+	// changed, before [Ledger.AcceptLoss].
 	AcceptLoss bool
 
 	// CheckPrivate, for Check alone, holds the private rows against the commitments in the projections and entries. It returns
@@ -188,6 +189,7 @@ type Ledger struct {
 	sidecar   keeper
 	conflicts []Conflict // found at the opening, and so was what was changed
 	changed   []string
+	held      bool // the conflicts are not accepted yet
 
 	seq    position // the sequencer's own
 	commit func(tx *bolt.Tx) error
@@ -208,6 +210,9 @@ func (l *Ledger) Do(ctx context.Context, c Command) (Result, error) {
 	case l.broken != nil:
 		defer l.mu.Unlock()
 		return Result{}, l.broken
+	case l.held:
+		defer l.mu.Unlock()
+		return Result{}, l.rollbackError()
 	case ctx.Err() != nil:
 		l.mu.Unlock()
 		return Result{}, context.Cause(ctx)
@@ -291,7 +296,7 @@ func (l *Ledger) Close() error {
 			l.log.Warn("ledger: the last checkpoint was not saved; it is signed again at start-up", "err", err)
 		}
 	}
-	if l.o.Sidecar && !l.o.ReadOnly && l.broken == nil {
+	if l.o.Sidecar && !l.o.ReadOnly && l.broken == nil && !l.held {
 		l.writeSidecar()
 		if err := l.noteState(true); err != nil {
 			l.log.Warn("ledger: how the file was left could not be noted beside it", "err", err)

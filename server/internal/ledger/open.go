@@ -195,7 +195,7 @@ func (l *Ledger) start(ctx context.Context) error {
 	if err := l.vet(ctx, remembered); err != nil {
 		return err
 	}
-	if l.o.Sidecar && !l.o.ReadOnly {
+	if l.o.Sidecar && !l.o.ReadOnly && !l.held {
 		if err := l.noteState(false); err != nil {
 			return err
 		}

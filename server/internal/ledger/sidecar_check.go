@@ -1,15 +1,12 @@
 package ledger
 
 import (
-	"bytes"
 	"context"
-	"encoding/json/v2"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	bolt "go.etcd.io/bbolt"
@@ -210,7 +207,11 @@ const timeLayout = "2006-01-02T15:04:05.000000000Z"
 // vet holds the file against what stands beside it and what others remember, before anything is written.
 func (l *Ledger) vet(ctx context.Context, o opening) error {
 	if l.o.Elsewhere != nil {
-		o.evidence = append(o.evidence, l.o.Elsewhere(ctx, Standing{Size: l.size, Head: l.head, Consistency: l.ProveConsistency})...)
+		more, err := l.o.Elsewhere(ctx, Standing{Size: l.size, Head: l.head, Consistency: l.ProveConsistency})
+		if err != nil {
+			return err
+		}
+		o.evidence = append(o.evidence, more...)
 	}
 	var conflicts []Conflict
 	for _, d := range o.damage {
@@ -241,6 +242,7 @@ func (l *Ledger) vet(ctx context.Context, o opening) error {
 	}
 	l.conflicts = conflicts
 	if l.o.AcceptLoss {
+		l.held = true
 		return nil
 	}
 	return l.rollbackError()
@@ -266,101 +268,6 @@ func conflict(tx *bolt.Tx, size uint64, e Evidence) (*Conflict, error) {
 		return &Conflict{Evidence: e, Found: root}, nil
 	}
 	return nil, nil
-}
-
-// Restored is the body of a ledger.restored entry: two administrators go on with a file although evidence speaks against it.
-type Restored struct {
-	Administrators []RestoredBy       `json:"administrators"`
-	Expected       []RestoredEvidence `json:"expected"`
-	Found          RestoredFound      `json:"found"`
-	Lost           RestoredLost       `json:"lost"`
-}
-
-// RestoredBy is an administrator who accepts the loss, and why.
-type RestoredBy struct {
-	ID     string `json:"id"`
-	Name   string `json:"name"`
-	Reason string `json:"reason"`
-}
-
-// RestoredEvidence is what spoke against the file.
-type RestoredEvidence struct {
-	Checkpoint string `json:"checkpoint"` // SHA-256 of the signed note, which is an attachment; or empty
-	Damage     string `json:"damage"`     // why it could not be read; or empty
-	Root       string `json:"root"`       // hex; or empty
-	Size       string `json:"size"`
-	Source     string `json:"source"`
-}
-
-// RestoredFound is the file as it was found.
-type RestoredFound struct {
-	Entries string `json:"entries"`
-	Root    string `json:"root"`
-}
-
-// RestoredLost is the range of entries that were seen elsewhere and are lost; both empty if there are none.
-type RestoredLost struct {
-	First string `json:"first"`
-	Last  string `json:"last"`
-}
-
-// notAccepted leaves out what a ledger.restored entry, proved against the newest checkpoint, has accepted.
-func (l *Ledger) notAccepted(ctx context.Context, tx *bolt.Tx, conflicts []Conflict) ([]Conflict, error) {
-	for _, index := range l.sidecar.restored { // where the program remembers them to be
-		if index < l.head.Checkpoint.Size {
-			raw, err := readEntry(tx, index)
-			if err != nil {
-				continue
-			}
-			conflicts = l.without(tx, index, raw, conflicts)
-		}
-	}
-	if len(conflicts) == 0 {
-		return nil, nil
-	}
-	c := tx.Bucket(entriesBucket).Cursor()
-	index := uint64(0)
-	for k, v := c.First(); k != nil && index < l.head.Checkpoint.Size && len(conflicts) > 0; k, v = c.Next() {
-		if index%4096 == 0 && ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		if bytes.Contains(v, []byte(`"type":"`+string(chain.LedgerRestored)+`"`)) {
-			before := len(conflicts)
-			if conflicts = l.without(tx, index, v, conflicts); len(conflicts) < before {
-				l.sidecar.restored = append(l.sidecar.restored, index)
-			}
-		}
-		index++
-	}
-	return conflicts, nil
-}
-
-// without leaves out the conflicts that an entry has accepted.
-func (l *Ledger) without(tx *bolt.Tx, index uint64, raw []byte, conflicts []Conflict) []Conflict {
-	e, err := chain.ParseEntry(raw)
-	if err != nil || e.Type != chain.LedgerRestored || e.Index != index {
-		return conflicts
-	}
-	proof, err := chain.ProveInclusion(index, l.head.Checkpoint.Size, hashReader(tx))
-	if err != nil || chain.VerifyInclusion(proof, l.head.Checkpoint.Size, index, l.head.Checkpoint.Root, chain.LeafHash(raw)) != nil {
-		return conflicts
-	}
-	var body Restored
-	if json.Unmarshal(e.Body, &body, json.RejectUnknownMembers(true)) != nil {
-		return conflicts
-	}
-	return slices.DeleteFunc(conflicts, func(c Conflict) bool {
-		return c.Damage == "" && slices.ContainsFunc(body.Expected, func(r RestoredEvidence) bool {
-			return r.Source == c.Source && r.Size == fmt.Sprint(c.Size) && r.Root == rootText(c.Root)
-		})
-	})
-}
-
-func rootText(h chain.Hash) string {
-	if h.IsZero() {
-		return ""
-	}
-	return h.String()
 }
 
 // Conflicts returns the evidence that speaks against the file, where it was opened all the same (Options.AcceptLoss).

@@ -53,8 +53,10 @@ func (l *Ledger) keepSidecar() {
 // writeSidecar replaces ledger.checkpoint by the newest checkpoint. Failing costs nothing but the memory of the last second: it is logged,
 // and tried again with the next one.
 func (l *Ledger) writeSidecar() {
-	head := l.Head()
-	if head.Note == nil {
+	l.mu.Lock()
+	head, held := l.head, l.held
+	l.mu.Unlock()
+	if head.Note == nil || held {
 		return
 	}
 	k := &l.sidecar

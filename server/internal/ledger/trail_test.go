@@ -82,8 +82,8 @@ func TestTrail(t *testing.T) {
 		t.Attr("requirement", "11.10(e)")
 		// Whoever adds a method that writes must come by here and say why no entry is changed by it.
 		allowed := map[string][]string{
-			"*ledger.Ledger": {"Do", "Close", "KeepBracket"},          // the latter writes beside the file
-			"*ledger.Tx":     {"Emit", "PutPrivate", "DeletePrivate"}, // private rows are no entries; erasing one is an entry
+			"*ledger.Ledger": {"Do", "Close", "KeepBracket", "AcceptLoss"}, // the third writes beside the file, the last appends
+			"*ledger.Tx":     {"Emit", "PutPrivate", "DeletePrivate"},      // private rows are no entries; erasing one is an entry
 			"*ledger.Read":   nil,
 			"*ledger.State":  {"Put", "Delete"}, // a projection's own buckets, and only in Apply
 		}

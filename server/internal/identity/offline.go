@@ -1,0 +1,59 @@
+package identity
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/signetd/signet/server/internal/ledger"
+)
+
+// ProveOffline checks the password of an administrator while the server is stopped, and leaves no entry, whatever comes of it: the ledger
+// may be one to which nothing can be appended before administrators say so ([ledger.Options].AcceptLoss). Who can call it has the file with the
+// verifiers, so counting failures would keep nobody from guessing; a name that is locked stays locked.
+func (d *Directory) ProveOffline(ctx context.Context, userName string, password Secret) (Signer, error) {
+	release, err := d.hasher.acquire(ctx)
+	if err != nil {
+		return Signer{}, err
+	}
+	defer release()
+	var row signerRow
+	var against *verifier
+	var tampered error
+	var roles []Role
+	err = d.ledger.View(func(r *ledger.Read) (err error) {
+		row, against, tampered, err = d.candidate(r, attempt{name: fold(userName)})
+		if err != nil || against == nil {
+			return err
+		}
+		proved, err := d.enrolment(r, row)
+		if err == nil {
+			for _, role := range proved.roles {
+				roles = append(roles, Role(role))
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return Signer{}, err
+	}
+	right := d.hasher.matches(against, password)
+	switch {
+	case tampered != nil:
+		return Signer{}, tampered
+	case !right:
+		return Signer{}, ErrBadCredentials
+	case row.State != StateActive:
+		return Signer{}, stateError(row.State)
+	case !slices.Contains(roles, RoleAdministrator) || !slices.Contains(row.Roles, RoleAdministrator):
+		return Signer{}, fmt.Errorf("%w: it takes an administrator", ErrForbidden)
+	}
+	s, err := d.Get(ctx, row.ID)
+	if err != nil {
+		return Signer{}, err
+	}
+	if now := d.cfg.Clock(); now.Before(s.LockedUntil) {
+		return Signer{}, &LockedError{Until: s.LockedUntil, now: now}
+	}
+	return s, nil
+}

@@ -118,8 +118,6 @@ func newLedger(o Options) (*Ledger, error) {
 
 // openStore opens the file and locks it.
 func openStore(o Options) (*bolt.DB, error) {
-	_, statErr := os.Stat(o.Path)
-	created := errors.Is(statErr, fs.ErrNotExist)
 	db, err := openBolt(o.Path, &bolt.Options{Timeout: lockTimeout, ReadOnly: o.ReadOnly, InitialMmapSize: o.InitialMmap,
 		FreelistType: bolt.FreelistArrayType, NoStatistics: true, MaxSize: o.MaxFile})
 	switch {
@@ -133,7 +131,7 @@ func openStore(o Options) (*bolt.DB, error) {
 	if o.ReadOnly {
 		return db, nil
 	}
-	if err := secureFile(o.Path, created); err != nil {
+	if err := guard(func() error { return errors.Join(secureFile(o.Path), renewMetas(db, o.Path)) }); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
@@ -152,13 +150,11 @@ func openBolt(path string, o *bolt.Options) (db *bolt.DB, err error) {
 	return db, err
 }
 
-// secureFile makes a new file's name durable, and takes rights away that others must not have.
-func secureFile(path string, created bool) error {
+// secureFile makes the file's name durable, which one that was killed while it made the file may not have done, and takes rights away
+// that others must not have.
+func secureFile(path string) error {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return storeError(err)
-	}
-	if !created {
-		return nil
 	}
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {

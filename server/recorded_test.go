@@ -4,6 +4,7 @@ import (
 	"encoding/json/v2"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -126,9 +127,15 @@ func (s *keyScene) tampered(edit func(all map[string]map[string]any), fn func())
 	s.t.Helper()
 	path := s.Config.Path(server.LedgerFile)
 	s.Stop()
-	before, err := os.ReadFile(path)
+	before := map[string][]byte{} // the ledger, and what beside it says how far it went
+	files, err := filepath.Glob(strings.TrimSuffix(path, ".db") + ".*")
 	if err != nil {
 		s.t.Fatal(err)
+	}
+	for _, file := range files {
+		if before[file], err = os.ReadFile(file); err != nil {
+			s.t.Fatal(err)
+		}
 	}
 	db, err := bolt.Open(path, 0o600, nil)
 	if err != nil {
@@ -174,8 +181,10 @@ func (s *keyScene) tampered(edit func(all map[string]map[string]any), fn func())
 		s.t.Fatal(err)
 	}
 	fn()
-	if err := os.WriteFile(path, before, 0o600); err != nil {
-		s.t.Fatal(err)
+	for file, content := range before {
+		if err := os.WriteFile(file, content, 0o600); err != nil {
+			s.t.Fatal(err)
+		}
 	}
 	s.restart()
 }

@@ -301,3 +301,81 @@ func (m Map) Prove(pages Pages, key chain.Hash) (MapProof, error) {
 	}
 	return p, nil
 }
+
+// Load returns the map that pages make up. each calls yield with all of them, in any order.
+func Load(each func(yield func(id PageID, page []byte) error) error) (Map, error) {
+	top := &sketch{}
+	err := each(func(id PageID, page []byte) error {
+		leaves, err := decodePage(page, make([]Leaf, 0, pageLeaves))
+		if err != nil {
+			return err
+		}
+		if id.Bits > maxDepth || prefix(id.Prefix, int(id.Bits)) != id.Prefix {
+			return fmt.Errorf("%w: its place does not exist", ErrPage)
+		}
+		for i := range leaves {
+			if !id.holds(&leaves[i].Key) {
+				return fmt.Errorf("%w: it holds a key of another page", ErrPage)
+			}
+		}
+		return top.insert(id, &node{hash: subtree(leaves, int(id.Bits)), leaves: uint64(len(leaves))})
+	})
+	if err != nil {
+		return Map{}, err
+	}
+	root, err := top.node()
+	return Map{root}, err
+}
+
+// sketch is a tree whose hashes are not known yet.
+type sketch struct {
+	page        *node
+	left, right *sketch
+}
+
+func (s *sketch) insert(id PageID, page *node) error {
+	for i := range int(id.Bits) {
+		if s.page != nil {
+			return fmt.Errorf("%w: it lies below another", ErrPage)
+		}
+		next := &s.left
+		if bit(&id.Prefix, i) == 1 {
+			next = &s.right
+		}
+		if *next == nil {
+			*next = &sketch{}
+		}
+		s = *next
+	}
+	if s.page != nil || s.left != nil || s.right != nil {
+		return fmt.Errorf("%w: others lie below it", ErrPage)
+	}
+	s.page = page
+	return nil
+}
+
+// node computes the hashes.
+func (s *sketch) node() (*node, error) {
+	if s == nil {
+		return nil, nil
+	}
+	if s.page != nil {
+		return s.page, nil
+	}
+	left, err := s.left.node()
+	if err != nil {
+		return nil, err
+	}
+	right, err := s.right.node()
+	if err != nil {
+		return nil, err
+	}
+	n := join(left, right)
+	switch {
+	case n.leaves == 0:
+		return nil, nil
+	case n.leaves <= pageLeaves:
+		return nil, fmt.Errorf("%w: %d leaves lie on more than one page", ErrPage, n.leaves)
+	}
+	return n, nil
+}

@@ -5,9 +5,11 @@ package index
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
+	"sync"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 
 	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/api/index"
@@ -56,34 +58,157 @@ type Status struct {
 }
 
 // Index follows a ledger. Its methods may be called concurrently.
-type Index struct{ o Options }
+type Index struct {
+	o    Options
+	log  *slog.Logger
+	wake chan struct{}
 
-// Open opens the file of an index, or makes it. It does not wait for the index to be complete: Run brings it up to date.
-func Open(o Options) (*Index, error) { return &Index{o}, nil }
+	// writing is held while the file and what is known of it change together.
+	writing sync.RWMutex
+	// mu guards what follows. It is never held while the file is written.
+	mu      sync.RWMutex
+	db      *bolt.DB // nil: not opened yet, or about to be made anew
+	cur     state    // what the file holds
+	recent  []entry  // the entries from cur.size on that were read
+	lists   map[chain.Hash][]uint64
+	reached chan struct{} // closed, and made anew, when more was read
+	failed  error         // why the last step came to nothing
+	wrong   error         // a commitment in the ledger is not what the entries give
+	suspect error         // why the file must be made anew
 
-// Run follows the ledger until ctx ends, and commits roots of the index to it.
-func (x *Index) Run(ctx context.Context) { <-ctx.Done() }
+	// The follower's own.
+	built bool       // the file was made from nothing by this process
+	next  *prepared  // the coming state, until a checkpoint covers its commitment
+	seen  *committed // the newest commitment that was read
+	since time.Time  // when the first entry that none covers was seen
+	last  time.Time  // when this process committed last
+}
+
+// state is a state of the index, over the entries below size.
+type state struct {
+	m          index.Map
+	size       uint64
+	committed  bool   // an entry commits to just these
+	commitment uint64 // its index
+}
+
+// entry is what is kept of an entry that the file does not have yet.
+type entry struct {
+	leaf chain.Hash
+	keys []chain.Hash
+	news bool // it is a reason to commit
+}
+
+// committed is a commitment in the ledger.
+type committed struct {
+	index.Commitment
+	index uint64
+}
+
+// Open makes an index. It opens no file and waits for nothing: Run brings it up to date, and until then questions are answered from the
+// entries themselves.
+func Open(o Options) (*Index, error) {
+	if o.Path == "" || o.Ledger == nil {
+		return nil, errors.New("index: an index needs a path and a ledger")
+	}
+	if o.Every == 0 {
+		o.Every = 1000
+	}
+	if o.Within == 0 {
+		o.Within = time.Minute
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Index{o: o, log: o.Log, wake: make(chan struct{}, 1), lists: map[chain.Hash][]uint64{}, reached: make(chan struct{})}, nil
+}
 
 // Close closes the file. Run has ended before.
-func (x *Index) Close() error { return nil }
+func (x *Index) Close() error {
+	x.writing.Lock()
+	defer x.writing.Unlock()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.db == nil {
+		return nil
+	}
+	db := x.db
+	x.db = nil
+	return db.Close()
+}
 
 // Status says how far the index is.
-func (x *Index) Status() Status { return Status{} }
+func (x *Index) Status() Status {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	s := Status{Size: x.end(), Err: x.failed}
+	if x.wrong != nil {
+		s.Err = x.wrong
+	}
+	if x.cur.committed {
+		s.Committed, s.Commitment, s.Keys, s.Root = x.cur.size, x.cur.commitment, x.cur.m.Len(), x.cur.m.Root()
+	}
+	return s
+}
 
-// Find calls fn with the entries that fit the filter, in order. No transaction is open while fn runs, so it may wait for the network. Every
-// entry was held against the filter itself.
-func (x *Index) Find(ctx context.Context, f Filter, fn func(e chain.Entry, raw []byte) error) error {
-	return x.o.Ledger.Entries(ctx, f.Start, f.End, func(_ uint64, raw []byte) error {
-		e, err := chain.ParseEntry(raw)
-		if err != nil {
-			return err
+// end is the first entry that was not read yet. The caller holds mu.
+func (x *Index) end() uint64 { return x.cur.size + uint64(len(x.recent)) }
+
+// Sync waits until the index knows all entries that were durable when it was called. Run must be running.
+func (x *Index) Sync(ctx context.Context) error {
+	size := x.o.Ledger.Size()
+	for {
+		x.mu.RLock()
+		end, reached := x.end(), x.reached
+		x.mu.RUnlock()
+		if end >= size {
+			return nil
 		}
-		return fn(e, raw)
-	})
+		x.poke()
+		select {
+		case <-reached:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
-// Prove writes a completeness document (see api/index): every entry below the checkpoint at that has the key, and the proof that these are
-// all. The zero Signed stands for the newest checkpoint. Nothing is written before what is written was verified.
-func (x *Index) Prove(ctx context.Context, key index.Key, at ledger.Signed, w io.Writer) error {
-	return ErrRebuilding
+// poke makes Run look again at once.
+func (x *Index) poke() {
+	select {
+	case x.wake <- struct{}{}:
+	default:
+	}
 }
+
+// read calls fn in a transaction of the file.
+func (x *Index) read(fn func(tx *bolt.Tx) error) error {
+	x.mu.RLock()
+	if x.db == nil {
+		x.mu.RUnlock()
+		return ErrRebuilding
+	}
+	tx, err := x.db.Begin(false)
+	x.mu.RUnlock()
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	return guard(func() error { return fn(tx) })
+}
+
+// damage notes that the file must be made anew.
+func (x *Index) damage(err error) {
+	x.mu.Lock()
+	if x.suspect == nil {
+		x.suspect = err
+	}
+	x.mu.Unlock()
+	x.poke()
+}
+
+// isDamage reports whether an error says that the file is not what it should be.
+func isDamage(err error) bool { return errors.Is(err, errDamaged) || errors.Is(err, index.ErrPage) }

@@ -42,13 +42,15 @@ func tuneMemory() {
 }
 
 // exitCode is 2 for wrong usage or configuration, 3 for a ledger that does not check, an unfit HSM or one that does not sign, 4 for a PIN that the
-// HSM refused, 1 for the rest.
+// HSM refused, 5 for a ledger that is older than what was seen of it, 1 for the rest.
 func exitCode(err error) int {
 	var usage usageError
 	switch {
 	case errors.As(err, &usage), errors.Is(err, server.ErrConfig):
 		return 2
-	case errors.Is(err, errLedgerFaults), errors.Is(err, errUnfit), errors.Is(err, errNotReady):
+	case errors.Is(err, server.ErrRolledBack):
+		return 5
+	case errors.Is(err, errLedgerFaults), errors.Is(err, server.ErrDamaged), errors.Is(err, errUnfit), errors.Is(err, errNotReady):
 		return 3
 	case errors.Is(err, keystore.ErrPIN): // whoever starts it again and again would lock the token
 		return 4

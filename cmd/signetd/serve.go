@@ -26,7 +26,8 @@ in progress finish, and nothing that was acknowledged is lost.
 A token that is only plugged in when it is needed, and all but one of several replicas, may be away at the start; they are used when they have come. Once
 the service runs, a token that fails is set up anew until it works again.
 
-Exit codes: 2 wrong usage or configuration; 4 the HSM refused the PIN: do not start again before it is put right, as some tries lock a token; 1 the rest.`,
+Exit codes: 2 wrong usage or configuration; 4 the HSM refused the PIN: do not start again before it is put right, as some tries lock a token;
+5 the ledger is older than what was seen of it (signetd ledger restore says more); 1 the rest.`,
 		Example: "  signetd serve --config ./var/signetd.yaml",
 		Args:    noArguments,
 	}

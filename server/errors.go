@@ -17,8 +17,10 @@ import (
 	"github.com/signetd/signet/keystore"
 	"github.com/signetd/signet/server/internal/blob"
 	"github.com/signetd/signet/server/internal/identity"
+	ledgerindex "github.com/signetd/signet/server/internal/index"
 	"github.com/signetd/signet/server/internal/ledger"
 	"github.com/signetd/signet/server/internal/signing"
+	"github.com/signetd/signet/server/internal/tiles"
 	"github.com/signetd/signet/server/internal/tsa"
 )
 
@@ -90,6 +92,10 @@ var errorTable = []struct {
 	{blob.ErrTooLarge, codes.ResourceExhausted, "TOO_LARGE", 0},
 	{ledger.ErrTooLarge, codes.InvalidArgument, "TOO_LARGE", 0},
 	{errEntryNotFound, codes.NotFound, "ENTRY_NOT_FOUND", 0},
+	{tiles.ErrPath, codes.NotFound, "TILE_NOT_FOUND", 0},
+	{tiles.ErrBeyond, codes.NotFound, "TILE_NOT_FOUND", 0},
+	{ledgerindex.ErrFilter, codes.InvalidArgument, "REQUEST_INVALID", 0},
+	{ledgerindex.ErrRebuilding, codes.Unavailable, "INDEX_BUILDING", 5 * time.Second},
 	{errSizeOutOfRange, codes.OutOfRange, "SIZE_OUT_OF_RANGE", 0},
 	{errPageToken, codes.InvalidArgument, "PAGE_TOKEN_INVALID", 0},
 	{errRequest, codes.InvalidArgument, "REQUEST_INVALID", 0},

@@ -39,6 +39,7 @@ import (
 	"github.com/signetd/signet/keystore"
 	"github.com/signetd/signet/server/internal/blob"
 	"github.com/signetd/signet/server/internal/identity"
+	ledgerindex "github.com/signetd/signet/server/internal/index"
 	"github.com/signetd/signet/server/internal/ledger"
 	"github.com/signetd/signet/server/internal/signing"
 	"github.com/signetd/signet/server/internal/tsa"
@@ -85,6 +86,7 @@ type Server struct {
 	blobs      *blob.Folder
 	identities *identity.Directory
 	ceremony   *signing.Ceremony
+	index      *ledgerindex.Index
 	tsa        atomic.Pointer[tsa.Authority] // another one after its key was rotated
 	trust      atomic.Pointer[[]byte]        // the trust file
 	recorded   *Recorded
@@ -124,6 +126,7 @@ func ledgerOptions(ctx context.Context, o Options) (ledger.Options, error) {
 			return o.Keys.Sign(ctx, ledgerKeyID, public, msg)
 		}},
 	}
+	lo.Auditors = func() []ledger.Auditor { return []ledger.Auditor{indexAuditor(o.Config)} }
 	guardAgainstRollback(o, &lo)
 	return lo, nil
 }
@@ -214,6 +217,9 @@ func (s *Server) compose(ctx context.Context) error {
 		},
 		Lifetime: time.Duration(s.config.Signing.PreparationLifetime), DocumentLimit: s.config.Limits.DocumentBytes, Log: s.log,
 	})
+	if err := s.openIndex(); err != nil {
+		return err
+	}
 	trust, err := os.ReadFile(s.config.Path(TrustFile))
 	if err != nil {
 		return fmt.Errorf("the trust file: %w; restore it from where you pinned it", err)
@@ -387,6 +393,7 @@ func (s *Server) Serve(l net.Listener) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stopHealth = cancel
 	s.watchHealth(ctx)
+	s.followIndex(ctx)
 	s.doors.serve(s.background.Go)
 	return s.grpc.Serve(l)
 }
@@ -417,7 +424,11 @@ func (s *Server) Stop(ctx context.Context) error {
 
 func (s *Server) close() error {
 	s.recorded.close(s.ledger)
-	err := s.ledger.Close()
+	var err error
+	if s.index != nil {
+		err = s.index.Close()
+	}
+	err = errors.Join(err, s.ledger.Close())
 	if s.blobs != nil {
 		err = errors.Join(err, s.blobs.Close())
 	}

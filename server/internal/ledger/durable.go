@@ -4,11 +4,64 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	bolt "go.etcd.io/bbolt"
 )
+
+// makeStore makes an empty file where there is none. It is made under another name and gets its own once it is whole and on the disk: a
+// power failure leaves no half of a file, which nobody could tell from a damaged ledger.
+func makeStore(path string) (err error) {
+	if left, err := filepath.Glob(globQuote(path) + newSuffix); err == nil { // of one who was killed at it, or is just at it
+		for _, name := range left {
+			os.Remove(name)
+		}
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return storeError(err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+newSuffix)
+	if err != nil {
+		return storeError(err)
+	}
+	name := f.Name()
+	defer os.Remove(name)
+	defer func() { err = errors.Join(err, storeError(f.Close())) }()
+	db, err := openBolt(name, &bolt.Options{Timeout: lockTimeout})
+	if err != nil {
+		return storeError(fmt.Errorf("%s: %w", name, err))
+	}
+	if err := errors.Join(db.Close(), f.Sync()); err != nil {
+		return storeError(err)
+	}
+	err = os.Link(name, path)
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) { // a file system without links
+		err = os.Rename(name, path)
+	}
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) { // another process was faster, and has the lock
+		_, err = os.Stat(path)
+	}
+	return storeError(err)
+}
+
+// newSuffix is what the name of a file has as long as it is being made.
+const newSuffix = ".new-*"
+
+// globQuote returns a path so that no part of it is a pattern.
+func globQuote(path string) string {
+	quoted := make([]byte, 0, len(path))
+	for i := range len(path) {
+		switch path[i] {
+		case '*', '?', '[', '\\':
+			quoted = append(quoted, '\\')
+		}
+		quoted = append(quoted, path[i])
+	}
+	return string(quoted)
+}
 
 // renewMetas makes sure that what the file says of its newest transaction is on the disk, and not only in the kernel's memory. When the
 // fsync of a commit's last page fails, Linux takes that page for clean: a server that is started again sees the commit, and no later

@@ -118,6 +118,11 @@ func newLedger(o Options) (*Ledger, error) {
 
 // openStore opens the file and locks it.
 func openStore(o Options) (*bolt.DB, error) {
+	if !o.ReadOnly {
+		if err := guard(func() error { return makeStore(o.Path) }); err != nil {
+			return nil, err
+		}
+	}
 	db, err := openBolt(o.Path, &bolt.Options{Timeout: lockTimeout, ReadOnly: o.ReadOnly, InitialMmapSize: o.InitialMmap,
 		FreelistType: bolt.FreelistArrayType, NoStatistics: true, MaxSize: o.MaxFile})
 	switch {

@@ -88,13 +88,22 @@ func (j *judge) know(size uint64, root chain.Hash) error {
 
 // open verifies a signed checkpoint with the pinned key that holds for its size, and its witnesses.
 func (j *judge) open(signed []byte) (chain.Checkpoint, error) {
+	c, l, err := j.opened(signed)
+	if err != nil {
+		return c, err
+	}
+	return c, j.witnessed(l, signed)
+}
+
+// opened verifies a signed checkpoint with the pinned key that holds for its size.
+func (j *judge) opened(signed []byte) (chain.Checkpoint, manifest.TrustLedger, error) {
 	text, _, ok := strings.Cut(string(signed), "\n\n")
 	if !ok {
-		return chain.Checkpoint{}, errors.New("the checkpoint carries no signature")
+		return chain.Checkpoint{}, manifest.TrustLedger{}, errors.New("the checkpoint carries no signature")
 	}
 	claimed, err := chain.ParseCheckpoint(text + "\n")
 	if err != nil {
-		return chain.Checkpoint{}, err
+		return chain.Checkpoint{}, manifest.TrustLedger{}, err
 	}
 	known := false
 	for _, l := range j.trust.Ledgers {
@@ -107,19 +116,19 @@ func (j *judge) open(signed []byte) (chain.Checkpoint, error) {
 		}
 		v, err := chain.NewVerifier(l.VKey)
 		if err != nil {
-			return chain.Checkpoint{}, err
+			return chain.Checkpoint{}, manifest.TrustLedger{}, err
 		}
 		c, err := chain.OpenCheckpoint(signed, v)
 		if err != nil {
-			return chain.Checkpoint{}, err
+			return chain.Checkpoint{}, manifest.TrustLedger{}, err
 		}
-		return c, j.witnessed(l, signed)
+		return c, l, nil
 	}
 	if known {
-		return chain.Checkpoint{}, fmt.Errorf("no pinned key of the ledger %q holds for its size %d", claimed.Origin,
+		return chain.Checkpoint{}, manifest.TrustLedger{}, fmt.Errorf("no pinned key of the ledger %q holds for its size %d", claimed.Origin,
 			claimed.Size)
 	}
-	return chain.Checkpoint{}, fmt.Errorf("the ledger %q is not pinned", claimed.Origin)
+	return chain.Checkpoint{}, manifest.TrustLedger{}, fmt.Errorf("the ledger %q is not pinned", claimed.Origin)
 }
 
 // witnessed holds a checkpoint against the witness policy of its ledger.

@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
@@ -62,33 +61,15 @@ func (j *judge) time(s *signature) {
 }
 
 func (j *judge) token(s *signature, der, imprint []byte) (*rfc3161.Token, error) {
-	token, err := rfc3161.Parse(der)
+	token, _, err := j.stamped(der, imprint)
 	if err != nil {
 		return nil, err
-	}
-	var roots []*x509.Certificate
-	for _, r := range j.stampRoots {
-		if r.Holds(manifest.NewTime(token.GenTime)) {
-			roots = append(roots, r.certificate)
-		}
-	}
-	leaf, err := token.Verify(rfc3161.VerifyOptions{Hash: crypto.SHA256, Imprint: imprint, Roots: roots})
-	if err != nil {
-		return nil, err
-	}
-	if token.Accuracy > maxAccuracy {
-		return nil, fmt.Errorf("its accuracy is %v; at most %v counts", token.Accuracy, maxAccuracy)
 	}
 	p := s.Statement.Predicate
 	from, to := p.PreparedAt.Time().Add(-token.Accuracy), p.Expires.Time().Add(token.Accuracy)
 	if token.GenTime.Before(from) || token.GenTime.After(to) {
 		return nil, fmt.Errorf("its time %s ± %v lies outside of the statement's window from %s to %s",
 			token.GenTime.Format(time.RFC3339Nano), token.Accuracy, p.PreparedAt, p.Expires)
-	}
-	for _, c := range append([]*x509.Certificate{leaf}, token.Certificates...) {
-		if from, revoked := j.revokedKey(c, token.GenTime.Add(token.Accuracy)); revoked {
-			return nil, fmt.Errorf("the key of %q no longer counts from %s", c.Subject, from)
-		}
 	}
 	return token, nil
 }

@@ -31,6 +31,7 @@ package failpoint
 // them: those are reached through the PKCS#11 module (keystore/pkcs11/faulty).
 func Points() map[string]string {
 	return map[string]string{
+		"ledger.file-made":          "an empty file has its name, and the one under which it was made. The next start takes that away.",
 		"ledger.create":             "a new file has its buckets, and nothing else. The next start finds an empty ledger.",
 		"ledger.before-commit":      "nothing of the batch is in the file. Callers ask again.",
 		"ledger.after-commit":       "the batch is durable, nobody has been told. Callers ask again with the same request and get its entries.",
@@ -38,7 +39,9 @@ func Points() map[string]string {
 		"ledger.checkpoint-signed":  "a checkpoint is signed, but not in the file. Start-up signs the same bytes again, or a larger one.",
 		"ledger.projection-built":   "a new projection is half built beside the active one. The next start begins it again.",
 		"ledger.projection-active":  "the new projection is active, the old one still there. The next start drops it.",
+		"ledger.archive-stored":     "entry bundles are in the archive, and in the file, too. The next call stores them again.",
 		"ledger.close":              "all commands are answered, the last checkpoint is not saved. Start-up signs it again.",
+		"ledger.archive-stored":     "the store has the bundles, and so has the file. The next call stores them again.",
 		"keys.tsa-made":             "a key is in the HSM that no entry names. It means nothing, and its label is not used again.",
 		"keys.ca-made":              "a key is in the HSM that no entry names. It means nothing, and its label is not used again.",
 		"keys.ca-recorded":          "the CA is in the ledger, and not in the trust file. The next start writes it.",

@@ -1,16 +1,11 @@
 package ledger_test
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,92 +17,6 @@ import (
 	"github.com/signetd/signet/server/internal/ledger"
 	"github.com/signetd/signet/server/internal/ledger/ledgertest"
 )
-
-// crashFile tells the test's own program, started again, to append to this file until it is killed.
-const crashFile = "SIGNET_LEDGER_CRASH_FILE"
-
-// TestCrashChild is the program that TestKill kills.
-func TestCrashChild(t *testing.T) {
-	path := os.Getenv(crashFile)
-	if path == "" {
-		t.Skip("started by TestKill")
-	}
-	o := ledgertest.Options(t, statuses{})
-	o.Path, o.Signer = path, fixedSigner()
-	l, err := ledger.Open(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out sync.Mutex
-	var wg sync.WaitGroup
-	for w := range 4 {
-		wg.Go(func() {
-			for i := 0; ; i++ {
-				key := fmt.Sprintf("%d-%d-%d", os.Getpid(), w, i)
-				if _, err := l.Do(t.Context(), set(key, "x")); err != nil {
-					t.Error(err)
-					return
-				}
-				out.Lock()
-				fmt.Println("ack", key)
-				out.Unlock()
-			}
-		})
-	}
-	wg.Wait()
-}
-
-// A server that is killed at any moment loses nothing that it has acknowledged, and its ledger checks.
-func TestKill(t *testing.T) {
-	t.Parallel()
-	o := ledgertest.Options(t, statuses{})
-	o.Signer = fixedSigner()
-	acknowledged := map[string]bool{}
-	for range 6 {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestCrashChild$")
-		cmd.Env = append(os.Environ(), crashFile+"="+o.Path)
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		pipe, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		stop := 1 + rand.IntN(60)
-		lines := bufio.NewScanner(pipe)
-		for n := 0; lines.Scan(); {
-			key, ok := strings.CutPrefix(lines.Text(), "ack ")
-			if !ok {
-				continue
-			}
-			acknowledged[key] = true
-			if n++; n == stop {
-				if err := cmd.Process.Kill(); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		var exit *exec.ExitError
-		if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != -1 {
-			t.Fatalf("the program was not killed: %v\n%s", err, stderr.String())
-		}
-		ledgertest.Check(t, o)
-	}
-	l := ledgertest.Open(t, o)
-	for key := range acknowledged {
-		if status(t, l, key) != "x" {
-			t.Errorf("%s was acknowledged and is lost", key)
-		}
-	}
-	if n := l.Size(); n < uint64(len(acknowledged)) {
-		t.Errorf("%d acknowledged, %d entries", len(acknowledged), n)
-	}
-	if _, err := l.Checkpointed(t.Context(), l.Size()); err != nil {
-		t.Error(err)
-	}
-}
 
 // Random commands, openings, crashes and failures of the signer, against a model of three lines; every proof against an
 // independent implementation; a full check at the end.

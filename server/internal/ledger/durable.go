@@ -7,9 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"syscall"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/signetd/signet/server/internal/failpoint"
 )
 
 // makeStore makes an empty file where there is none. It is made under another name and gets its own once it is whole and on the disk: a
@@ -44,6 +48,8 @@ func makeStore(path string) (err error) {
 	if errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) { // another process was faster, and has the lock
 		_, err = os.Stat(path)
 	}
+	// Crash point: an empty file has its name, and the one under which it was made. The next start takes that away.
+	failpoint.Hit("ledger.file-made")
 	return storeError(err)
 }
 
@@ -82,4 +88,25 @@ func renewMetas(db *bolt.DB, path string) (err error) {
 		return storeError(fmt.Errorf("writing the first two pages of %s again: %w", path, err))
 	}
 	return storeError(f.Sync())
+}
+
+// raisedByStore says, in a deferred function that has recovered from a panic, whether bbolt has raised it: that is how it says that a
+// page is damaged.
+func raisedByStore() bool {
+	var pcs [32]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	panicked := false
+	for {
+		frame, more := frames.Next()
+		inRuntime := strings.HasPrefix(frame.Function, "runtime.")
+		switch {
+		case frame.Function == "runtime.gopanic":
+			panicked = true
+		case panicked && !inRuntime:
+			return strings.HasPrefix(frame.Function, "go.etcd.io/bbolt")
+		}
+		if !more {
+			return false
+		}
+	}
 }

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime/debug"
 
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/server/internal/tiles"
 )
 
 // Read is a consistent view of the ledger. It is gone when the function that got it returns; what it returned is a copy and
@@ -21,6 +23,10 @@ type Read struct {
 	head   Signed
 	states map[string]*State
 	err    error
+
+	command bool                // nothing is waited for
+	fetched map[uint64][][]byte // bundles from the archive, for a command
+	away    *awayError          // what it still lacks
 }
 
 // guard runs fn and turns what damaged pages of the file do to a reader (a failed assertion, a fault in the mapping) into an
@@ -47,11 +53,14 @@ func (l *Ledger) View(fn func(r *Read) error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
-			fault, ok := r.(interface{ Addr() uintptr }) // a page that is not there; other panics are fn's own
-			if !ok {
-				panic(r)
+			if fault, ok := r.(interface{ Addr() uintptr }); ok { // a page that is not there
+				err = corrupt("reading the file failed at address %#x", fault.Addr())
+				return
 			}
-			err = corrupt("reading the file failed at address %#x", fault.Addr())
+			if !raisedByStore() {
+				panic(r) // fn's own
+			}
+			err = corrupt("reading the file failed: %v", r)
 		}
 	}()
 	r := &Read{l: l, tx: tx, head: head, states: map[string]*State{}}
@@ -112,13 +121,13 @@ func (r *Read) View(projection string) *State {
 
 // Entry returns a copy of the bytes of an entry, or ErrNotFound.
 func (r *Read) Entry(index uint64) ([]byte, error) {
-	entry, err := readEntry(r.tx, index)
+	entry, err := r.entry(index)
 	return clone(entry), err
 }
 
 // Attachments returns copies of the attachments of an entry, in order.
 func (r *Read) Attachments(index uint64) ([][]byte, error) {
-	if _, err := readEntry(r.tx, index); err != nil {
+	if err := hasEntry(r.tx, index); err != nil {
 		return nil, err
 	}
 	return readAttachments(r.tx, index), nil
@@ -127,7 +136,7 @@ func (r *Read) Attachments(index uint64) ([][]byte, error) {
 // Request returns the indexes of the entries that a request (its hash in hex) has brought about, in order; none if it was
 // never carried out.
 func (r *Read) Request(hash string) []uint64 {
-	indexes, err := readRequest(r.tx, hash)
+	indexes, err := readRequest(r.tx, hash, r.entry)
 	if err != nil && r.err == nil {
 		r.err = err
 	}
@@ -171,18 +180,29 @@ func (r *Read) ProvedEntry(index uint64) ([]byte, error) {
 
 // Entry returns the bytes of an entry, or ErrNotFound.
 func (l *Ledger) Entry(index uint64) (entry []byte, err error) {
+	var far away
 	err = l.read(func(tx *bolt.Tx) error {
-		entry, err = readEntry(tx, index)
-		entry = clone(entry)
+		if entry, err = readEntry(tx, index); !errors.Is(err, ErrNotFound) {
+			entry = clone(entry)
+			return err
+		}
+		far, err = locate(tx, index)
 		return err
 	})
-	return entry, err
+	if err != nil || entry != nil {
+		return entry, err
+	}
+	entries, err := l.load(l.ctx, far) // no transaction is open
+	if err != nil {
+		return nil, err
+	}
+	return clone(entries[index%tiles.Width]), nil
 }
 
 // Attachments returns the attachments of an entry, in order.
 func (l *Ledger) Attachments(index uint64) (attachments [][]byte, err error) {
 	err = l.read(func(tx *bolt.Tx) error {
-		if _, err := readEntry(tx, index); err != nil {
+		if err := hasEntry(tx, index); err != nil {
 			return err
 		}
 		attachments = readAttachments(tx, index)
@@ -212,7 +232,15 @@ const (
 func (l *Ledger) Entries(ctx context.Context, from, to uint64, fn func(index uint64, entry []byte) error) error {
 	for next := min(from, to); next < to; {
 		var entries [][]byte
+		var far *away
 		err := l.read(func(tx *bolt.Tx) error {
+			if end, err := archivedEnd(tx); err != nil {
+				return err
+			} else if next < end {
+				a, err := locate(tx, next)
+				far = &a
+				return err
+			}
 			c := tx.Bucket(entriesBucket).Cursor()
 			bytesRead := 0
 			for k, v := c.Seek(indexKey(next)); k != nil && len(entries) < rangeEntries && bytesRead < rangeBytes; k, v = c.Next() {
@@ -230,6 +258,15 @@ func (l *Ledger) Entries(ctx context.Context, from, to uint64, fn func(index uin
 		})
 		if err != nil {
 			return err
+		}
+		if far != nil {
+			bundle, err := l.load(ctx, *far)
+			if err != nil {
+				return err
+			}
+			for _, entry := range bundle[next%tiles.Width : min(tiles.Width, next%tiles.Width+to-next)] {
+				entries = append(entries, clone(entry))
+			}
 		}
 		if len(entries) == 0 {
 			return nil
@@ -278,12 +315,10 @@ func (l *Ledger) Place(index, from uint64, s Signed) (entry []byte, proof chain.
 	if total := l.Size(); size > total || index >= size || from > size {
 		return nil, chain.Proof{}, nil, fmt.Errorf("%w: entry %d and size %d in a tree of %d; the ledger has %d", ErrNotFound, index, from, size, total)
 	}
+	if entry, err = l.Entry(index); err != nil {
+		return nil, chain.Proof{}, nil, err
+	}
 	err = l.read(func(tx *bolt.Tx) error {
-		stored, err := readEntry(tx, index)
-		if err != nil {
-			return err
-		}
-		entry = clone(stored)
 		if proof.Hashes, err = chain.ProveInclusion(index, size, hashReader(tx)); err != nil {
 			return err
 		}

@@ -87,7 +87,7 @@ func (names) Apply(s *ledger.State, e chain.Entry, _ []byte, _ [][]byte) error {
 
 func options(folder string) ledger.Options {
 	return ledger.Options{Path: filepath.Join(folder, "ledger.db"), Origin: "lostwrites.example/ledger", Clock: time.Now, Signer: signer(),
-		Projections: []ledger.Projection{names{}}}
+		Projections: []ledger.Projection{names{}}, Sidecar: true}
 }
 
 // request is what the nth call of a committer asks for, with the idempotency hash that a client repeats.

@@ -46,6 +46,7 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 	} else if err != nil {
 		return nil, err
 	}
+	l.sidecar.found, _ = os.Stat(o.Path) // as it is before the meta pages are renewed
 	if l.db, err = openStore(l.o); err != nil {
 		return nil, err
 	}
@@ -81,6 +82,7 @@ func newLedger(o Options) (*Ledger, error) {
 		o.InitialMmap = defaultMmap
 	}
 	l := &Ledger{o: o, log: o.Log, known: map[string]Projection{}, poke: make(chan struct{}, 1), closed: make(chan struct{}),
+		archive: newBundleCache(),
 		sidecar: keeper{poke: make(chan struct{}, 1)},
 		commit:  (*bolt.Tx).Commit}
 	l.wake = sync.NewCond(&l.mu)

@@ -179,12 +179,9 @@ func (c *checker) remembered() (map[uint64][]Evidence, error) {
 
 // changedSince compares the file with how the program left it.
 func (l *Ledger) changedSince(tx *bolt.Tx, s *state) (changed []string) {
-	if s == nil {
+	info := l.sidecar.found
+	if s == nil || info == nil {
 		return nil
-	}
-	info, err := os.Stat(l.o.Path)
-	if err != nil {
-		return []string{err.Error()}
 	}
 	say := func(format string, args ...any) { changed = append(changed, fmt.Sprintf(format, args...)) }
 	switch now := uint64(tx.ID()); {

@@ -19,6 +19,7 @@ type keeper struct {
 	bracket  uint64 // size of the one in ledger.bracket
 	restored []uint64
 	failing  bool
+	found    os.FileInfo // the file before it was opened; nil if there was none
 
 	poke chan struct{} // there is another head
 }

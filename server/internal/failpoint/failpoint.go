@@ -41,7 +41,6 @@ func Points() map[string]string {
 		"ledger.projection-active":  "the new projection is active, the old one still there. The next start drops it.",
 		"ledger.archive-stored":     "entry bundles are in the archive, and in the file, too. The next call stores them again.",
 		"ledger.close":              "all commands are answered, the last checkpoint is not saved. Start-up signs it again.",
-		"ledger.archive-stored":     "the store has the bundles, and so has the file. The next call stores them again.",
 		"keys.tsa-made":             "a key is in the HSM that no entry names. It means nothing, and its label is not used again.",
 		"keys.ca-made":              "a key is in the HSM that no entry names. It means nothing, and its label is not used again.",
 		"keys.ca-recorded":          "the CA is in the ledger, and not in the trust file. The next start writes it.",

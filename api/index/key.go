@@ -14,7 +14,7 @@ import (
 // Kind is the first half of a [Key]: what of an entry it names.
 type Kind string
 
-// The kinds of keys. The list is append-only, and so are the members that they are read from.
+// The kinds of keys. The table is closed: see the package documentation.
 const (
 	Type    Kind = "type"    // the type of the entry
 	Actor   Kind = "actor"   // who caused it

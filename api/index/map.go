@@ -159,18 +159,18 @@ func (m Map) Update(pages Pages, changes []Leaf, put func(id PageID, page []byte
 			return Map{}, errors.New("the changes of an index are not sorted")
 		}
 	}
-	u := update{pages, put}
+	u := updater{pages, put}
 	root, err := u.node(m.root, PageID{}, changes)
 	return Map{root}, err
 }
 
-type update struct {
+type updater struct {
 	pages Pages
 	put   func(id PageID, page []byte) error
 }
 
 // node brings changes into a subtree.
-func (u update) node(n *node, id PageID, changes []Leaf) (*node, error) {
+func (u updater) node(n *node, id PageID, changes []Leaf) (*node, error) {
 	switch {
 	case len(changes) == 0:
 		return n, nil
@@ -202,7 +202,7 @@ func (u update) node(n *node, id PageID, changes []Leaf) (*node, error) {
 }
 
 // build makes a subtree of leaves.
-func (u update) build(id PageID, leaves []Leaf) (*node, error) {
+func (u updater) build(id PageID, leaves []Leaf) (*node, error) {
 	if len(leaves) == 0 {
 		return nil, nil
 	}

@@ -154,6 +154,9 @@ func (c *checker) topLevel(_ context.Context, tx *bolt.Tx) error {
 				return nil
 			}
 		}
+		if bytes.Equal(name, archivedBucket) {
+			return nil
+		}
 		return c.fault(fmt.Sprintf("bucket %q", name), "this program has no such bucket")
 	})
 	if err != nil {
@@ -191,7 +194,7 @@ func (c *checker) entries(ctx context.Context, tx *bolt.Tx) error {
 	defer auditors.close()
 	w := &entryWalk{
 		checker: c, tx: tx, tree: new(chain.Frontier), audit: auditors,
-		entries: newRows(tx.Bucket(entriesBucket)), hashes: newRows(tx.Bucket(hashesBucket)),
+		entries: c.l.newEntryRows(tx, 0), archived: map[uint64][]string{}, hashes: newRows(tx.Bucket(hashesBucket)),
 		attachments: newRows(tx.Bucket(attachmentsBucket)), checkpoints: newRows(tx.Bucket(checkpointsBucket)),
 	}
 	if w.seen, err = c.remembered(); err != nil {
@@ -206,21 +209,26 @@ func (c *checker) entries(ctx context.Context, tx *bolt.Tx) error {
 		}
 		c.progress(w.tree.Size(), total)
 	}
+	if w.entries.err != nil {
+		return w.entries.err
+	}
 	return w.end()
 }
 
 // entryWalk is the state of the walk over all entries.
 type entryWalk struct {
 	*checker
-	tx                                        *bolt.Tx
-	tree                                      *chain.Frontier
-	prev                                      chain.Hash
-	time                                      chain.Time
-	stopReplay                                bool
-	requests                                  uint64
-	entries, hashes, attachments, checkpoints *rows
-	seen                                      map[uint64][]Evidence
-	audit                                     *audit
+	tx                               *bolt.Tx
+	tree                             *chain.Frontier
+	prev                             chain.Hash
+	time                             chain.Time
+	stopReplay                       bool
+	requests                         uint64
+	hashes, attachments, checkpoints *rows
+	entries                          *entryRows
+	archived                         map[uint64][]string // digests that ledger.archived entries give to bundles
+	seen                             map[uint64][]Evidence
+	audit                            *audit
 }
 
 // chunk checks a number of entries and replays them in one transaction of the fresh store.
@@ -299,6 +307,9 @@ func (w *entryWalk) entry(a *applier) error {
 				return err
 			}
 		}
+	}
+	if err := w.noteArchived(where, e); err != nil {
+		return err
 	}
 	faults, err := w.audit.entry(e, raw, attachments)
 	for _, f := range faults {
@@ -430,6 +441,9 @@ func (w *entryWalk) end() error {
 		}
 	}
 	if err != nil {
+		return err
+	}
+	if err := w.archiveRows(); err != nil {
 		return err
 	}
 	switch n, err := countRequests(w.tx.Bucket(requestsBucket)); {

@@ -103,7 +103,15 @@ func hashReader(tx *bolt.Tx) chain.HashReader {
 // hashesOf returns how many tree hashes an entry completes.
 func hashesOf(index uint64) int { return 1 + bits.TrailingZeros64(index+1) }
 
-// readEntry returns the bytes of an entry, valid as long as the transaction.
+// hasEntry reports, by ErrNotFound, that there is no such entry, here or in the archive.
+func hasEntry(tx *bolt.Tx, index uint64) error {
+	if tx.Bucket(hashesBucket).Get(indexKey(index)) == nil {
+		return fmt.Errorf("%w: %d", ErrNotFound, index)
+	}
+	return nil
+}
+
+// readEntry returns the bytes of an entry in the file, valid as long as the transaction; see [Ledger.readEntry].
 func readEntry(tx *bolt.Tx, index uint64) ([]byte, error) {
 	var key [8]byte
 	binary.BigEndian.PutUint64(key[:], index)

@@ -131,6 +131,9 @@ type Options struct {
 	// what does not fit (errors.Join for several).
 	CheckPrivate func(r *Read) error
 
+	// Archive keeps entry bundles that were moved out of the file; nil for a ledger that has moved none. See [Ledger.Archive].
+	Archive Store
+
 	// Auditors makes the auditors of one walk over all entries; nil for none.
 	Auditors func() []Auditor
 }
@@ -186,6 +189,7 @@ type Ledger struct {
 	closed   chan struct{}
 	closeErr error
 
+	archive   *bundleCache
 	sidecar   keeper
 	conflicts []Conflict // found at the opening, and so was what was changed
 	changed   []string
@@ -198,7 +202,22 @@ type Ledger struct {
 // Do runs a command and returns when what it appended is durable. If ctx ends while the command still waits for its turn, it
 // is not run and the error of ctx is returned; once it has begun, Do waits for the outcome.
 func (l *Ledger) Do(ctx context.Context, c Command) (Result, error) {
-	j := &job{command: c, done: make(chan struct{})}
+	var fetched map[uint64][][]byte
+	for {
+		res, err := l.run(ctx, c, fetched)
+		var lacking *awayError
+		if !errors.As(err, &lacking) {
+			return res, err
+		}
+		if fetched, err = l.fetch(ctx, fetched, lacking.away); err != nil { // from the archive, outside of any transaction
+			return Result{}, err
+		}
+	}
+}
+
+// run is Do once, with what the command needs from the archive.
+func (l *Ledger) run(ctx context.Context, c Command, fetched map[uint64][][]byte) (Result, error) {
+	j := &job{command: c, fetched: fetched, done: make(chan struct{})}
 	l.mu.Lock()
 	switch {
 	case l.o.ReadOnly:

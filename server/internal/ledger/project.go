@@ -1,8 +1,8 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -87,7 +87,7 @@ func (l *Ledger) rebuild(ctx context.Context, p Projection) error {
 			if err != nil {
 				return err
 			}
-			if next, err = replay(tx, a, begin, min(size, begin+rebuildChunk)); err != nil || next < size {
+			if next, err = l.replay(tx, a, begin, min(size, begin+rebuildChunk)); err != nil || next < size {
 				return err
 			}
 			return tx.Bucket(activeBucket).Put([]byte(p.Name()), versionName(p.Version()))
@@ -106,14 +106,16 @@ func (l *Ledger) rebuild(ctx context.Context, p Projection) error {
 }
 
 // replay brings the entries [from, to) into projections and returns to.
-func replay(tx *bolt.Tx, a *applier, from, to uint64) (uint64, error) {
-	c := tx.Bucket(entriesBucket).Cursor()
-	k, v := c.Seek(indexKey(from))
+func (l *Ledger) replay(tx *bolt.Tx, a *applier, from, to uint64) (uint64, error) {
+	c := l.newEntryRows(tx, from)
 	for index := from; index < to; index++ {
-		if len(k) != 8 || binary.BigEndian.Uint64(k) != index {
+		if c.err != nil {
+			return index, c.err
+		}
+		if !bytes.Equal(c.k, indexKey(index)) {
 			return index, corrupt("entry %d is missing", index)
 		}
-		entry := clone(v)
+		entry := clone(c.v)
 		e, err := chain.ParseEntry(entry)
 		if err != nil {
 			return index, corrupt("entry %d: %v", index, err)
@@ -121,7 +123,7 @@ func replay(tx *bolt.Tx, a *applier, from, to uint64) (uint64, error) {
 		if err := a.apply(e, entry, readAttachments(tx, index)); err != nil {
 			return index, err
 		}
-		k, v = c.Next()
+		c.next()
 	}
 	return to, nil
 }

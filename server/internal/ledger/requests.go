@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"sort"
 
 	bolt "go.etcd.io/bbolt"
@@ -102,7 +103,7 @@ func hasRequest(b *bolt.Bucket, request string, index uint64) (found bool, err e
 }
 
 // readRequest returns the indexes of the entries of a request, in order.
-func readRequest(tx *bolt.Tx, request string) ([]uint64, error) {
+func readRequest(tx *bolt.Tx, request string, read func(index uint64) ([]byte, error)) ([]uint64, error) {
 	if request == "" {
 		return nil, nil
 	}
@@ -118,7 +119,14 @@ func readRequest(tx *bolt.Tx, request string) ([]uint64, error) {
 		return nil, err
 	}
 	for _, index := range candidates {
-		raw, err := readEntry(tx, index)
+		raw, err := read(index)
+		if errors.Is(err, ErrUnavailable) {
+			return nil, err
+		}
+		var lacking *awayError
+		if errors.As(err, &lacking) {
+			return nil, err
+		}
 		if err != nil {
 			return nil, corrupt("the index of requests names an entry that is not there: %v", err)
 		}

@@ -60,7 +60,7 @@ type RestoredLost struct {
 func (l *Ledger) notAccepted(ctx context.Context, tx *bolt.Tx, conflicts []Conflict) ([]Conflict, error) {
 	for _, index := range l.sidecar.restored { // where the program remembers them to be
 		if index < l.head.Checkpoint.Size {
-			raw, err := readEntry(tx, index)
+			raw, err := l.readEntry(tx, index)
 			if err != nil {
 				continue
 			}
@@ -70,9 +70,10 @@ func (l *Ledger) notAccepted(ctx context.Context, tx *bolt.Tx, conflicts []Confl
 	if len(conflicts) == 0 {
 		return nil, nil
 	}
-	c := tx.Bucket(entriesBucket).Cursor()
+	c := l.newEntryRows(tx, 0)
 	index := uint64(0)
-	for k, v := c.First(); k != nil && index < l.head.Checkpoint.Size && len(conflicts) > 0; k, v = c.Next() {
+	for ; c.k != nil && index < l.head.Checkpoint.Size && len(conflicts) > 0; c.next() {
+		v := c.v
 		if index%4096 == 0 && ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -84,7 +85,7 @@ func (l *Ledger) notAccepted(ctx context.Context, tx *bolt.Tx, conflicts []Confl
 		}
 		index++
 	}
-	return conflicts, nil
+	return conflicts, c.err
 }
 
 // without leaves out the conflicts that an entry has accepted.

@@ -28,8 +28,9 @@ const (
 type job struct {
 	command Command
 	taken   atomic.Bool
-	begun   bool          // the sequencer has taken it; the sequencer's own
-	done    chan struct{} // closed when result and err are set
+	fetched map[uint64][][]byte // bundles that it needs from the archive
+	begun   bool                // the sequencer has taken it; the sequencer's own
+	done    chan struct{}       // closed when result and err are set
 	result  Result
 	err     error
 }
@@ -284,11 +285,14 @@ func (l *Ledger) newBatch(tx *bolt.Tx, head Signed) (*batch, error) {
 // run runs one command. Its own error is put into the job; what run returns means that the transaction must be given up.
 func (b *batch) run(j *job) (fatal error) {
 	clock := chain.NewTime(b.l.o.Clock())
-	t := &Tx{now: clock, Read: &Read{l: b.l, tx: b.tx, size: b.pos.tree.Size(), head: b.head, states: b.reads}}
+	t := &Tx{now: clock, Read: &Read{l: b.l, tx: b.tx, size: b.pos.tree.Size(), head: b.head, states: b.reads, command: true, fetched: j.fetched}}
 	if clock.Before(b.pos.time) {
 		t.now = b.pos.time
 	}
-	if j.err = j.command(t); j.err != nil {
+	if j.err = j.command(t); t.away != nil {
+		j.err = t.away
+	}
+	if j.err != nil {
 		return nil
 	}
 	if j.err = t.check(clock); j.err != nil {
@@ -305,6 +309,11 @@ func (b *batch) run(j *job) (fatal error) {
 	}
 	for _, r := range t.private {
 		if err := putPrivate(b.tx, r); err != nil {
+			return err
+		}
+	}
+	if t.maintain != nil {
+		if err := t.maintain(b.tx); err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 
+	bolt "go.etcd.io/bbolt"
+
 	"github.com/signetd/signet/api/chain"
 )
 
@@ -41,6 +43,8 @@ type Tx struct {
 	emitted []emitted
 	private []privateRow
 	err     error
+
+	maintain func(tx *bolt.Tx) error // what else is written, by this package alone
 }
 
 type emitted struct {

@@ -197,7 +197,7 @@ func (c *checker) entries(ctx context.Context, tx *bolt.Tx) error {
 		entries: c.l.newEntryRows(tx, 0), archived: map[uint64][]string{}, hashes: newRows(tx.Bucket(hashesBucket)),
 		attachments: newRows(tx.Bucket(attachmentsBucket)), checkpoints: newRows(tx.Bucket(checkpointsBucket)),
 	}
-	if w.seen, err = c.remembered(); err != nil {
+	if w.seen, err = c.remembered(ctx, tx, total); err != nil {
 		return err
 	}
 	for w.entries.k != nil {

@@ -36,6 +36,9 @@ func (s statuses) Name() string { return "statuses" }
 func (s statuses) Version() int { return max(1, s.version) }
 
 func (s statuses) Apply(st *ledger.State, e chain.Entry, _ []byte, attachments [][]byte) error {
+	if e.Type == chain.LedgerRestored { // the ledger's own
+		return nil
+	}
 	var b body
 	if err := json.Unmarshal(e.Body, &b); err != nil {
 		return err

@@ -199,6 +199,11 @@ func (l *Ledger) start(ctx context.Context) error {
 		return err
 	}
 	if l.o.Sidecar && !l.o.ReadOnly && !l.held {
+		if l.sidecar.stale {
+			if err := l.dropBracket(); err != nil {
+				return err
+			}
+		}
 		if err := l.noteState(false); err != nil {
 			return err
 		}

@@ -6,11 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json/v2"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -147,14 +143,12 @@ func (l *Ledger) AcceptLoss(ctx context.Context, actor chain.Actor, by []Restore
 	}
 	l.sidecar.mu.Lock()
 	l.sidecar.restored = append(l.sidecar.restored, result.First)
-	l.sidecar.kept, l.sidecar.bracket = nil, 0
+	l.sidecar.kept = nil
 	l.sidecar.mu.Unlock()
 	l.writeSidecar()
-	for _, c := range l.conflicts {
-		if bracket := BracketPath(l.o.Path); c.Source == filepath.Base(bracket) {
-			if err := os.Remove(bracket); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return result, storeError(err)
-			}
+	if slices.ContainsFunc(l.conflicts, l.isBracket) {
+		if err := l.dropBracket(); err != nil {
+			return result, err
 		}
 	}
 	return result, l.noteState(false)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	bolt "go.etcd.io/bbolt"
@@ -156,8 +157,9 @@ func (l *Ledger) checkMissing() error {
 
 var errMissing = errors.New("missing")
 
-// remembered returns, by size, what is remembered of the ledger. What cannot be read is a fault.
-func (c *checker) remembered() (map[uint64][]Evidence, error) {
+// remembered returns, by size, what is remembered of the ledger, without what a sanctioned restore has accepted. What cannot be read
+// is a fault.
+func (c *checker) remembered(ctx context.Context, tx *bolt.Tx, size uint64) (map[uint64][]Evidence, error) {
 	o, err := c.l.readBeside()
 	if err != nil {
 		return nil, err
@@ -170,11 +172,38 @@ func (c *checker) remembered() (map[uint64][]Evidence, error) {
 			return nil, err
 		}
 	}
+	accepted := c.accepted(ctx, tx, size, o.evidence)
 	out := map[uint64][]Evidence{}
-	for _, e := range o.evidence {
-		out[e.Size] = append(out[e.Size], e)
+	for i, e := range o.evidence {
+		if !accepted[i] {
+			out[e.Size] = append(out[e.Size], e)
+		}
 	}
 	return out, nil
+}
+
+// accepted says which evidence a sanctioned restore has accepted. In a file that is damaged, none has been.
+func (c *checker) accepted(ctx context.Context, tx *bolt.Tx, size uint64, evidence []Evidence) map[int]bool {
+	against := map[int]Conflict{}
+	for i, e := range evidence {
+		if found, err := conflict(tx, size, e); err == nil && found != nil {
+			against[i] = *found
+		}
+	}
+	if len(against) == 0 {
+		return nil
+	}
+	var err error
+	if c.l.head, err = c.l.readHead(tx, size); err != nil {
+		return nil
+	}
+	out := map[int]bool{}
+	for i, found := range against {
+		if left, err := c.l.notAccepted(ctx, tx, []Conflict{found}); err == nil && len(left) == 0 {
+			out[i] = true
+		}
+	}
+	return out
 }
 
 // changedSince compares the file with how the program left it.
@@ -230,8 +259,11 @@ func (l *Ledger) vet(ctx context.Context, o opening) error {
 		if l.changed = append(o.changed, l.changedSince(tx, o.state)...); len(conflicts) == 0 {
 			return nil
 		}
+		all := conflicts
 		var err error
-		conflicts, err = l.notAccepted(ctx, tx, conflicts)
+		if conflicts, err = l.notAccepted(ctx, tx, slices.Clone(all)); err == nil {
+			l.sidecar.stale = slices.ContainsFunc(all, l.isBracket) && !slices.ContainsFunc(conflicts, l.isBracket)
+		}
 		return err
 	})
 	if err != nil || len(conflicts) == 0 {
@@ -244,6 +276,8 @@ func (l *Ledger) vet(ctx context.Context, o opening) error {
 	}
 	return l.rollbackError()
 }
+
+func (l *Ledger) isBracket(c Conflict) bool { return c.Source == filepath.Base(BracketPath(l.o.Path)) }
 
 func (l *Ledger) rollbackError() *RollbackError {
 	return &RollbackError{Path: l.o.Path, Size: l.size, Root: l.root, Conflicts: l.conflicts}

@@ -1,6 +1,8 @@
 package ledger
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"slices"
 	"sync"
@@ -18,6 +20,7 @@ type keeper struct {
 	kept     []byte // the note in ledger.checkpoint
 	bracket  uint64 // size of the one in ledger.bracket
 	restored []uint64
+	stale    bool // ledger.bracket is of a history that was given up
 	failing  bool
 	found    os.FileInfo // the file before it was opened; nil if there was none
 
@@ -74,6 +77,17 @@ func (l *Ledger) writeSidecar() {
 		return
 	}
 	k.kept, k.failing = head.Note, false
+}
+
+// dropBracket removes a time-stamped checkpoint of a history that was given up. The entry ledger.restored has it.
+func (l *Ledger) dropBracket() error {
+	if err := os.Remove(BracketPath(l.o.Path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return storeError(err)
+	}
+	l.sidecar.mu.Lock()
+	defer l.sidecar.mu.Unlock()
+	l.sidecar.bracket, l.sidecar.stale = 0, false
+	return nil
 }
 
 // noteState notes how the file is left: what it is like now. The lock is held, and nobody writes.

@@ -2,7 +2,6 @@ package server
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -160,6 +159,3 @@ func (s *Server) webError(w http.ResponseWriter, r *http.Request, err error) {
 	w.Header().Set("Cache-Control", "no-store")
 	http.Error(w, st.Message(), code)
 }
-
-// errNoPage is what a path leads to that is none.
-var errNoPage = errors.New("there is nothing here")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -25,6 +26,7 @@ type fixture struct {
 	x     *Index
 	clock *ledgertest.Clock
 	dir   string
+	log   bytes.Buffer // of the index
 	n     int
 	rand  *rand.Rand
 }
@@ -46,7 +48,8 @@ func (f *fixture) open(every uint64) {
 	if f.x != nil {
 		f.close()
 	}
-	x, err := Open(Options{Path: filepath.Join(f.dir, "index.db"), Ledger: f.l, Every: every, Clock: f.clock.Now})
+	x, err := Open(Options{Path: filepath.Join(f.dir, "index.db"), Ledger: f.l, Every: every, Clock: f.clock.Now,
+		Log: slog.New(slog.NewTextHandler(&f.log, nil))})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -210,4 +213,3 @@ func (f *fixture) refuses(key index.Key) {
 		f.t.Fatalf("prove %s: %v, want %v", key, err, ErrRebuilding)
 	}
 }
-

@@ -144,7 +144,7 @@ func (x *Index) load(ctx context.Context) error {
 	err = guard(func() error {
 		return db.View(func(tx *bolt.Tx) (err error) {
 			if s.size = readSize(tx); s.size == 0 {
-				return nil
+				return checkEmpty(tx)
 			}
 			if s.commitment, s.committed = readCommitment(tx); !s.committed {
 				return damaged("it stops between two commitments")

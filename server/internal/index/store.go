@@ -136,6 +136,16 @@ func checkMeta(tx *bolt.Tx, origin string) error {
 	return nil
 }
 
+// checkEmpty refuses a file that holds something and says that it covers nothing.
+func checkEmpty(tx *bolt.Tx) error {
+	for _, name := range [][]byte{pagesBucket, postingsBucket} {
+		if k, _ := tx.Bucket(name).Cursor().First(); k != nil {
+			return damaged("it covers no entries and has %s", name)
+		}
+	}
+	return nil
+}
+
 // readSize returns how many entries the file covers.
 func readSize(tx *bolt.Tx) uint64 {
 	if b := tx.Bucket(metaBucket).Get(sizeKey); len(b) == 8 {

@@ -42,7 +42,7 @@ func start(t *testing.T) *log {
 	s := servertest.Start(t, func(c *server.Config) { c.Web.Address = "127.0.0.1:0" })
 	admin := signetv1.NewSessionServiceClient(s.Dial())
 	session := s.Login(servertest.Administrator)
-	for range 300 { // two entries each: a session opened, and closed
+	for range 130 { // two entries each: a session opened, and closed
 		if _, err := admin.CloseSession(s.Login(servertest.Administrator), &signetv1.CloseSessionRequest{}); err != nil {
 			t.Fatal(err)
 		}
@@ -102,10 +102,18 @@ func leafHashes(bundle []byte) ([][]byte, error) {
 	return out, nil
 }
 
-// Tessera's fsck recomputes every tile and the root from the entries.
-func TestFsck(t *testing.T) {
-	t.Attr("requirement", "B-47")
+// TestTessera reads one server with all of Tessera's code.
+func TestTessera(t *testing.T) {
 	l := start(t)
+	t.Run("fsck", l.fsck)
+	t.Run("fsck finds a change", l.fsckFindsAChange)
+	t.Run("proofs from tiles", l.proofsFromTiles)
+	t.Run("entries need a token", l.entriesNeedAToken)
+}
+
+// Tessera's fsck recomputes every tile and the root from the entries.
+func (l *log) fsck(t *testing.T) {
+	t.Attr("requirement", "B-47")
 	if err := fsck.New(l.origin, l.verifier, l.fetcher(t, l.token), leafHashes, fsck.Opts{N: 4}).Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -125,8 +133,7 @@ func (a altered) ReadEntryBundle(ctx context.Context, i uint64, p uint8) ([]byte
 	return b, err
 }
 
-func TestFsckFindsAChange(t *testing.T) {
-	l := start(t)
+func (l *log) fsckFindsAChange(t *testing.T) {
 	// As many workers as there are tiles: a worker that has found something stops, and with too few of them fsck waits for ever.
 	err := fsck.New(l.origin, l.verifier, altered{l.fetcher(t, l.token), 1}, leafHashes, fsck.Opts{N: 64}).Check(t.Context())
 	if err == nil {
@@ -135,9 +142,8 @@ func TestFsckFindsAChange(t *testing.T) {
 }
 
 // Tessera's client builds proofs from the tiles, which its own code verifies against the signed checkpoint.
-func TestProofsFromTiles(t *testing.T) {
+func (l *log) proofsFromTiles(t *testing.T) {
 	t.Attr("requirement", "B-47")
-	l := start(t)
 	f := l.fetcher(t, "") // checkpoint and tiles are for everybody
 	cp, _, _, err := client.FetchCheckpoint(t.Context(), f.ReadCheckpoint, l.verifier, l.origin)
 	if err != nil {
@@ -189,8 +195,7 @@ func TestProofsFromTiles(t *testing.T) {
 }
 
 // Entry bundles are for those who may read the ledger.
-func TestEntriesNeedAToken(t *testing.T) {
-	l := start(t)
+func (l *log) entriesNeedAToken(t *testing.T) {
 	for name, token := range map[string]string{"none": "", "invented": strings.Repeat("A", 43)} {
 		if _, err := l.fetcher(t, token).ReadEntryBundle(t.Context(), 0, 0); err == nil || !strings.Contains(err.Error(), "401") {
 			t.Errorf("token %s: %v", name, err)

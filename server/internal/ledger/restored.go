@@ -63,25 +63,23 @@ func (l *Ledger) notAccepted(ctx context.Context, tx *bolt.Tx, conflicts []Confl
 			conflicts = l.without(tx, index, raw, conflicts)
 		}
 	}
-	if len(conflicts) == 0 {
-		return nil, nil
-	}
-	c := l.newEntryRows(tx, 0)
-	index := uint64(0)
-	for ; c.k != nil && index < l.head.Checkpoint.Size && len(conflicts) > 0; c.next() {
-		v := c.v
+	rows := l.newEntryRows(tx, 0)
+	for index := uint64(0); rows.k != nil && index < l.head.Checkpoint.Size && len(conflicts) > 0; index++ {
 		if index%4096 == 0 && ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if bytes.Contains(v, []byte(`"type":"`+string(chain.LedgerRestored)+`"`)) {
+		if bytes.Contains(rows.v, []byte(`"type":"`+string(chain.LedgerRestored)+`"`)) {
 			before := len(conflicts)
-			if conflicts = l.without(tx, index, v, conflicts); len(conflicts) < before {
+			if conflicts = l.without(tx, index, rows.v, conflicts); len(conflicts) < before {
 				l.sidecar.restored = append(l.sidecar.restored, index)
 			}
 		}
-		index++
+		rows.next()
 	}
-	return conflicts, c.err
+	if rows.err != nil && len(conflicts) > 0 {
+		l.log.Warn("ledger: whether the loss was accepted could not be looked up", "err", rows.err)
+	}
+	return conflicts, nil
 }
 
 // without leaves out the conflicts that an entry has accepted.

@@ -44,15 +44,15 @@
 //
 // attachments/<first>/<sha256> are the bytes whose SHA-256 in lower-case hex is the last part of the name, 8 MiB at the most. That digest
 // stands as a string in the body of an entry of the chunk. In a chunk they are sorted by name, each is there once. These digests in
-// bodies must have their attachment, where they are not empty:
+// bodies must have their attachment, where they are not empty; other entries may have attachments, too:
 //
+//	key.created                             keyId
 //	certificate.issued                      certificate
-//	signer.enrolled, signer.renewed         certificate
-//	service.enrolled, service.renewed       certificate
+//	signer.enrolled, service.enrolled       certificate
 //	record.created                          record
 //	signature.prepared                      statement
 //	signature.created                       statement, signature, authorization, each of timestamps
-//	checkpoint.timestamped                  checkpoint, each token
+//	checkpoint.timestamped                  checkpoint, each of timestamps
 //
 // SHA256SUMS is what sha256sum writes and reads: for each member before it that is no attachment, in their order, the SHA-256 in
 // lower-case hex, two spaces, the name, a line feed. It is for people; no proof leans on it.
@@ -72,12 +72,17 @@
 //   - Entry 0 is of the type ledger.created and names the origin of the checkpoint, and no other is of this type.
 //   - The root computed from left, the lines and right is the checkpoint's.
 //   - From entry 0 on: each index.committed entry has the root that follows from the entries before it (package index).
-//   - Each checkpoint.timestamped entry: the checkpoint that it names is signed, is a head of this tree, and its time-stamps
-//     verify against the roots that the trust file pins.
+//   - Each checkpoint.timestamped entry: its body is {"checkpoint":"<sha256>","root":"<hex>","size":"<decimal>","timestamps":["<sha256>",…]}, with
+//     size at most its index and at most 65,536 below it, never smaller than in the one before; the attached checkpoint is signed by
+//     the ledger's key, its size and root are these, and it is a head of this tree (where size is not below start). Each time-stamp is
+//     an RFC 3161 token over the checkpoint's SHA-256 and verifies against the time-stamp roots that the trust file pins; a sound one of an
+//     authority that is not pinned is passed over, as long as another one holds. The entry is at the most one minute older than
+//     each time-stamp, and the entry size-1 at the most one minute younger.
 //   - Attachments are what their names say, and none that the table above asks for is missing.
 //
 // Codes are those of `signet verify` (package verify): 10 an attachment or SHA256SUMS that does not fit, 12 no trust file, 13 a time-stamp
-// of a checkpoint, 14 entries, chain, tree, checkpoint, witnesses, index, 16 the form. With several faults 16 wins, else the lowest.
+// of a checkpoint, 14 entries, chain, tree, checkpoint, witnesses, index, 16 the form. With several faults 16 wins, else the lowest. The
+// first fault of form ends the reading, and so does a chunk with more or fewer lines than it must have (14).
 //
 // # What is not proven
 //

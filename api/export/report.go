@@ -54,6 +54,43 @@ func (r *Report) fault(code verify.Code, where, format string, args ...any) {
 	}
 }
 
+func newReport() *Report {
+	return &Report{
+		Faults: []verify.Fault{}, Types: map[string]uint64{}, Brackets: []Bracket{}, Notes: []string{}, codes: map[verify.Code]bool{},
+	}
+}
+
+// conclude reaches the verdict: 16 wins, else the lowest code.
+func (r *Report) conclude() {
+	r.Code = verify.OK
+	for code := range r.codes {
+		if r.Code == verify.OK || code == verify.Malformed || r.Code != verify.Malformed && code < r.Code {
+			r.Code = code
+		}
+	}
+	r.Verdict = r.Code.String()
+}
+
+// see counts an entry.
+func (r *Report) see(e chain.Entry) {
+	if r.First == "" {
+		r.First = e.Time.String()
+	}
+	r.Last = e.Time.String()
+	r.Types[string(e.Type)]++
+}
+
+// bracket keeps the newest ones.
+func (r *Report) bracket(b Bracket) {
+	r.Timestamped++
+	if len(r.Brackets) == maxFaults {
+		r.Brackets = append(r.Brackets[:0], r.Brackets[1:]...)
+	}
+	r.Brackets = append(r.Brackets, b)
+}
+
 func (r *Report) note(format string, args ...any) {
-	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
+	if len(r.Notes) < maxFaults {
+		r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
+	}
 }

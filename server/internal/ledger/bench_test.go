@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -22,86 +23,102 @@ import (
 	"github.com/signetd/signet/server/internal/ledger/ledgertest"
 )
 
-// benchEntries is how many entries the large ledger of the benchmarks has: SIGNET_BENCH_ENTRIES, a million by default.
-func benchEntries(b *testing.B) int {
+// benchSizes are how many entries the ledgers of the benchmarks have: none, and SIGNET_BENCH_ENTRIES (several separated by commas;
+// a million by default). Ten millions take some minutes to make and 15 GB: with SIGNET_BENCH_FOLDER they are kept there for the next run.
+func benchSizes(b testing.TB) []int {
+	sizes := []int{0}
 	s := os.Getenv("SIGNET_BENCH_ENTRIES")
 	if s == "" {
-		return 1_000_000
+		s = "1000000"
 	}
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 {
-		b.Fatalf("SIGNET_BENCH_ENTRIES=%q", s)
+	for one := range strings.SplitSeq(s, ",") {
+		n, err := strconv.Atoi(one)
+		if err != nil || n < 1 {
+			b.Fatalf("SIGNET_BENCH_ENTRIES=%q", s)
+		}
+		sizes = append(sizes, n)
 	}
-	return n
+	return sizes
 }
 
-// benchEvent returns an event whose entry has about 600 bytes, and that may belong to a request of its own.
-func benchEvent(b testing.TB, n uint64, request bool) ledger.Event {
+// benchEvent returns an event whose entry has about 600 bytes and belongs to a request of its own, as each does that a client asks for.
+func benchEvent(b testing.TB, n uint64) ledger.Event {
 	digest := sha256.Sum256([]byte(strconv.FormatUint(n, 10)))
 	h := hex.EncodeToString(digest[:])
 	body, err := ledger.EncodeBody(map[string]string{"record": h, "text": strings.Repeat("x", 160)})
 	if err != nil {
 		b.Fatal(err)
 	}
-	ev := ledger.Event{Type: chain.RecordCreated, Actor: actor, Body: body}
-	if request {
-		ev.Request = h
-	}
-	return ev
+	return ledger.Event{Type: chain.RecordCreated, Actor: actor, Body: body, Request: h}
 }
 
-// larges holds two ledgers with many entries, made once a run: without requests, and with one for each entry.
-var larges [2]struct {
-	once sync.Once
-	o    ledger.Options
-	err  error
-}
+// larges holds the large ledgers, by their number of entries, made once a run or found in SIGNET_BENCH_FOLDER.
+var larges = struct {
+	mu     sync.Mutex
+	folder string
+	made   map[int]bool
+}{made: map[int]bool{}}
 
-// largeOptions returns the options of a copy of a large ledger.
-func largeOptions(b *testing.B, requests bool) ledger.Options {
+// benchOptions returns the options of a ledger of n entries. A large one is not copied: what a benchmark appends to it is little
+// beside what it has.
+func benchOptions(b *testing.B, n int) ledger.Options {
 	b.Helper()
-	large := &larges[0]
-	if requests {
-		large = &larges[1]
+	o := ledgertest.Options(b)
+	o.Signer = fixedSigner()
+	if n == 0 {
+		return o
 	}
-	large.once.Do(func() {
-		dir, err := os.MkdirTemp("", "signet-bench-*")
-		if err != nil {
-			large.err = err
-			return
-		}
-		o := ledgertest.Options(b)
-		o.Path = filepath.Join(dir, "ledger.db")
-		large.o = o
-		l, err := ledger.Open(context.Background(), o)
-		if err != nil {
-			large.err = err
-			return
-		}
-		for n, total := 0, benchEntries(b); n < total && large.err == nil; {
-			end := min(n+500, total)
-			events := make([]ledger.Event, 0, end-n)
-			for ; n < end; n++ {
-				events = append(events, benchEvent(b, uint64(n), requests))
+	larges.mu.Lock()
+	defer larges.mu.Unlock()
+	folder := os.Getenv("SIGNET_BENCH_FOLDER")
+	if folder == "" {
+		if larges.folder == "" {
+			var err error
+			if larges.folder, err = os.MkdirTemp("", "signet-bench-*"); err != nil {
+				b.Fatal(err)
 			}
-			_, large.err = l.Do(context.Background(), func(tx *ledger.Tx) error {
-				for _, ev := range events {
-					tx.Emit(ev)
-				}
-				return nil
-			})
 		}
-		if err := l.Close(); large.err == nil {
-			large.err = err
-		}
-	})
-	if large.err != nil {
-		b.Fatal(large.err)
+		folder = larges.folder
 	}
-	o := large.o
-	o.Path = filepath.Join(b.TempDir(), "ledger.db")
-	copyFile(b, large.o.Path, o.Path)
+	o.Path = filepath.Join(folder, fmt.Sprintf("ledger-%d.db", n))
+	if !larges.made[n] {
+		if err := fillLarge(b, o, uint64(n)); err != nil {
+			b.Fatal(err)
+		}
+		larges.made[n] = true
+	}
 	return o
+}
+
+// fillLarge appends until a ledger has n entries, in batches as there are under load.
+func fillLarge(b *testing.B, o ledger.Options, n uint64) error {
+	b.Helper()
+	l, err := ledger.Open(context.Background(), o)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	before := l.Size()
+	for size := before; size < n; {
+		end := min(size+500, n)
+		events := make([]ledger.Event, 0, end-size)
+		for ; size < end; size++ {
+			events = append(events, benchEvent(b, size))
+		}
+		_, err = l.Do(context.Background(), func(tx *ledger.Tx) error {
+			for _, ev := range events {
+				tx.Emit(ev)
+			}
+			return nil
+		})
+		if err != nil {
+			break
+		}
+	}
+	if before < n {
+		b.Logf("made the ledger of %d entries in %v", n, time.Since(start).Round(time.Second))
+	}
+	return errors.Join(err, l.Close())
 }
 
 func copyFile(b testing.TB, from, to string) {
@@ -128,10 +145,8 @@ func copyFile(b testing.TB, from, to string) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	for i := range larges {
-		if path := larges[i].o.Path; path != "" {
-			os.RemoveAll(filepath.Dir(path))
-		}
+	if larges.folder != "" {
+		os.RemoveAll(larges.folder)
 	}
 	os.Exit(code)
 }
@@ -147,24 +162,17 @@ func openBench(b *testing.B, o ledger.Options) *ledger.Ledger {
 }
 
 // BenchmarkLedgerCommit measures durable entries a second, one entry a command, with 1 and 256 committers, in a new ledger and
-// in one with many entries.
+// in large ones.
 func BenchmarkLedgerCommit(b *testing.B) {
-	for _, requests := range []bool{false, true} {
-		for _, committers := range []int{1, 256} {
-			for _, n := range []int{0, benchEntries(b)} {
-				b.Run(fmt.Sprintf("committers=%d/requests=%t/entries=%d", committers, requests, n), func(b *testing.B) {
-					benchmarkCommit(b, committers, n, requests)
-				})
-			}
+	for _, committers := range []int{1, 256} {
+		for _, n := range benchSizes(b) {
+			b.Run(fmt.Sprintf("committers=%d/entries=%d", committers, n), func(b *testing.B) { benchmarkCommit(b, committers, n) })
 		}
 	}
 }
 
-func benchmarkCommit(b *testing.B, committers, n int, requests bool) {
-	o := ledgertest.Options(b)
-	if n > 0 {
-		o = largeOptions(b, requests)
-	}
+func benchmarkCommit(b *testing.B, committers, n int) {
+	o := benchOptions(b, n)
 	l := openBench(b, o)
 	var next atomic.Int64
 	seed := rand.Uint64()
@@ -178,7 +186,7 @@ func benchmarkCommit(b *testing.B, committers, n int, requests bool) {
 				if i > int64(b.N) {
 					return
 				}
-				if _, err := l.Do(context.Background(), emit(benchEvent(b, seed+uint64(i), requests))); err != nil {
+				if _, err := l.Do(context.Background(), emit(benchEvent(b, seed+uint64(i)))); err != nil {
 					b.Error(err)
 					return
 				}
@@ -199,47 +207,110 @@ func cpuTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkProve measures one inclusion proof, with the entry read and the proof verified.
-func BenchmarkProve(b *testing.B) {
-	o := largeOptions(b, true)
-	l := openBench(b, o)
-	signed, err := l.Checkpointed(b.Context(), l.Size())
-	if err != nil {
-		b.Fatal(err)
+// eachLarge runs a benchmark on each of the large ledgers, opened.
+func eachLarge(b *testing.B, run func(b *testing.B, l *ledger.Ledger, n uint64)) {
+	for _, n := range benchSizes(b)[1:] {
+		b.Run(fmt.Sprintf("entries=%d", n), func(b *testing.B) {
+			l, err := ledger.Open(b.Context(), benchOptions(b, n))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			run(b, l, uint64(n))
+		})
 	}
-	b.Run(fmt.Sprintf("entries=%d", l.Size()), func(b *testing.B) {
+}
+
+// BenchmarkProve measures one inclusion proof, with the entry read and the proof verified, and its bytes in a manifest.
+func BenchmarkProve(b *testing.B) {
+	eachLarge(b, func(b *testing.B, l *ledger.Ledger, _ uint64) {
+		signed, err := l.Checkpointed(b.Context(), l.Size())
+		if err != nil {
+			b.Fatal(err)
+		}
+		size, count := 0, 0
 		for b.Loop() {
-			if _, err := l.Proof(b.Context(), rand.Uint64N(signed.Checkpoint.Size), signed); err != nil {
+			p, err := l.Proof(b.Context(), rand.Uint64N(signed.Checkpoint.Size), signed)
+			if err != nil {
+				b.Fatal(err)
+			}
+			size += len(p.Encode())
+			count++
+		}
+		b.ReportMetric(float64(size)/float64(count), "proof-B")
+	})
+}
+
+// BenchmarkProveConsistency measures the proof that one checkpoint continues another.
+func BenchmarkProveConsistency(b *testing.B) {
+	eachLarge(b, func(b *testing.B, l *ledger.Ledger, _ uint64) {
+		size, count, last := 0, 0, l.Size()
+		for b.Loop() {
+			p, err := l.ProveConsistency(1+rand.Uint64N(last-1), last)
+			if err != nil {
+				b.Fatal(err)
+			}
+			size += len(p) * 32
+			count++
+		}
+		b.ReportMetric(float64(size)/float64(count), "proof-B")
+	})
+}
+
+// BenchmarkProvedEntry measures what a decision to sign costs: an entry read and proved, in a view.
+func BenchmarkProvedEntry(b *testing.B) {
+	eachLarge(b, func(b *testing.B, l *ledger.Ledger, _ uint64) {
+		for b.Loop() {
+			err := l.View(func(r *ledger.Read) error {
+				_, err := r.ProvedEntry(rand.Uint64N(r.Head().Checkpoint.Size))
+				return err
+			})
+			if err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
 }
 
-// BenchmarkProvedEntry measures what a decision to sign costs: an entry read and proved, in a view.
-func BenchmarkProvedEntry(b *testing.B) {
-	l := openBench(b, largeOptions(b, true))
-	for b.Loop() {
-		err := l.View(func(r *ledger.Read) error {
-			_, err := r.ProvedEntry(rand.Uint64N(r.Head().Checkpoint.Size))
-			return err
-		})
-		if err != nil {
-			b.Fatal(err)
+// BenchmarkRequest measures how a repeated call finds what it brought about.
+func BenchmarkRequest(b *testing.B) {
+	eachLarge(b, func(b *testing.B, l *ledger.Ledger, n uint64) {
+		for b.Loop() {
+			request := benchEvent(b, rand.Uint64N(n)).Request
+			err := l.View(func(r *ledger.Read) error {
+				if len(r.Request(request)) == 0 {
+					return errors.New("a request is not found")
+				}
+				return nil
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
 		}
-	}
+	})
 }
 
-// BenchmarkOpen measures start-up with many entries: nothing is replayed.
+// BenchmarkOpen measures start-up with many entries, where nothing is replayed, and how much of the file an entry takes.
 func BenchmarkOpen(b *testing.B) {
-	o := largeOptions(b, true)
-	for b.Loop() {
-		l, err := ledger.Open(b.Context(), o)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if err := l.Close(); err != nil {
-			b.Fatal(err)
-		}
+	for _, n := range benchSizes(b)[1:] {
+		b.Run(fmt.Sprintf("entries=%d", n), func(b *testing.B) {
+			o := benchOptions(b, n)
+			size := uint64(0)
+			for b.Loop() {
+				l, err := ledger.Open(b.Context(), o)
+				if err != nil {
+					b.Fatal(err)
+				}
+				size = l.Size()
+				if err := l.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			info, err := os.Stat(o.Path)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(info.Size())/float64(size), "file-B/entry")
+		})
 	}
 }

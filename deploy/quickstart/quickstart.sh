@@ -105,14 +105,16 @@ init() {
 	mkdir -p "$marker" "$people"
 	chmod 700 "$data" "$people"
 	listen=127.0.0.1:$(free_port 8443)
+	web=127.0.0.1:$(free_port "$((${listen##*:} + 1))")
 	metrics=127.0.0.1:$(free_port 9464)
-	show signetd init --data "$data" --environment demo --listen "$listen" --metrics "$metrics" --admin-user grace --admin-name "Grace Hopper"
+	show signetd init --data "$data" --environment demo --listen "$listen" --web "$web" --metrics "$metrics" --admin-user grace --admin-name "Grace Hopper"
 }
 
 serve() {
 	step 3 "Starting it on $listen (TLS 1.3, gRPC); its log is $data/signetd.log"
 	start_server
 	say "SERVING, process $(cat "$data/signetd.pid"); metrics for Prometheus: http://$metrics/metrics"
+	say "The ledger's checkpoint and tiles are read over HTTPS: https://$web/ledger/checkpoint"
 	show signetd hsm status --config "$data/signetd.yaml"
 }
 
@@ -211,6 +213,7 @@ next() {
       signet login --user max --password-file $people/max.password
       signet ledger head
       signet ledger list
+      curl --cacert $data/tls/server.pem https://$web/ledger/checkpoint
 
     Verify on any other machine: copy $bundle, $manifest and
     $data/signet-trust.json there, and run signet verify as above.

@@ -10,7 +10,9 @@ status=0
 
 echo "== Go: rules of .golangci.yml"
 "$lint" run ./... || status=1
-(cd tools && "$lint" run --config "$root/.golangci.yml" ./...) || status=1
+for module in tools $(find api clients cmd deploy keystore server -name go.mod -exec dirname {} ';'); do
+	(cd "$module" && "$lint" run --config "$root/.golangci.yml" ./...) || status=1
+done
 
 echo "== Go: tests wait for what is meant; they sleep on the clock of testing/synctest alone"
 for test in $(git grep -l 'time\.Sleep(' -- '*_test.go'); do

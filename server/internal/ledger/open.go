@@ -46,7 +46,11 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	l.sidecar.found, _ = os.Stat(o.Path) // as it is before the meta pages are renewed
+	if l.sidecar.found, _ = os.Stat(o.Path); l.sidecar.found != nil && l.sidecar.found.Size() == 0 { // before the meta pages are renewed
+		if err := l.checkMissing(); err != nil {
+			return nil, err
+		}
+	}
 	if l.db, err = openStore(l.o); err != nil {
 		return nil, err
 	}

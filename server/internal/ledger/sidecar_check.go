@@ -149,7 +149,7 @@ func (l *Ledger) checkMissing() error {
 	}
 	for _, path := range []string{SidecarPath(l.o.Path), StatePath(l.o.Path), BracketPath(l.o.Path)} {
 		if _, err := os.Lstat(path); err == nil {
-			return fmt.Errorf("%w: %s is missing, and %s says that it was there: find the file, or restore a backup", ErrRolledBack, l.o.Path, path)
+			return fmt.Errorf("%w: %s is missing or empty, and %s says that it was there: find the file, or restore a backup", ErrRolledBack, l.o.Path, path)
 		}
 	}
 	return nil

@@ -377,6 +377,23 @@ func TestChangedWhileStopped(t *testing.T) {
 			}
 			write(t, o.Path, append(raw, make([]byte, 4096)...))
 		}, "bytes and had"},
+		"the newer of the two meta pages damaged, so that an earlier transaction is the last": {func(t *testing.T, o ledger.Options) {
+			db, err := bolt.Open(o.Path, 0o600, &bolt.Options{ReadOnly: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var newest int
+			err = db.View(func(tx *bolt.Tx) error { newest = tx.ID() % 2; return nil })
+			if err = errors.Join(err, db.Close()); err != nil {
+				t.Fatal(err)
+			}
+			raw, err := os.ReadFile(o.Path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw[newest*os.Getpagesize()+40] ^= 1
+			write(t, o.Path, raw)
+		}, "it is an older file"},
 		"the checkpoint beside it removed": {func(t *testing.T, o ledger.Options) {
 			if err := os.Remove(ledger.SidecarPath(o.Path)); err != nil {
 				t.Fatal(err)

@@ -66,6 +66,7 @@ var (
 	figureCalls   = prometheus.NewDesc("signet_grpc_call_seconds", "Calls and how long they took, by method and code.", []string{"method", "code"}, nil)
 	figureEntries = prometheus.NewDesc("signet_ledger_entries", "Entries of the ledger.", nil, nil)
 	figureIndexed = prometheus.NewDesc("signet_ledger_indexed_entries", "Entries that the newest commitment to the index covers.", nil, nil)
+	figureChanged = prometheus.NewDesc("signet_ledger_changed_while_stopped", "What others had changed about the ledger's file when the service was opened; the log says what.", nil, nil)
 	figureReady   = prometheus.NewDesc("signet_ready", "Whether a service of the contract works; the one without a name: whether signatures can be made.", []string{"service"}, nil)
 	figureBuild   = prometheus.NewDesc("signet_build_info", "Always 1.", []string{"version", "environment"}, nil)
 )
@@ -84,7 +85,7 @@ func (c serverCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		figureState, figureActive, figureWorkers, figureBusy, figureStuck, figureWaiting, figureQueue, figureSessions, figureProcesses, figureMissing,
 		figureEpoch, figureProved, figureTested, figureRecoveries, figureRespawns, figureSignatures, figureErrors, figureWait, figureService,
-		figureCalls, figureEntries, figureIndexed, figureReady, figureBuild,
+		figureCalls, figureEntries, figureChanged, figureIndexed, figureReady, figureBuild,
 	} {
 		to <- d
 	}
@@ -104,6 +105,7 @@ func (c serverCollector) Collect(to chan<- prometheus.Metric) {
 		return true
 	})
 	gauge(figureEntries, float64(c.ledger.Size()))
+	gauge(figureChanged, float64(len(c.ledger.Changed())))
 	gauge(figureIndexed, float64(c.index.Status().Committed))
 	gauge(figureBuild, 1, c.version, c.config.Environment)
 	for service := range needs {

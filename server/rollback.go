@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/signetd/signet/server/internal/ledger"
@@ -40,6 +41,14 @@ func nextStep(c Config, err error) error {
 	}
 	return fmt.Errorf("%w. Nothing was written. Find the newer file, or a newer backup, and put it in place. If there is none, two administrators go on without what is missing: "+
 		"`signetd ledger restore --accept-loss --config %s`", err, c.configHint())
+}
+
+// noteChanges logs what others have done to the ledger's file while the service was stopped. It fits what was seen of it, or the service
+// would not start; the scrub, which begins at the start, reads all of it again.
+func noteChanges(l *ledger.Ledger, log *slog.Logger) {
+	for _, what := range l.Changed() {
+		log.Warn("the ledger was changed by others while the service was stopped", "change", what)
+	}
 }
 
 // configHint is where the configuration of a data folder usually is.

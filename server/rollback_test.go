@@ -1,0 +1,101 @@
+package server_test
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/signetd/signet/server"
+	"github.com/signetd/signet/server/servertest"
+)
+
+// opened opens the service with a log of its own, and returns what the log says and the metrics.
+func (s *keyScene) opened() (log, metrics string) {
+	s.t.Helper()
+	var b bytes.Buffer
+	o := s.Options()
+	o.Log = slog.New(slog.NewTextHandler(&b, nil))
+	opened, err := server.Open(s.t.Context(), o)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	l, err := opened.Listen()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	go func() { _ = opened.Serve(l) }()
+	r, err := http.Get("http://" + opened.MetricsAddress() + "/metrics")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer r.Body.Close()
+	page, err := io.ReadAll(r.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := opened.Stop(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+	return b.String(), string(page)
+}
+
+// TestChangedWhileStopped: a ledger that somebody has written to while the service was stopped is served if it fits, and that is said.
+func TestChangedWhileStopped(t *testing.T) {
+	t.Attr("requirement", "11.10(a)")
+	s := &keyScene{scene: &scene{Server: servertest.Start(t, func(c *server.Config) { c.Metrics.Address = "127.0.0.1:0" }), t: t}}
+	s.Stop()
+	const text = "the ledger was changed by others while the service was stopped"
+	if log, metrics := s.opened(); strings.Contains(log, text) || !strings.Contains(metrics, "\nsignet_ledger_changed_while_stopped 0\n") {
+		t.Errorf("it is said of one that nobody has touched: %s", log)
+	}
+	later := time.Now().Add(time.Minute)
+	if err := os.Chtimes(s.Config.Path(server.LedgerFile), later, later); err != nil {
+		t.Fatal(err)
+	}
+	if log, metrics := s.opened(); !strings.Contains(log, text) || !strings.Contains(metrics, "\nsignet_ledger_changed_while_stopped 1\n") {
+		t.Errorf("it is not said: %s", log)
+	}
+}
+
+// TestRollbackConfig: what the configuration may say.
+func TestRollbackConfig(t *testing.T) {
+	for what, change := range map[string]func(c *server.RollbackConfig){
+		"no time at all":  func(c *server.RollbackConfig) { c.WitnessTimeout = 0 },
+		"a negative time": func(c *server.RollbackConfig) { c.WitnessTimeout = -1 },
+		"an hour":         func(c *server.RollbackConfig) { c.WitnessTimeout = server.Duration(time.Hour) },
+	} {
+		c := server.DefaultConfig()
+		change(&c.Ledger.Rollback)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "ledger.rollback.witnessTimeout") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// TestRequireSidecar: where the configuration wants it, a ledger without what stood beside it is refused.
+func TestRequireSidecar(t *testing.T) {
+	t.Attr("requirement", "11.10(a)")
+	s := startKeys(t)
+	s.Stop()
+	path := strings.TrimSuffix(s.Config.Path(server.LedgerFile), ".db") + ".checkpoint"
+	kept, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	s.Config.Ledger.Rollback.RequireSidecar = true
+	if err := s.refusesToStart(); !strings.Contains(err.Error(), "ledger.checkpoint: missing") {
+		t.Errorf("%v", err)
+	}
+	if err := os.WriteFile(path, kept, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.restart()
+}

@@ -75,14 +75,12 @@ func (c *Checker) commitment(e chain.Entry) error {
 
 // settle brings the entries below to into the map.
 func (c *Checker) settle(to uint64) error {
-	changes := NewChanges(c.m, &c.pages)
+	var changes Changes
 	n := int(to - c.base)
 	for i, p := range c.pending[:n] {
-		if err := changes.Add(c.base+uint64(i), p.leaf, p.keys); err != nil {
-			return err
-		}
+		changes.Add(c.base+uint64(i), p.leaf, p.keys)
 	}
-	next, err := c.m.Update(&c.pages, changes.Leaves(), c.pages.put)
+	next, err := c.m.Update(&c.pages, &changes, c.pages.put)
 	if err != nil {
 		return err
 	}

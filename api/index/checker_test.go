@@ -126,13 +126,11 @@ func TestScratch(t *testing.T) {
 	var err error
 	key := func(i int) Key { return Key("subject:" + strings.Repeat("k", i%3+1) + string(rune(i))) }
 	for round := range 3 {
-		c := NewChanges(m, pages)
+		var c Changes
 		for i := range 2000 {
-			if err := c.Add(uint64(round*2000+i), chain.Hash{byte(i)}, []chain.Hash{key(i + round*500).Hash()}); err != nil {
-				t.Fatal(err)
-			}
+			c.Add(uint64(round*2000+i), chain.Hash{byte(i)}, []chain.Hash{key(i + round*500).Hash()})
 		}
-		if m, err = m.Update(pages, c.Leaves(), pages.put); err != nil {
+		if m, err = m.Update(held{pages}, &c, pages.put); err != nil {
 			t.Fatal(err)
 		}
 		if round == 0 {
@@ -142,7 +140,7 @@ func TestScratch(t *testing.T) {
 		}
 	}
 	for i := range 3000 {
-		if list, err := m.Get(pages, key(i).Hash()); err != nil || list.Count == 0 {
+		if list, err := m.Get(held{pages}, key(i).Hash()); err != nil || list.Count == 0 {
 			t.Fatalf("%d: %v %v", i, list, err)
 		}
 	}

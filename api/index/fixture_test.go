@@ -175,10 +175,8 @@ func (l *testLedger) prove(key Key, size, commitment int) parts {
 	if size > 0 {
 		p.header.Commitment = fmt.Sprint(commitment)
 		pages := &scratch{}
-		m, err := Map{}.Update(pages, leavesOf(l.lists(size)), pages.put)
-		if err != nil {
-			l.t.Fatal(err)
-		}
+		m := mapOf(l.t, pages, leavesOf(l.lists(size)))
+		var err error
 		if p.header.Map, err = m.Prove(pages, key.Hash()); err != nil {
 			l.t.Fatal(err)
 		}

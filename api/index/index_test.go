@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json/jsontext"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -93,17 +94,31 @@ func FuzzKeys(f *testing.F) {
 	})
 }
 
-// TestMap compares the map with its definition, with changes in any order, and proves every key and some that it does not have.
+// mapOf makes a map of leaves.
+func mapOf(t testing.TB, pages *scratch, leaves []Leaf) Map {
+	t.Helper()
+	root, err := updater{put: pages.put}.build(PageID{}, leaves)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Map{root}
+}
+
+// TestMap compares the map with its definition, and proves every key and some that it does not have.
 func TestMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
-		close := rapid.IntRange(0, 250).Draw(t, "shared bits") // keys that share their first bits make deep trees
-		key := func() (h chain.Hash) {
+		shared := rapid.IntRange(0, 250).Draw(t, "shared bits") // keys that share their first bits make deep trees
+		random := func() (h chain.Hash) {
 			for i := range h {
 				h[i] = byte(r.Uint32())
 			}
+			return h
+		}
+		key := func() chain.Hash {
+			h := random()
 			if r.IntN(2) == 0 {
-				for i := range close {
+				for i := range shared {
 					h[i/8] &^= 0x80 >> (i % 8)
 				}
 			}
@@ -111,27 +126,46 @@ func TestMap(t *testing.T) {
 		}
 		pages := &scratch{dir: "/nonexistent"}
 		var m Map
+		var keys []chain.Hash
 		all := map[chain.Hash]List{}
+		next := uint64(0)
 		for range rapid.IntRange(0, 6).Draw(t, "updates") {
-			changed := map[chain.Hash]List{}
-			for range r.IntN(200) {
-				k := key()
-				if len(all) > 0 && r.IntN(3) == 0 {
-					for k = range all {
-						break
+			var c Changes
+			for range r.IntN(60) {
+				leaf, mine := random(), map[chain.Hash]bool{}
+				for range 1 + r.IntN(8) {
+					k := key()
+					if len(keys) > 0 && r.IntN(3) == 0 {
+						k = keys[r.IntN(len(keys))]
 					}
+					mine[k] = true
 				}
-				changed[k] = List{r.Uint64N(1000) + 1, key()}
+				for k := range mine {
+					if _, ok := all[k]; !ok {
+						keys = append(keys, k)
+					}
+					all[k] = all[k].Append(next, leaf)
+				}
+				c.Add(next, leaf, slices.Collect(maps.Keys(mine)))
+				next++
 			}
-			c := &Changes{lists: changed}
 			var err error
-			if m, err = m.Update(pages, c.Leaves(), pages.put); err != nil {
+			if m, err = m.Update(held{pages}, &c, pages.put); err != nil {
 				t.Fatal(err)
 			}
-			for k, l := range changed {
-				all[k] = l
+			err = c.Each(func(k chain.Hash, entries []uint64, count uint64) error {
+				if count != all[k].Count || !slices.IsSorted(entries) || uint64(len(entries)) > count {
+					t.Fatalf("%s: %v of %d, want %d", k, entries, count, all[k].Count)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
 			}
-			leaves := (&Changes{lists: all}).Leaves()
+			var leaves []Leaf
+			for k, l := range all {
+				leaves = append(leaves, Leaf{k, l})
+			}
 			if m.Root() != plainRoot(leaves, 0) || m.Len() != uint64(len(all)) {
 				t.Fatalf("root %s of %d keys, want %s of %d", m.Root(), m.Len(), plainRoot(leaves, 0), len(all))
 			}
@@ -148,11 +182,11 @@ func TestMap(t *testing.T) {
 			t.Fatalf("loaded: root %s of %d keys: %v", again.Root(), again.Len(), err)
 		}
 		probe := func(k chain.Hash) {
-			list, err := m.Get(pages, k)
+			list, err := m.Get(held{pages}, k)
 			if err != nil || list != all[k] {
 				t.Fatalf("%s: %v, want %v: %v", k, list, all[k], err)
 			}
-			p, err := m.Prove(pages, k)
+			p, err := m.Prove(held{pages}, k)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -160,7 +194,7 @@ func TestMap(t *testing.T) {
 				t.Fatalf("%s: proved %v, want %v: %v", k, list, all[k], err)
 			}
 		}
-		for k := range all {
+		for _, k := range keys {
 			probe(k)
 		}
 		for range 50 {
@@ -168,6 +202,9 @@ func TestMap(t *testing.T) {
 		}
 	})
 }
+
+// held is pages that others can write too, so that each is held against the root.
+type held struct{ *scratch }
 
 // TestMapProofRefuses changes a proof in every way and expects that nothing else is proved.
 func TestMapProofRefuses(t *testing.T) {
@@ -179,10 +216,7 @@ func TestMapProofRefuses(t *testing.T) {
 	}
 	slices.SortFunc(leaves, func(a, b Leaf) int { return bytes.Compare(a.Key[:], b.Key[:]) })
 	leaves = slices.CompactFunc(leaves, func(a, b Leaf) bool { return a.Key == b.Key })
-	m, err := Map{}.Update(pages, leaves, pages.put)
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := mapOf(t, pages, leaves)
 	has, hasNot := leaves[17], Key("event:nobody's").Hash()
 	member, err := m.Prove(pages, has.Key)
 	if err != nil {
@@ -237,16 +271,15 @@ func TestMapPagesAreHeldAgainstTheRoot(t *testing.T) {
 	}
 	slices.SortFunc(leaves, func(a, b Leaf) int { return bytes.Compare(a.Key[:], b.Key[:]) })
 	leaves = slices.CompactFunc(leaves, func(a, b Leaf) bool { return a.Key == b.Key })
-	m, err := Map{}.Update(pages, leaves, pages.put)
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := mapOf(t, pages, leaves)
 	for id, page := range pages.memory {
 		page[len(page)-1] ^= 1
 		key := chain.Hash(page[:32])
-		_, getErr := m.Get(pages, key)
-		_, proveErr := m.Prove(pages, key)
-		_, updateErr := m.Update(pages, []Leaf{{key, List{1, chain.Hash{}}}}, pages.put)
+		var c Changes
+		c.Add(1, chain.Hash{}, []chain.Hash{key})
+		_, getErr := m.Get(held{pages}, key)
+		_, proveErr := m.Prove(held{pages}, key)
+		_, updateErr := m.Update(held{pages}, &c, pages.put)
 		page[len(page)-1] ^= 1
 		for _, err := range []error{getErr, proveErr, updateErr} {
 			if !errors.Is(err, ErrPage) {

@@ -135,6 +135,9 @@ func (n *node) read(pages Pages, id PageID, dst []Leaf) ([]Leaf, error) {
 			return nil, fmt.Errorf("%w: it holds a key of another page", ErrPage)
 		}
 	}
+	if _, ours := pages.(*scratch); ours { // nobody else can write there
+		return leaves, nil
+	}
 	if uint64(len(leaves)) != n.leaves || subtree(leaves, int(id.Bits)) != n.hash {
 		return nil, fmt.Errorf("%w: its hash is another", ErrPage)
 	}
@@ -151,37 +154,35 @@ func (id PageID) holds(key *chain.Hash) bool {
 	return rest == 0 || (key[full]^id.Prefix[full])>>(8-rest) == 0
 }
 
-// Update returns the map in which the given keys, sorted and each once, have new lists. Pages that change are handed to put; an empty one
-// is gone. The pages of m are read from pages.
-func (m Map) Update(pages Pages, changes []Leaf, put func(id PageID, page []byte) error) (Map, error) {
-	for i := 1; i < len(changes); i++ {
-		if bytes.Compare(changes[i-1].Key[:], changes[i].Key[:]) >= 0 {
-			return Map{}, errors.New("the changes of an index are not sorted")
-		}
-	}
-	u := updater{pages, put}
-	root, err := u.node(m.root, PageID{}, changes)
+// Update returns the map in which the lists of keys have more entries. Pages that change are handed to put; an empty one is gone. The
+// pages of m are read from pages.
+func (m Map) Update(pages Pages, c *Changes, put func(id PageID, page []byte) error) (Map, error) {
+	c.sort()
+	c.counts = c.counts[:0]
+	u := updater{c, pages, put}
+	root, err := u.node(m.root, PageID{}, c.refs)
 	return Map{root}, err
 }
 
 type updater struct {
+	*Changes
 	pages Pages
 	put   func(id PageID, page []byte) error
 }
 
-// node brings changes into a subtree.
-func (u updater) node(n *node, id PageID, changes []Leaf) (*node, error) {
+// node brings references, sorted, into a subtree.
+func (u updater) node(n *node, id PageID, refs []ref) (*node, error) {
 	switch {
-	case len(changes) == 0:
+	case len(refs) == 0:
 		return n, nil
 	case n == nil:
-		return u.build(id, changes)
+		return u.build(id, u.merge(nil, refs))
 	case n.isPage():
 		leaves, err := n.read(u.pages, id, make([]Leaf, 0, pageLeaves))
 		if err != nil {
 			return nil, err
 		}
-		merged := merge(leaves, changes)
+		merged := u.merge(leaves, refs)
 		if len(merged) > pageLeaves {
 			if err := u.put(id, nil); err != nil {
 				return nil, err
@@ -189,12 +190,13 @@ func (u updater) node(n *node, id PageID, changes []Leaf) (*node, error) {
 		}
 		return u.build(id, merged)
 	}
-	at := half(changes, int(id.Bits))
-	left, err := u.node(n.left, id.child(0), changes[:at])
+	depth := int(id.Bits)
+	at, _ := slices.BinarySearchFunc(refs, 1, func(r ref, _ int) int { return int(bit(&r.key, depth)) - 1 })
+	left, err := u.node(n.left, id.child(0), refs[:at])
 	if err != nil {
 		return nil, err
 	}
-	right, err := u.node(n.right, id.child(1), changes[at:])
+	right, err := u.node(n.right, id.child(1), refs[at:])
 	if err != nil {
 		return nil, err
 	}
@@ -226,20 +228,24 @@ func join(left, right *node) *node {
 	return &node{hash: nodeHash(left.sum(), right.sum()), leaves: left.count() + right.count(), left: left, right: right}
 }
 
-// merge puts changes, which win, among leaves.
-func merge(leaves, changes []Leaf) []Leaf {
-	out := make([]Leaf, 0, len(leaves)+len(changes))
-	for len(leaves) > 0 && len(changes) > 0 {
-		switch c := bytes.Compare(leaves[0].Key[:], changes[0].Key[:]); {
-		case c < 0:
+// merge extends the lists of leaves, and adds leaves for keys that have none.
+func (u updater) merge(leaves []Leaf, refs []ref) []Leaf {
+	out := make([]Leaf, 0, len(leaves)+len(refs))
+	for len(refs) > 0 {
+		key := &refs[0].key
+		for len(leaves) > 0 && bytes.Compare(leaves[0].Key[:], key[:]) < 0 {
 			out, leaves = append(out, leaves[0]), leaves[1:]
-		case c == 0:
-			leaves = leaves[1:]
-		default:
-			out, changes = append(out, changes[0]), changes[1:]
 		}
+		l := Leaf{Key: *key}
+		if len(leaves) > 0 && leaves[0].Key == *key {
+			l, leaves = leaves[0], leaves[1:]
+		}
+		n := sameKey(refs)
+		l.List = u.extend(l.List, refs[:n])
+		u.counts = append(u.counts, l.Count)
+		out, refs = append(out, l), refs[n:]
 	}
-	return append(append(out, leaves...), changes...)
+	return append(out, leaves...)
 }
 
 // find returns the page that a key leads to, and the hashes beside the way there, from the root down. A nil node is an empty subtree.

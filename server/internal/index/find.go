@@ -270,9 +270,7 @@ func (x *Index) open(s *search) (*query, error) {
 			var group []*postings
 			for _, k := range g {
 				hash := k.Hash()
-				recent := x.lists[hash]
-				at, _ := slices.BinarySearch(recent, size)
-				p := &postings{c: tx.Bucket(postingsBucket).Cursor(), prefix: slices.Clone(hash[:keySize]), recent: recent[at:]}
+				p := &postings{c: tx.Bucket(postingsBucket).Cursor(), prefix: slices.Clone(hash[:keySize]), recent: x.newer(hash, size)}
 				if size == x.cur.size {
 					list, err := x.cur.m.Get(storedPages{tx.Bucket(pagesBucket)}, hash)
 					if err != nil {
@@ -293,6 +291,16 @@ func (x *Index) open(s *search) (*query, error) {
 		return nil, err
 	}
 	return q, nil
+}
+
+// newer returns the entries from size on that have a key and that were read. The caller holds mu.
+func (x *Index) newer(key chain.Hash, size uint64) (out []uint64) {
+	for i := max(size, x.cur.size); i < x.end(); i++ {
+		if slices.Contains(x.recent[i-x.cur.size].keys, key) {
+			out = append(out, i)
+		}
+	}
+	return out
 }
 
 // run intersects the groups.

@@ -20,6 +20,8 @@ const (
 	pace = time.Second
 	// retry is how long it waits after a failure.
 	retry = 5 * time.Second
+	// rest is how many times as long as a step took the follower waits after it, as long as it is not far behind: appends go first.
+	rest = 4
 	// readChunk is how many entries it takes at a time.
 	readChunk = 4096
 	// bulk is how many entries it brings into the file at a time where it has many to catch up with.
@@ -34,22 +36,20 @@ func (x *Index) Run(ctx context.Context) {
 	timer := time.NewTimer(poll)
 	defer timer.Stop()
 	for {
+		began := time.Now()
 		busy, err := x.step(ctx)
 		if ctx.Err() != nil {
 			return
 		}
+		x.note(err)
 		wait := poll
-		if err != nil {
+		switch {
+		case err != nil:
 			wait = retry
-		}
-		x.mu.Lock()
-		if err != nil && (x.failed == nil || x.failed.Error() != err.Error()) {
-			x.log.Error("index: following the ledger failed; trying again", "err", err)
-		}
-		x.failed = err
-		x.mu.Unlock()
-		if busy && err == nil {
+		case busy && x.o.Ledger.Size() > x.end()+index.MaxLag:
 			continue
+		case busy:
+			wait = min(rest*time.Since(began), pace)
 		}
 		timer.Reset(wait)
 		select {
@@ -59,6 +59,16 @@ func (x *Index) Run(ctx context.Context) {
 		case <-timer.C:
 		}
 	}
+}
+
+// note keeps why a step came to nothing, and logs it once.
+func (x *Index) note(err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if err != nil && (x.failed == nil || x.failed.Error() != err.Error()) {
+		x.log.Error("index: following the ledger failed; trying again", "err", err)
+	}
+	x.failed = err
 }
 
 // step brings the index a step further. busy says that there is more to do at once.
@@ -128,7 +138,7 @@ func (x *Index) drop() error {
 			return err
 		}
 	}
-	x.db, x.cur, x.recent, x.lists, x.suspect = nil, state{}, nil, map[chain.Hash][]uint64{}, nil
+	x.db, x.cur, x.recent, x.suspect = nil, state{}, nil, nil
 	x.next, x.seen, x.since = nil, nil, time.Time{}
 	return removeStore(x.o.Path)
 }
@@ -160,7 +170,7 @@ func (x *Index) load(ctx context.Context) error {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.db, x.cur, x.recent, x.lists = db, s, nil, map[chain.Hash][]uint64{}
+	x.db, x.cur, x.recent = db, s, nil
 	x.next, x.seen = nil, nil
 	x.built = s.size == 0
 	return nil
@@ -237,11 +247,6 @@ func (x *Index) follow(ctx context.Context) (caughtUp bool, err error) {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for i, e := range read {
-		for _, k := range e.keys {
-			x.lists[k] = append(x.lists[k], from+uint64(i))
-		}
-	}
 	x.recent = append(x.recent, read...)
 	close(x.reached)
 	x.reached = make(chan struct{})
@@ -261,21 +266,18 @@ func (x *Index) fault(err error) {
 // prepared is a state of the index that is not in the file yet.
 type prepared struct {
 	state
-	pages  map[index.PageID][]byte
-	leaves []index.Leaf
+	pages   map[index.PageID][]byte
+	changes *index.Changes
 }
 
 // prepare computes the state over the entries below size.
 func (x *Index) prepare(size uint64) (*prepared, error) {
 	pages := &overlay{x, map[index.PageID][]byte{}}
-	changes := index.NewChanges(x.cur.m, pages)
+	p := &prepared{changes: &index.Changes{}}
 	for i, e := range x.recent[:size-x.cur.size] {
-		if err := changes.Add(x.cur.size+uint64(i), e.leaf, e.keys); err != nil {
-			return nil, err
-		}
+		p.changes.Add(x.cur.size+uint64(i), e.leaf, e.keys)
 	}
-	p := &prepared{leaves: changes.Leaves()}
-	m, err := x.cur.m.Update(pages, p.leaves, pages.put)
+	m, err := x.cur.m.Update(pages, p.changes, pages.put)
 	if err != nil {
 		return nil, err
 	}
@@ -362,16 +364,10 @@ func (x *Index) commit(ctx context.Context) error {
 // advance brings a prepared state into the file.
 func (x *Index) advance(p *prepared) error {
 	n := int(p.size - x.cur.size)
-	postings := make(map[chain.Hash][]uint64, len(p.leaves))
-	for i, e := range x.recent[:n] {
-		for _, k := range e.keys {
-			postings[k] = append(postings[k], x.cur.size+uint64(i))
-		}
-	}
 	x.writing.Lock()
 	defer x.writing.Unlock()
 	err := guard(func() error {
-		return x.db.Update(func(tx *bolt.Tx) error { return write(tx, p, postings) })
+		return x.db.Update(func(tx *bolt.Tx) error { return write(tx, p) })
 	})
 	if err != nil {
 		return err
@@ -380,11 +376,5 @@ func (x *Index) advance(p *prepared) error {
 	defer x.mu.Unlock()
 	x.cur, x.next = p.state, nil
 	x.recent = append(make([]entry, 0, len(x.recent)-n+readChunk), x.recent[n:]...)
-	x.lists = map[chain.Hash][]uint64{}
-	for i, e := range x.recent {
-		for _, k := range e.keys {
-			x.lists[k] = append(x.lists[k], x.cur.size+uint64(i))
-		}
-	}
 	return nil
 }

@@ -67,10 +67,9 @@ type Index struct {
 	writing sync.RWMutex
 	// mu guards what follows. It is never held while the file is written.
 	mu      sync.RWMutex
-	db      *bolt.DB // nil: not opened yet, or about to be made anew
-	cur     state    // what the file holds
-	recent  []entry  // the entries from cur.size on that were read
-	lists   map[chain.Hash][]uint64
+	db      *bolt.DB      // nil: not opened yet, or about to be made anew
+	cur     state         // what the file holds
+	recent  []entry       // the entries from cur.size on that were read
 	reached chan struct{} // closed, and made anew, when more was read
 	failed  error         // why the last step came to nothing
 	wrong   error         // a commitment in the ledger is not what the entries give
@@ -123,7 +122,7 @@ func Open(o Options) (*Index, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Index{o: o, log: o.Log, wake: make(chan struct{}, 1), lists: map[chain.Hash][]uint64{}, reached: make(chan struct{})}, nil
+	return &Index{o: o, log: o.Log, wake: make(chan struct{}, 1), reached: make(chan struct{})}, nil
 }
 
 // Close closes the file. Run has ended before.

@@ -308,7 +308,7 @@ func readCommitment(tx *bolt.Tx) (uint64, bool) {
 }
 
 // write brings a prepared state and the postings of its entries into the file.
-func write(tx *bolt.Tx, p *prepared, postings map[chain.Hash][]uint64) error {
+func write(tx *bolt.Tx, p *prepared) error {
 	pages, rows, meta := tx.Bucket(pagesBucket), tx.Bucket(postingsBucket), tx.Bucket(metaBucket)
 	for id, page := range p.pages {
 		key := pageKey(id)
@@ -320,14 +320,15 @@ func write(tx *bolt.Tx, p *prepared, postings map[chain.Hash][]uint64) error {
 			return err
 		}
 	}
-	for _, leaf := range p.leaves { // sorted, and so are the rows
-		n, err := putPostings(rows, leaf.Key, postings[leaf.Key])
-		if err != nil {
-			return err
+	err := p.changes.Each(func(key chain.Hash, entries []uint64, count uint64) error {
+		n, err := putPostings(rows, key, entries)
+		if err == nil && n != count {
+			err = damaged("it has %d postings of a key, the map says %d", n, count)
 		}
-		if n != leaf.Count {
-			return damaged("it has %d postings of a key, the map says %d", n, leaf.Count)
-		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	if !p.committed {
 		if err := meta.Delete(commitmentKey); err != nil {

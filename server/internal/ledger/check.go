@@ -173,6 +173,7 @@ func (c *checker) topLevel(_ context.Context, tx *bolt.Tx) error {
 // rows walks a bucket beside the entries: each step takes the rows that belong to one entry.
 type rows struct {
 	c    *bolt.Cursor
+	more func() (k, v []byte) // instead of c
 	k, v []byte
 }
 
@@ -182,7 +183,13 @@ func newRows(b *bolt.Bucket) *rows {
 	return r
 }
 
-func (r *rows) next() { r.k, r.v = r.c.Next() }
+func (r *rows) next() {
+	if r.more != nil {
+		r.k, r.v = r.more()
+		return
+	}
+	r.k, r.v = r.c.Next()
+}
 
 // entries checks every entry and what belongs to it, and replays it.
 func (c *checker) entries(ctx context.Context, tx *bolt.Tx) error {
@@ -224,6 +231,7 @@ type entryWalk struct {
 	time                             chain.Time
 	stopReplay                       bool
 	requests                         uint64
+	request                          func(e chain.Entry) // instead of looking it up
 	hashes, attachments, checkpoints *rows
 	entries                          *entryRows
 	archived                         map[uint64][]string // digests that ledger.archived entries give to bundles
@@ -291,7 +299,9 @@ func (w *entryWalk) entry(a *applier) error {
 	if err != nil {
 		return err
 	}
-	if e.Request != "" {
+	if e.Request != "" && w.request != nil {
+		w.request(e)
+	} else if e.Request != "" {
 		w.requests++
 		if found, err := hasRequest(w.tx.Bucket(requestsBucket), e.Request, index); err != nil || !found {
 			if err := w.fault(where, "its request is not in the index of requests"); err != nil {

@@ -194,6 +194,7 @@ type Ledger struct {
 	conflicts []Conflict // found at the opening, and so was what was changed
 	changed   []string
 	held      bool // the conflicts are not accepted yet
+	scrubbing sync.Mutex
 
 	seq    position // the sequencer's own
 	commit func(tx *bolt.Tx) error

@@ -100,7 +100,7 @@ func readMeta(f *os.File) (*meta, error) {
 }
 
 // metaAt reads a meta page, or returns nil.
-func metaAt(f *os.File, offset int64) *meta {
+func metaAt(f io.ReaderAt, offset int64) *meta {
 	b := make([]byte, pageHeader+metaSize)
 	if _, err := f.ReadAt(b, offset); err != nil {
 		return nil

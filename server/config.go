@@ -55,6 +55,7 @@ type ListenConfig struct {
 // LedgerConfig names the ledger.
 type LedgerConfig struct {
 	Origin   string         `json:"origin" doc:"origin line of the checkpoints and name of the ledger's key (C2SP tlog-checkpoint); never changes"`
+	Archive  ArchiveConfig  `json:"archive" doc:"where old entries go when the ledger's file shall grow no more"`
 	Index    IndexConfig    `json:"index" doc:"the index over all entries, by which they are found and proved to be complete"`
 	Rollback RollbackConfig `json:"rollback" doc:"what must vouch at the start that the ledger is not an older copy"`
 }
@@ -126,7 +127,7 @@ func DefaultConfig() Config {
 		Issuer:       "https://localhost:8443",
 		Organisation: "Example Medical",
 		Listen:       ListenConfig{Address: "127.0.0.1:8443", Certificate: "tls/server.pem", Key: "tls/server-key.pem"},
-		Ledger:       LedgerConfig{Origin: "localhost/ledger", Index: defaultIndex(), Rollback: defaultRollback()},
+		Ledger:       LedgerConfig{Origin: "localhost/ledger", Archive: defaultArchive(), Index: defaultIndex(), Rollback: defaultRollback()},
 		HSM:          HSMConfig{Token: "signet", PINFile: "token/user.pin", SoftHSMConf: "token/softhsm2.conf", SessionCopies: true, Processes: DefaultProcesses, SelfTestEvery: Duration(24 * time.Hour)},
 		Identity: IdentityConfig{
 			SessionIdle: Duration(15 * time.Minute), SessionLifetime: Duration(12 * time.Hour), CodeLifetime: Duration(10 * time.Minute),
@@ -195,6 +196,9 @@ func (c Config) Validate() error {
 	}
 	if c.Ledger.Origin == "" || strings.ContainsAny(c.Ledger.Origin, " \t\n+") {
 		return bad("ledger.origin", "%q; use a name such as sign.example/ledger, without spaces and plus signs", c.Ledger.Origin)
+	}
+	if err := c.Ledger.Archive.validate(bad); err != nil {
+		return err
 	}
 	if err := c.Ledger.Index.validate(bad); err != nil {
 		return err

@@ -98,9 +98,14 @@ type Server struct {
 	health     *healthWatch
 	calls      *callMeters
 	doors      sideDoors
+	backups    backups
+	archiver   archiver
 
-	metricsAddress string // empty without metrics
-	webAddress     string // empty without the HTTPS listener
+	archiveStore   ledger.Store  // nil without an archive
+	metricsAddress string        // empty without metrics
+	webAddress     string        // empty without the HTTPS listener
+	stopping       chan struct{} // closed when Stop begins: what waits for new entries ends
+	stopOnce       sync.Once
 	stopHealth     context.CancelFunc
 	background     sync.WaitGroup
 }
@@ -126,6 +131,7 @@ func ledgerOptions(ctx context.Context, o Options) (ledger.Options, error) {
 			return o.Keys.Sign(ctx, ledgerKeyID, public, msg)
 		}},
 	}
+	lo.Archive = newArchiveStore(o)
 	lo.Auditors = func() []ledger.Auditor { return []ledger.Auditor{indexAuditor(o.Config)} }
 	guardAgainstRollback(o, &lo)
 	return lo, nil
@@ -154,7 +160,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 		return nil, nextStep(o.Config, err)
 	}
 	noteChanges(l, o.Log)
-	s := &Server{config: o.Config, version: o.Version, clock: o.Clock, log: o.Log, keys: o.Keys, recorded: o.Recorded, ledger: l, pages: newPages(), large: newPlaces(8, 2), health: newHealthWatch(), calls: &callMeters{known: make(map[string]bool)}}
+	s := &Server{config: o.Config, version: o.Version, clock: o.Clock, log: o.Log, keys: o.Keys, recorded: o.Recorded, ledger: l, archiveStore: lo.Archive, stopping: make(chan struct{}), pages: newPages(), large: newPlaces(8, 2), health: newHealthWatch(), calls: &callMeters{known: make(map[string]bool)}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -395,6 +401,7 @@ func (s *Server) Serve(l net.Listener) error {
 	s.stopHealth = cancel
 	s.watchHealth(ctx)
 	s.followIndex(ctx)
+	s.keepArchiving(ctx)
 	s.doors.serve(s.background.Go)
 	return s.grpc.Serve(l)
 }
@@ -403,6 +410,7 @@ func (s *Server) Serve(l net.Listener) error {
 // is durable.
 func (s *Server) Stop(ctx context.Context) error {
 	s.health.public.Shutdown()
+	s.stopOnce.Do(func() { close(s.stopping) })
 	done := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()
@@ -429,7 +437,7 @@ func (s *Server) close() error {
 	if s.index != nil {
 		err = s.index.Close()
 	}
-	err = errors.Join(err, s.ledger.Close())
+	err = errors.Join(err, s.ledger.Close(), s.closeArchive())
 	if s.blobs != nil {
 		err = errors.Join(err, s.blobs.Close())
 	}

@@ -60,6 +60,8 @@ func (s *Server) openSideDoors() error {
 			s.log.Warn("status", "error", err)
 		}
 	})
+	s.serveBackup(mux)
+	s.serveArchive(mux)
 	d.add(l, mux)
 	return nil
 }
@@ -160,16 +162,12 @@ func (l *statusListener) Close() error {
 // ErrNotRunning says that no server runs on a data folder.
 var ErrNotRunning = errors.New("the service is not running")
 
-// maxStatus bounds what is read from a server.
-const maxStatus = 4 << 20
-
-// AskHSM asks the server that runs on the data folder what its tokens are doing. [ErrNotRunning] if none does.
-func AskHSM(ctx context.Context, c Config) (HSMStatus, error) {
-	path := c.Path(StatusSocket)
-	client := &http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{
+// socketClient reaches the server that runs on a data folder.
+func socketClient(c Config) *http.Client {
+	return &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			address, done, err := reachable(path)
+			address, done, err := reachable(c.Path(StatusSocket))
 			if err != nil {
 				return nil, err
 			}
@@ -177,24 +175,38 @@ func AskHSM(ctx context.Context, c Config) (HSMStatus, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", address)
 		},
 	}}
+}
+
+// socketError tells a server that does not run from one that does not answer.
+func socketError(c Config, err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return ErrNotRunning
+	}
+	return fmt.Errorf("ask the service over %s: %w", c.Path(StatusSocket), err)
+}
+
+// maxStatus bounds what is read from a server.
+const maxStatus = 4 << 20
+
+// AskHSM asks the server that runs on the data folder what its tokens are doing. [ErrNotRunning] if none does.
+func AskHSM(ctx context.Context, c Config) (HSMStatus, error) {
+	client := socketClient(c)
+	client.Timeout = 15 * time.Second
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://signetd/hsm", nil)
 	if err != nil {
 		return HSMStatus{}, err
 	}
 	reply, err := client.Do(request)
-	switch {
-	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED):
-		return HSMStatus{}, ErrNotRunning
-	case err != nil:
-		return HSMStatus{}, fmt.Errorf("ask the service over %s: %w", path, err)
+	if err != nil {
+		return HSMStatus{}, socketError(c, err)
 	}
 	defer reply.Body.Close()
 	if reply.StatusCode != http.StatusOK {
-		return HSMStatus{}, fmt.Errorf("ask the service over %s: it answers %s", path, reply.Status)
+		return HSMStatus{}, fmt.Errorf("ask the service over %s: it answers %s", c.Path(StatusSocket), reply.Status)
 	}
 	var status HSMStatus
 	if err := json.UnmarshalRead(io.LimitReader(reply.Body, maxStatus), &status); err != nil {
-		return HSMStatus{}, fmt.Errorf("the service's answer over %s: %w", path, err)
+		return HSMStatus{}, fmt.Errorf("the service's answer over %s: %w", c.Path(StatusSocket), err)
 	}
 	if status.Format != HSMStatusFormat {
 		return HSMStatus{}, fmt.Errorf("the service answers in the format %q, this program reads %q: use the program of the service", status.Format, HSMStatusFormat)

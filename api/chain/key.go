@@ -101,6 +101,15 @@ func NewVerifier(vkey string) (note.Verifier, error) {
 	return v, nil
 }
 
+// PublicKey returns the public key in what [VerifierKey] writes.
+func PublicKey(vkey string) (crypto.PublicKey, error) {
+	v, err := NewVerifier(vkey)
+	if err != nil {
+		return nil, err
+	}
+	return v.(*verifier).public, nil
+}
+
 // verifier is a note.Verifier for Ed25519 and ECDSA keys.
 type verifier struct {
 	name   string

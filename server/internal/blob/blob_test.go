@@ -82,3 +82,64 @@ func TestPutLeavesNothingBehind(t *testing.T) {
 		})
 	}
 }
+
+func TestEach(t *testing.T) {
+	f, dir := open(t)
+	want := map[Digest]string{}
+	for _, content := range []string{"", "a", "b", strings.Repeat("x", 100_000)} {
+		d, _, err := f.Put(t.Context(), strings.NewReader(content), 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[d] = content
+	}
+	for _, name := range []string{"tmp-x", "ab/tmp", "ab/" + strings.Repeat("cd", 32), "abc"} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700), os.WriteFile(filepath.Join(dir, name), nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := ""
+	err := f.Each(t.Context(), func(d Digest) error {
+		if d.String() <= last {
+			t.Errorf("%s comes after %s", d, last)
+		}
+		last = d.String()
+		r, size, err := f.Open(d)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		b, err := io.ReadAll(r)
+		if content, ok := want[d]; err != nil || !ok || string(b) != content || size != int64(len(content)) {
+			t.Errorf("%s: %d bytes, %v", d, len(b), err)
+		}
+		delete(want, d)
+		return nil
+	})
+	if err != nil || len(want) != 0 {
+		t.Errorf("%v; left out: %v", err, want)
+	}
+	d, _, err := f.Put(t.Context(), strings.NewReader("approved"), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, d.path()), []byte("replaced"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, _, err := f.Open(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := io.ReadAll(r); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("a changed blob: %v", err)
+	}
+	if _, _, err := f.Open(Digest{}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a blob that is not there: %v", err)
+	}
+	for _, s := range []string{"", "ab", strings.Repeat("AB", 32), strings.Repeat("xy", 32), strings.Repeat("ab", 33)} {
+		if _, err := ParseDigest(s); err == nil {
+			t.Errorf("%q is a digest", s)
+		}
+	}
+}

@@ -69,11 +69,15 @@ var accessTable = map[string]access{
 	signetv1.SessionService_WhoAmI_FullMethodName:         everybody,
 	signetv1.SessionService_IssueReadToken_FullMethodName: ledgerReader,
 
-	signetv1.LedgerService_GetCheckpoint_FullMethodName:    everybody,
-	signetv1.LedgerService_GetEntry_FullMethodName:         ledgerReader,
-	signetv1.LedgerService_ListEntries_FullMethodName:      ledgerReader,
-	signetv1.LedgerService_ProveInclusion_FullMethodName:   ledgerReader,
-	signetv1.LedgerService_ProveConsistency_FullMethodName: everybody,
+	signetv1.LedgerService_GetCheckpoint_FullMethodName:     everybody,
+	signetv1.LedgerService_GetEntry_FullMethodName:          ledgerReader,
+	signetv1.LedgerService_ListEntries_FullMethodName:       ledgerReader,
+	signetv1.LedgerService_ProveInclusion_FullMethodName:    ledgerReader,
+	signetv1.LedgerService_ProveConsistency_FullMethodName:  everybody,
+	signetv1.LedgerService_ProveCompleteness_FullMethodName: ledgerReader,
+	signetv1.LedgerService_Export_FullMethodName:            ledgerReader,
+	signetv1.LedgerService_TraceSignature_FullMethodName:    ledgerReader,
+	signetv1.LedgerService_GetLedgerStatus_FullMethodName:   ledgerReader,
 
 	signetv1.TimestampService_Timestamp_FullMethodName: everybody,
 

@@ -96,6 +96,11 @@ var errorTable = []struct {
 	{tiles.ErrBeyond, codes.NotFound, "TILE_NOT_FOUND", 0},
 	{ledgerindex.ErrFilter, codes.InvalidArgument, "REQUEST_INVALID", 0},
 	{ledgerindex.ErrRebuilding, codes.Unavailable, "INDEX_BUILDING", 5 * time.Second},
+	{ledgerindex.ErrRebuilding, codes.Unavailable, "INDEX_REBUILDING", 2 * time.Second},
+	{ledgerindex.ErrFilter, codes.InvalidArgument, "FILTER_INVALID", 0},
+	{errKeyInvalid, codes.InvalidArgument, "KEY_INVALID", 0},
+	{errNotASignature, codes.InvalidArgument, "NOT_A_SIGNATURE", 0},
+	{errStopping, codes.Unavailable, "STOPPING", 2 * time.Second},
 	{errSizeOutOfRange, codes.OutOfRange, "SIZE_OUT_OF_RANGE", 0},
 	{errPageToken, codes.InvalidArgument, "PAGE_TOKEN_INVALID", 0},
 	{errRequest, codes.InvalidArgument, "REQUEST_INVALID", 0},
@@ -131,6 +136,9 @@ var (
 	errDenied             = errors.New("your roles do not allow this call")
 	errTooLarge           = errors.New("too large")
 	errEntryNotFound      = errors.New("no such entry")
+	errKeyInvalid         = errors.New("no key of the index; use event:, subject:, actor:, session: or type: and a value")
+	errNotASignature      = errors.New("the entry is no signature; name one of type signature.created")
+	errStopping           = errors.New("the server is stopping; call again")
 	errSizeOutOfRange     = errors.New("size out of range")
 	errPageToken          = errors.New("the page token is not one of this list: start again without it")
 	errRequest            = errors.New("request refused")

@@ -74,9 +74,11 @@ type GetCheckpointResponse struct {
 	// Root hash, 32 bytes.
 	RootHash []byte `protobuf:"bytes,4,opt,name=root_hash,json=rootHash,proto3" json:"root_hash,omitempty"`
 	// The ledger's verifier key (signed-note `vkey`). Pin it from the trust file; this copy is for comparison.
-	VerifierKey   string `protobuf:"bytes,5,opt,name=verifier_key,json=verifierKey,proto3" json:"verifier_key,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	VerifierKey string `protobuf:"bytes,5,opt,name=verifier_key,json=verifierKey,proto3" json:"verifier_key,omitempty"`
+	// The newest checkpoint that enough witnesses have cosigned, with their lines; empty without one.
+	CosignedCheckpoint []byte `protobuf:"bytes,6,opt,name=cosigned_checkpoint,json=cosignedCheckpoint,proto3" json:"cosigned_checkpoint,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *GetCheckpointResponse) Reset() {
@@ -142,6 +144,13 @@ func (x *GetCheckpointResponse) GetVerifierKey() string {
 		return x.VerifierKey
 	}
 	return ""
+}
+
+func (x *GetCheckpointResponse) GetCosignedCheckpoint() []byte {
+	if x != nil {
+		return x.CosignedCheckpoint
+	}
+	return nil
 }
 
 // Which entry.
@@ -318,15 +327,33 @@ func (x *Entry) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// Which entries.
+// Which entries: those that fit all that is given.
 type ListEntriesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// First index.
 	StartIndex uint64 `protobuf:"varint,1,opt,name=start_index,json=startIndex,proto3" json:"start_index,omitempty"`
 	// One past the last index; 0 means the end of the ledger as it is now.
 	EndIndex uint64 `protobuf:"varint,2,opt,name=end_index,json=endIndex,proto3" json:"end_index,omitempty"`
-	// Only entries of these types; empty means all.
-	Types         []string `protobuf:"bytes,3,rep,name=types,proto3" json:"types,omitempty"`
+	// Only entries of any of these types; empty means all.
+	Types []string `protobuf:"bytes,3,rep,name=types,proto3" json:"types,omitempty"`
+	// Only entries that this signer or service has caused (an id).
+	Actor string `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Only entries about this: a signer, service, key, preparation, record, bundle or statement (an id, or a digest in hex).
+	Subject string `protobuf:"bytes,5,opt,name=subject,proto3" json:"subject,omitempty"`
+	// Only entries about this event of a record (an id).
+	Event string `protobuf:"bytes,6,opt,name=event,proto3" json:"event,omitempty"`
+	// Only entries that were caused in this session, or that are about it (an id).
+	Session string `protobuf:"bytes,7,opt,name=session,proto3" json:"session,omitempty"`
+	// Not before this time.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// Before this time.
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// At most so many entries; 0 means all.
+	Limit uint32 `protobuf:"varint,10,opt,name=limit,proto3" json:"limit,omitempty"`
+	// The newest first.
+	Descending bool `protobuf:"varint,11,opt,name=descending,proto3" json:"descending,omitempty"`
+	// Goes on with entries as they come, until the caller hangs up. Not together with end_index, end_time, limit or descending.
+	Follow        bool `protobuf:"varint,12,opt,name=follow,proto3" json:"follow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -380,6 +407,69 @@ func (x *ListEntriesRequest) GetTypes() []string {
 		return x.Types
 	}
 	return nil
+}
+
+func (x *ListEntriesRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *ListEntriesRequest) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *ListEntriesRequest) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *ListEntriesRequest) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *ListEntriesRequest) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *ListEntriesRequest) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *ListEntriesRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListEntriesRequest) GetDescending() bool {
+	if x != nil {
+		return x.Descending
+	}
+	return false
+}
+
+func (x *ListEntriesRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
 }
 
 // The next entry of the range.
@@ -648,12 +738,617 @@ func (x *ProveConsistencyResponse) GetCheckpoint() []byte {
 	return nil
 }
 
+// What the entries are to have in common.
+type ProveCompletenessRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A key of the index (signet-index/v1): `event:`, `subject:`, `actor:`, `session:` or `type:` and a value.
+	Key           string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProveCompletenessRequest) Reset() {
+	*x = ProveCompletenessRequest{}
+	mi := &file_signet_v1_ledger_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProveCompletenessRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProveCompletenessRequest) ProtoMessage() {}
+
+func (x *ProveCompletenessRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_ledger_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProveCompletenessRequest.ProtoReflect.Descriptor instead.
+func (*ProveCompletenessRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ProveCompletenessRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+// The next part of the document.
+type ProveCompletenessResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes.
+	Chunk         []byte `protobuf:"bytes,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProveCompletenessResponse) Reset() {
+	*x = ProveCompletenessResponse{}
+	mi := &file_signet_v1_ledger_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProveCompletenessResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProveCompletenessResponse) ProtoMessage() {}
+
+func (x *ProveCompletenessResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_ledger_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProveCompletenessResponse.ProtoReflect.Descriptor instead.
+func (*ProveCompletenessResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ProveCompletenessResponse) GetChunk() []byte {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
+// Which range.
+type ExportRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// First index.
+	StartIndex uint64 `protobuf:"varint,1,opt,name=start_index,json=startIndex,proto3" json:"start_index,omitempty"`
+	// One past the last index; 0 means the end of the newest checkpoint.
+	EndIndex      uint64 `protobuf:"varint,2,opt,name=end_index,json=endIndex,proto3" json:"end_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportRequest) Reset() {
+	*x = ExportRequest{}
+	mi := &file_signet_v1_ledger_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportRequest) ProtoMessage() {}
+
+func (x *ExportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_ledger_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
+func (*ExportRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ExportRequest) GetStartIndex() uint64 {
+	if x != nil {
+		return x.StartIndex
+	}
+	return 0
+}
+
+func (x *ExportRequest) GetEndIndex() uint64 {
+	if x != nil {
+		return x.EndIndex
+	}
+	return 0
+}
+
+// The next part of the archive.
+type ExportResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes.
+	Chunk         []byte `protobuf:"bytes,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportResponse) Reset() {
+	*x = ExportResponse{}
+	mi := &file_signet_v1_ledger_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportResponse) ProtoMessage() {}
+
+func (x *ExportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_ledger_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
+func (*ExportResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ExportResponse) GetChunk() []byte {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
+// Which signature.
+type TraceSignatureRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Index of its `signature.created` entry.
+	Index         uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TraceSignatureRequest) Reset() {
+	*x = TraceSignatureRequest{}
+	mi := &file_signet_v1_ledger_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceSignatureRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceSignatureRequest) ProtoMessage() {}
+
+func (x *TraceSignatureRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_ledger_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceSignatureRequest.ProtoReflect.Descriptor instead.
+func (*TraceSignatureRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *TraceSignatureRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+// The next entry, in the order of the ledger.
+type TraceSignatureResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The entry.
+	Entry *Entry `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	// What it is to the signature: `signature`, `preparation`, `attempt`, `session opened`, `session closed`, `authentication failed`, `enrolment`,
+	// `credential`, `record`, `decision`.
+	Relation      string `protobuf:"bytes,2,opt,name=relation,proto3" json:"relation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TraceSignatureResponse) Reset() {
+	*x = TraceSignatureResponse{}
+	mi := &file_signet_v1_ledger_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceSignatureResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceSignatureResponse) ProtoMessage() {}
+
+func (x *TraceSignatureResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_ledger_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceSignatureResponse.ProtoReflect.Descriptor instead.
+func (*TraceSignatureResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *TraceSignatureResponse) GetEntry() *Entry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+func (x *TraceSignatureResponse) GetRelation() string {
+	if x != nil {
+		return x.Relation
+	}
+	return ""
+}
+
+// How far?
+type GetLedgerStatusRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLedgerStatusRequest) Reset() {
+	*x = GetLedgerStatusRequest{}
+	mi := &file_signet_v1_ledger_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLedgerStatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLedgerStatusRequest) ProtoMessage() {}
+
+func (x *GetLedgerStatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_ledger_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLedgerStatusRequest.ProtoReflect.Descriptor instead.
+func (*GetLedgerStatusRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{17}
+}
+
+// Sizes are numbers of entries, counted from the first.
+type GetLedgerStatusResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Entries that are durable.
+	Size uint64 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	// Entries that the newest signed checkpoint covers.
+	CheckpointedSize uint64 `protobuf:"varint,2,opt,name=checkpointed_size,json=checkpointedSize,proto3" json:"checkpointed_size,omitempty"`
+	// Entries that the newest checkpoint covers that enough witnesses have cosigned; 0 without one.
+	CosignedSize uint64 `protobuf:"varint,3,opt,name=cosigned_size,json=cosignedSize,proto3" json:"cosigned_size,omitempty"`
+	// Entries that the newest committed root of the index covers.
+	IndexedSize uint64 `protobuf:"varint,4,opt,name=indexed_size,json=indexedSize,proto3" json:"indexed_size,omitempty"`
+	// Entries that the newest time-stamped checkpoint covers.
+	TimestampedSize uint64 `protobuf:"varint,5,opt,name=timestamped_size,json=timestampedSize,proto3" json:"timestamped_size,omitempty"`
+	// Entries that were moved to the archive.
+	ArchivedSize uint64 `protobuf:"varint,6,opt,name=archived_size,json=archivedSize,proto3" json:"archived_size,omitempty"`
+	// The witnesses, in the order of the policy.
+	Witnesses []*Witness `protobuf:"bytes,7,rep,name=witnesses,proto3" json:"witnesses,omitempty"`
+	// The scrub; not set before its first result.
+	Scrub *Scrub `protobuf:"bytes,8,opt,name=scrub,proto3" json:"scrub,omitempty"`
+	// What is not as it should be, a sentence each; empty if all is well.
+	Problems      []string `protobuf:"bytes,9,rep,name=problems,proto3" json:"problems,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLedgerStatusResponse) Reset() {
+	*x = GetLedgerStatusResponse{}
+	mi := &file_signet_v1_ledger_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLedgerStatusResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLedgerStatusResponse) ProtoMessage() {}
+
+func (x *GetLedgerStatusResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_ledger_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLedgerStatusResponse.ProtoReflect.Descriptor instead.
+func (*GetLedgerStatusResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *GetLedgerStatusResponse) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *GetLedgerStatusResponse) GetCheckpointedSize() uint64 {
+	if x != nil {
+		return x.CheckpointedSize
+	}
+	return 0
+}
+
+func (x *GetLedgerStatusResponse) GetCosignedSize() uint64 {
+	if x != nil {
+		return x.CosignedSize
+	}
+	return 0
+}
+
+func (x *GetLedgerStatusResponse) GetIndexedSize() uint64 {
+	if x != nil {
+		return x.IndexedSize
+	}
+	return 0
+}
+
+func (x *GetLedgerStatusResponse) GetTimestampedSize() uint64 {
+	if x != nil {
+		return x.TimestampedSize
+	}
+	return 0
+}
+
+func (x *GetLedgerStatusResponse) GetArchivedSize() uint64 {
+	if x != nil {
+		return x.ArchivedSize
+	}
+	return 0
+}
+
+func (x *GetLedgerStatusResponse) GetWitnesses() []*Witness {
+	if x != nil {
+		return x.Witnesses
+	}
+	return nil
+}
+
+func (x *GetLedgerStatusResponse) GetScrub() *Scrub {
+	if x != nil {
+		return x.Scrub
+	}
+	return nil
+}
+
+func (x *GetLedgerStatusResponse) GetProblems() []string {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+// A witness of the ledger.
+type Witness struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of its key.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Where it is asked.
+	Url string `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
+	// Size of the newest checkpoint that it has cosigned; 0: none.
+	Size uint64 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	// When it last answered; not set: never since the server was started.
+	AnswerTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=answer_time,json=answerTime,proto3" json:"answer_time,omitempty"`
+	// Why its last answer was none; empty if it was one.
+	Error         string `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Witness) Reset() {
+	*x = Witness{}
+	mi := &file_signet_v1_ledger_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Witness) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Witness) ProtoMessage() {}
+
+func (x *Witness) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_ledger_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Witness.ProtoReflect.Descriptor instead.
+func (*Witness) Descriptor() ([]byte, []int) {
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Witness) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Witness) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Witness) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Witness) GetAnswerTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AnswerTime
+	}
+	return nil
+}
+
+func (x *Witness) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+// The last time that everything was read again.
+type Scrub struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Index of its `ledger.scrubbed` entry.
+	Index uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// Entries that were read.
+	Size uint64 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	// When it ended.
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// What was found; 0: nothing.
+	Faults        uint64 `protobuf:"varint,4,opt,name=faults,proto3" json:"faults,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Scrub) Reset() {
+	*x = Scrub{}
+	mi := &file_signet_v1_ledger_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Scrub) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Scrub) ProtoMessage() {}
+
+func (x *Scrub) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_ledger_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Scrub.ProtoReflect.Descriptor instead.
+func (*Scrub) Descriptor() ([]byte, []int) {
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Scrub) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Scrub) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Scrub) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *Scrub) GetFaults() uint64 {
+	if x != nil {
+		return x.Faults
+	}
+	return 0
+}
+
 var File_signet_v1_ledger_proto protoreflect.FileDescriptor
 
 const file_signet_v1_ledger_proto_rawDesc = "" +
 	"\n" +
 	"\x16signet/v1/ledger.proto\x12\tsignet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n" +
-	"\x14GetCheckpointRequest\"\xa3\x01\n" +
+	"\x14GetCheckpointRequest\"\xd4\x01\n" +
 	"\x15GetCheckpointResponse\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\fR\n" +
@@ -661,7 +1356,8 @@ const file_signet_v1_ledger_proto_rawDesc = "" +
 	"\x06origin\x18\x02 \x01(\tR\x06origin\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x04R\x04size\x12\x1b\n" +
 	"\troot_hash\x18\x04 \x01(\fR\brootHash\x12!\n" +
-	"\fverifier_key\x18\x05 \x01(\tR\vverifierKey\"'\n" +
+	"\fverifier_key\x18\x05 \x01(\tR\vverifierKey\x12/\n" +
+	"\x13cosigned_checkpoint\x18\x06 \x01(\fR\x12cosignedCheckpoint\"'\n" +
 	"\x0fGetEntryRequest\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\":\n" +
 	"\x10GetEntryResponse\x12&\n" +
@@ -672,12 +1368,25 @@ const file_signet_v1_ledger_proto_rawDesc = "" +
 	"\tleaf_hash\x18\x03 \x01(\fR\bleafHash\x12\x12\n" +
 	"\x04type\x18\x04 \x01(\tR\x04type\x12;\n" +
 	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"x\n" +
+	"createTime\"\xc0\x03\n" +
 	"\x12ListEntriesRequest\x12\x1f\n" +
 	"\vstart_index\x18\x01 \x01(\x04R\n" +
 	"startIndex\x12\x1b\n" +
 	"\tend_index\x18\x02 \x01(\x04R\bendIndex\x12$\n" +
-	"\x05types\x18\x03 \x03(\tB\x0e\xbaH\v\x92\x01\b\x10@\"\x04r\x02\x18@R\x05types\"=\n" +
+	"\x05types\x18\x03 \x03(\tB\x0e\xbaH\v\x92\x01\b\x10@\"\x04r\x02\x18@R\x05types\x12\x1e\n" +
+	"\x05actor\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x05actor\x12\"\n" +
+	"\asubject\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\asubject\x12\x1e\n" +
+	"\x05event\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x05event\x12\"\n" +
+	"\asession\x18\a \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\asession\x129\n" +
+	"\n" +
+	"start_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
+	"\bend_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x14\n" +
+	"\x05limit\x18\n" +
+	" \x01(\rR\x05limit\x12\x1e\n" +
+	"\n" +
+	"descending\x18\v \x01(\bR\n" +
+	"descending\x12\x16\n" +
+	"\x06follow\x18\f \x01(\bR\x06follow\"=\n" +
 	"\x13ListEntriesResponse\x12&\n" +
 	"\x05entry\x18\x01 \x01(\v2\x10.signet.v1.EntryR\x05entry\"-\n" +
 	"\x15ProveInclusionRequest\x12\x14\n" +
@@ -693,13 +1402,56 @@ const file_signet_v1_ledger_proto_rawDesc = "" +
 	"\bnew_size\x18\x02 \x01(\x04R\anewSize\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x03 \x01(\fR\n" +
-	"checkpoint2\xac\x03\n" +
+	"checkpoint\"8\n" +
+	"\x18ProveCompletenessRequest\x12\x1c\n" +
+	"\x03key\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x03\x18\x80\x04R\x03key\"1\n" +
+	"\x19ProveCompletenessResponse\x12\x14\n" +
+	"\x05chunk\x18\x01 \x01(\fR\x05chunk\"M\n" +
+	"\rExportRequest\x12\x1f\n" +
+	"\vstart_index\x18\x01 \x01(\x04R\n" +
+	"startIndex\x12\x1b\n" +
+	"\tend_index\x18\x02 \x01(\x04R\bendIndex\"&\n" +
+	"\x0eExportResponse\x12\x14\n" +
+	"\x05chunk\x18\x01 \x01(\fR\x05chunk\"-\n" +
+	"\x15TraceSignatureRequest\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\\\n" +
+	"\x16TraceSignatureResponse\x12&\n" +
+	"\x05entry\x18\x01 \x01(\v2\x10.signet.v1.EntryR\x05entry\x12\x1a\n" +
+	"\brelation\x18\x02 \x01(\tR\brelation\"\x18\n" +
+	"\x16GetLedgerStatusRequest\"\xe8\x02\n" +
+	"\x17GetLedgerStatusResponse\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x12+\n" +
+	"\x11checkpointed_size\x18\x02 \x01(\x04R\x10checkpointedSize\x12#\n" +
+	"\rcosigned_size\x18\x03 \x01(\x04R\fcosignedSize\x12!\n" +
+	"\findexed_size\x18\x04 \x01(\x04R\vindexedSize\x12)\n" +
+	"\x10timestamped_size\x18\x05 \x01(\x04R\x0ftimestampedSize\x12#\n" +
+	"\rarchived_size\x18\x06 \x01(\x04R\farchivedSize\x120\n" +
+	"\twitnesses\x18\a \x03(\v2\x12.signet.v1.WitnessR\twitnesses\x12&\n" +
+	"\x05scrub\x18\b \x01(\v2\x10.signet.v1.ScrubR\x05scrub\x12\x1a\n" +
+	"\bproblems\x18\t \x03(\tR\bproblems\"\x96\x01\n" +
+	"\aWitness\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\x12;\n" +
+	"\vanswer_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"answerTime\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"\x80\x01\n" +
+	"\x05Scrub\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\x125\n" +
+	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x16\n" +
+	"\x06faults\x18\x04 \x01(\x04R\x06faults2\x82\x06\n" +
 	"\rLedgerService\x12R\n" +
 	"\rGetCheckpoint\x12\x1f.signet.v1.GetCheckpointRequest\x1a .signet.v1.GetCheckpointResponse\x12C\n" +
 	"\bGetEntry\x12\x1a.signet.v1.GetEntryRequest\x1a\x1b.signet.v1.GetEntryResponse\x12N\n" +
 	"\vListEntries\x12\x1d.signet.v1.ListEntriesRequest\x1a\x1e.signet.v1.ListEntriesResponse0\x01\x12U\n" +
 	"\x0eProveInclusion\x12 .signet.v1.ProveInclusionRequest\x1a!.signet.v1.ProveInclusionResponse\x12[\n" +
-	"\x10ProveConsistency\x12\".signet.v1.ProveConsistencyRequest\x1a#.signet.v1.ProveConsistencyResponseB2Z0github.com/signetd/signet/api/signet/v1;signetv1b\x06proto3"
+	"\x10ProveConsistency\x12\".signet.v1.ProveConsistencyRequest\x1a#.signet.v1.ProveConsistencyResponse\x12`\n" +
+	"\x11ProveCompleteness\x12#.signet.v1.ProveCompletenessRequest\x1a$.signet.v1.ProveCompletenessResponse0\x01\x12?\n" +
+	"\x06Export\x12\x18.signet.v1.ExportRequest\x1a\x19.signet.v1.ExportResponse0\x01\x12W\n" +
+	"\x0eTraceSignature\x12 .signet.v1.TraceSignatureRequest\x1a!.signet.v1.TraceSignatureResponse0\x01\x12X\n" +
+	"\x0fGetLedgerStatus\x12!.signet.v1.GetLedgerStatusRequest\x1a\".signet.v1.GetLedgerStatusResponseB2Z0github.com/signetd/signet/api/signet/v1;signetv1b\x06proto3"
 
 var (
 	file_signet_v1_ledger_proto_rawDescOnce sync.Once
@@ -713,41 +1465,66 @@ func file_signet_v1_ledger_proto_rawDescGZIP() []byte {
 	return file_signet_v1_ledger_proto_rawDescData
 }
 
-var file_signet_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_signet_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_signet_v1_ledger_proto_goTypes = []any{
-	(*GetCheckpointRequest)(nil),     // 0: signet.v1.GetCheckpointRequest
-	(*GetCheckpointResponse)(nil),    // 1: signet.v1.GetCheckpointResponse
-	(*GetEntryRequest)(nil),          // 2: signet.v1.GetEntryRequest
-	(*GetEntryResponse)(nil),         // 3: signet.v1.GetEntryResponse
-	(*Entry)(nil),                    // 4: signet.v1.Entry
-	(*ListEntriesRequest)(nil),       // 5: signet.v1.ListEntriesRequest
-	(*ListEntriesResponse)(nil),      // 6: signet.v1.ListEntriesResponse
-	(*ProveInclusionRequest)(nil),    // 7: signet.v1.ProveInclusionRequest
-	(*ProveInclusionResponse)(nil),   // 8: signet.v1.ProveInclusionResponse
-	(*ProveConsistencyRequest)(nil),  // 9: signet.v1.ProveConsistencyRequest
-	(*ProveConsistencyResponse)(nil), // 10: signet.v1.ProveConsistencyResponse
-	(*timestamppb.Timestamp)(nil),    // 11: google.protobuf.Timestamp
+	(*GetCheckpointRequest)(nil),      // 0: signet.v1.GetCheckpointRequest
+	(*GetCheckpointResponse)(nil),     // 1: signet.v1.GetCheckpointResponse
+	(*GetEntryRequest)(nil),           // 2: signet.v1.GetEntryRequest
+	(*GetEntryResponse)(nil),          // 3: signet.v1.GetEntryResponse
+	(*Entry)(nil),                     // 4: signet.v1.Entry
+	(*ListEntriesRequest)(nil),        // 5: signet.v1.ListEntriesRequest
+	(*ListEntriesResponse)(nil),       // 6: signet.v1.ListEntriesResponse
+	(*ProveInclusionRequest)(nil),     // 7: signet.v1.ProveInclusionRequest
+	(*ProveInclusionResponse)(nil),    // 8: signet.v1.ProveInclusionResponse
+	(*ProveConsistencyRequest)(nil),   // 9: signet.v1.ProveConsistencyRequest
+	(*ProveConsistencyResponse)(nil),  // 10: signet.v1.ProveConsistencyResponse
+	(*ProveCompletenessRequest)(nil),  // 11: signet.v1.ProveCompletenessRequest
+	(*ProveCompletenessResponse)(nil), // 12: signet.v1.ProveCompletenessResponse
+	(*ExportRequest)(nil),             // 13: signet.v1.ExportRequest
+	(*ExportResponse)(nil),            // 14: signet.v1.ExportResponse
+	(*TraceSignatureRequest)(nil),     // 15: signet.v1.TraceSignatureRequest
+	(*TraceSignatureResponse)(nil),    // 16: signet.v1.TraceSignatureResponse
+	(*GetLedgerStatusRequest)(nil),    // 17: signet.v1.GetLedgerStatusRequest
+	(*GetLedgerStatusResponse)(nil),   // 18: signet.v1.GetLedgerStatusResponse
+	(*Witness)(nil),                   // 19: signet.v1.Witness
+	(*Scrub)(nil),                     // 20: signet.v1.Scrub
+	(*timestamppb.Timestamp)(nil),     // 21: google.protobuf.Timestamp
 }
 var file_signet_v1_ledger_proto_depIdxs = []int32{
 	4,  // 0: signet.v1.GetEntryResponse.entry:type_name -> signet.v1.Entry
-	11, // 1: signet.v1.Entry.create_time:type_name -> google.protobuf.Timestamp
-	4,  // 2: signet.v1.ListEntriesResponse.entry:type_name -> signet.v1.Entry
-	4,  // 3: signet.v1.ProveInclusionResponse.entry:type_name -> signet.v1.Entry
-	0,  // 4: signet.v1.LedgerService.GetCheckpoint:input_type -> signet.v1.GetCheckpointRequest
-	2,  // 5: signet.v1.LedgerService.GetEntry:input_type -> signet.v1.GetEntryRequest
-	5,  // 6: signet.v1.LedgerService.ListEntries:input_type -> signet.v1.ListEntriesRequest
-	7,  // 7: signet.v1.LedgerService.ProveInclusion:input_type -> signet.v1.ProveInclusionRequest
-	9,  // 8: signet.v1.LedgerService.ProveConsistency:input_type -> signet.v1.ProveConsistencyRequest
-	1,  // 9: signet.v1.LedgerService.GetCheckpoint:output_type -> signet.v1.GetCheckpointResponse
-	3,  // 10: signet.v1.LedgerService.GetEntry:output_type -> signet.v1.GetEntryResponse
-	6,  // 11: signet.v1.LedgerService.ListEntries:output_type -> signet.v1.ListEntriesResponse
-	8,  // 12: signet.v1.LedgerService.ProveInclusion:output_type -> signet.v1.ProveInclusionResponse
-	10, // 13: signet.v1.LedgerService.ProveConsistency:output_type -> signet.v1.ProveConsistencyResponse
-	9,  // [9:14] is the sub-list for method output_type
-	4,  // [4:9] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	21, // 1: signet.v1.Entry.create_time:type_name -> google.protobuf.Timestamp
+	21, // 2: signet.v1.ListEntriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	21, // 3: signet.v1.ListEntriesRequest.end_time:type_name -> google.protobuf.Timestamp
+	4,  // 4: signet.v1.ListEntriesResponse.entry:type_name -> signet.v1.Entry
+	4,  // 5: signet.v1.ProveInclusionResponse.entry:type_name -> signet.v1.Entry
+	4,  // 6: signet.v1.TraceSignatureResponse.entry:type_name -> signet.v1.Entry
+	19, // 7: signet.v1.GetLedgerStatusResponse.witnesses:type_name -> signet.v1.Witness
+	20, // 8: signet.v1.GetLedgerStatusResponse.scrub:type_name -> signet.v1.Scrub
+	21, // 9: signet.v1.Witness.answer_time:type_name -> google.protobuf.Timestamp
+	21, // 10: signet.v1.Scrub.end_time:type_name -> google.protobuf.Timestamp
+	0,  // 11: signet.v1.LedgerService.GetCheckpoint:input_type -> signet.v1.GetCheckpointRequest
+	2,  // 12: signet.v1.LedgerService.GetEntry:input_type -> signet.v1.GetEntryRequest
+	5,  // 13: signet.v1.LedgerService.ListEntries:input_type -> signet.v1.ListEntriesRequest
+	7,  // 14: signet.v1.LedgerService.ProveInclusion:input_type -> signet.v1.ProveInclusionRequest
+	9,  // 15: signet.v1.LedgerService.ProveConsistency:input_type -> signet.v1.ProveConsistencyRequest
+	11, // 16: signet.v1.LedgerService.ProveCompleteness:input_type -> signet.v1.ProveCompletenessRequest
+	13, // 17: signet.v1.LedgerService.Export:input_type -> signet.v1.ExportRequest
+	15, // 18: signet.v1.LedgerService.TraceSignature:input_type -> signet.v1.TraceSignatureRequest
+	17, // 19: signet.v1.LedgerService.GetLedgerStatus:input_type -> signet.v1.GetLedgerStatusRequest
+	1,  // 20: signet.v1.LedgerService.GetCheckpoint:output_type -> signet.v1.GetCheckpointResponse
+	3,  // 21: signet.v1.LedgerService.GetEntry:output_type -> signet.v1.GetEntryResponse
+	6,  // 22: signet.v1.LedgerService.ListEntries:output_type -> signet.v1.ListEntriesResponse
+	8,  // 23: signet.v1.LedgerService.ProveInclusion:output_type -> signet.v1.ProveInclusionResponse
+	10, // 24: signet.v1.LedgerService.ProveConsistency:output_type -> signet.v1.ProveConsistencyResponse
+	12, // 25: signet.v1.LedgerService.ProveCompleteness:output_type -> signet.v1.ProveCompletenessResponse
+	14, // 26: signet.v1.LedgerService.Export:output_type -> signet.v1.ExportResponse
+	16, // 27: signet.v1.LedgerService.TraceSignature:output_type -> signet.v1.TraceSignatureResponse
+	18, // 28: signet.v1.LedgerService.GetLedgerStatus:output_type -> signet.v1.GetLedgerStatusResponse
+	20, // [20:29] is the sub-list for method output_type
+	11, // [11:20] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_ledger_proto_init() }
@@ -761,7 +1538,7 @@ func file_signet_v1_ledger_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_ledger_proto_rawDesc), len(file_signet_v1_ledger_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,11 +21,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	LedgerService_GetCheckpoint_FullMethodName    = "/signet.v1.LedgerService/GetCheckpoint"
-	LedgerService_GetEntry_FullMethodName         = "/signet.v1.LedgerService/GetEntry"
-	LedgerService_ListEntries_FullMethodName      = "/signet.v1.LedgerService/ListEntries"
-	LedgerService_ProveInclusion_FullMethodName   = "/signet.v1.LedgerService/ProveInclusion"
-	LedgerService_ProveConsistency_FullMethodName = "/signet.v1.LedgerService/ProveConsistency"
+	LedgerService_GetCheckpoint_FullMethodName     = "/signet.v1.LedgerService/GetCheckpoint"
+	LedgerService_GetEntry_FullMethodName          = "/signet.v1.LedgerService/GetEntry"
+	LedgerService_ListEntries_FullMethodName       = "/signet.v1.LedgerService/ListEntries"
+	LedgerService_ProveInclusion_FullMethodName    = "/signet.v1.LedgerService/ProveInclusion"
+	LedgerService_ProveConsistency_FullMethodName  = "/signet.v1.LedgerService/ProveConsistency"
+	LedgerService_ProveCompleteness_FullMethodName = "/signet.v1.LedgerService/ProveCompleteness"
+	LedgerService_Export_FullMethodName            = "/signet.v1.LedgerService/Export"
+	LedgerService_TraceSignature_FullMethodName    = "/signet.v1.LedgerService/TraceSignature"
+	LedgerService_GetLedgerStatus_FullMethodName   = "/signet.v1.LedgerService/GetLedgerStatus"
 )
 
 // LedgerServiceClient is the client API for LedgerService service.
@@ -40,7 +44,9 @@ type LedgerServiceClient interface {
 	//
 	// Errors: NOT_FOUND (ENTRY_NOT_FOUND).
 	GetEntry(ctx context.Context, in *GetEntryRequest, opts ...grpc.CallOption) (*GetEntryResponse, error)
-	// Streams a range of entries in their order.
+	// Streams the entries that fit a filter, in their order.
+	//
+	// Errors: INVALID_ARGUMENT (FILTER_INVALID), UNAVAILABLE (INDEX_REBUILDING).
 	ListEntries(ctx context.Context, in *ListEntriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListEntriesResponse], error)
 	// Proves that an entry is in the tree of the newest checkpoint.
 	//
@@ -50,6 +56,20 @@ type LedgerServiceClient interface {
 	//
 	// Errors: OUT_OF_RANGE (SIZE_OUT_OF_RANGE).
 	ProveConsistency(ctx context.Context, in *ProveConsistencyRequest, opts ...grpc.CallOption) (*ProveConsistencyResponse, error)
+	// Streams a document with every entry that has a key, and the proof that these are all (signet-completeness/v1).
+	//
+	// Errors: INVALID_ARGUMENT (KEY_INVALID), UNAVAILABLE (INDEX_REBUILDING).
+	ProveCompleteness(ctx context.Context, in *ProveCompletenessRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ProveCompletenessResponse], error)
+	// Streams a range of entries with their attachments and proofs as one archive that is verified offline (signet-export/v1).
+	//
+	// Errors: OUT_OF_RANGE (SIZE_OUT_OF_RANGE).
+	Export(ctx context.Context, in *ExportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportResponse], error)
+	// Streams a signature and all that led to it: the preparation, the attempt, the session, the authentications, the enrolment.
+	//
+	// Errors: NOT_FOUND (ENTRY_NOT_FOUND), INVALID_ARGUMENT (NOT_A_SIGNATURE).
+	TraceSignature(ctx context.Context, in *TraceSignatureRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TraceSignatureResponse], error)
+	// Says how far the ledger, its index, its witnesses, its time-stamps, its scrub and its archive are.
+	GetLedgerStatus(ctx context.Context, in *GetLedgerStatusRequest, opts ...grpc.CallOption) (*GetLedgerStatusResponse, error)
 }
 
 type ledgerServiceClient struct {
@@ -119,6 +139,73 @@ func (c *ledgerServiceClient) ProveConsistency(ctx context.Context, in *ProveCon
 	return out, nil
 }
 
+func (c *ledgerServiceClient) ProveCompleteness(ctx context.Context, in *ProveCompletenessRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ProveCompletenessResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &LedgerService_ServiceDesc.Streams[1], LedgerService_ProveCompleteness_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ProveCompletenessRequest, ProveCompletenessResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LedgerService_ProveCompletenessClient = grpc.ServerStreamingClient[ProveCompletenessResponse]
+
+func (c *ledgerServiceClient) Export(ctx context.Context, in *ExportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &LedgerService_ServiceDesc.Streams[2], LedgerService_Export_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExportRequest, ExportResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LedgerService_ExportClient = grpc.ServerStreamingClient[ExportResponse]
+
+func (c *ledgerServiceClient) TraceSignature(ctx context.Context, in *TraceSignatureRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TraceSignatureResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &LedgerService_ServiceDesc.Streams[3], LedgerService_TraceSignature_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TraceSignatureRequest, TraceSignatureResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LedgerService_TraceSignatureClient = grpc.ServerStreamingClient[TraceSignatureResponse]
+
+func (c *ledgerServiceClient) GetLedgerStatus(ctx context.Context, in *GetLedgerStatusRequest, opts ...grpc.CallOption) (*GetLedgerStatusResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetLedgerStatusResponse)
+	err := c.cc.Invoke(ctx, LedgerService_GetLedgerStatus_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // LedgerServiceServer is the server API for LedgerService service.
 // All implementations must embed UnimplementedLedgerServiceServer
 // for forward compatibility.
@@ -131,7 +218,9 @@ type LedgerServiceServer interface {
 	//
 	// Errors: NOT_FOUND (ENTRY_NOT_FOUND).
 	GetEntry(context.Context, *GetEntryRequest) (*GetEntryResponse, error)
-	// Streams a range of entries in their order.
+	// Streams the entries that fit a filter, in their order.
+	//
+	// Errors: INVALID_ARGUMENT (FILTER_INVALID), UNAVAILABLE (INDEX_REBUILDING).
 	ListEntries(*ListEntriesRequest, grpc.ServerStreamingServer[ListEntriesResponse]) error
 	// Proves that an entry is in the tree of the newest checkpoint.
 	//
@@ -141,6 +230,20 @@ type LedgerServiceServer interface {
 	//
 	// Errors: OUT_OF_RANGE (SIZE_OUT_OF_RANGE).
 	ProveConsistency(context.Context, *ProveConsistencyRequest) (*ProveConsistencyResponse, error)
+	// Streams a document with every entry that has a key, and the proof that these are all (signet-completeness/v1).
+	//
+	// Errors: INVALID_ARGUMENT (KEY_INVALID), UNAVAILABLE (INDEX_REBUILDING).
+	ProveCompleteness(*ProveCompletenessRequest, grpc.ServerStreamingServer[ProveCompletenessResponse]) error
+	// Streams a range of entries with their attachments and proofs as one archive that is verified offline (signet-export/v1).
+	//
+	// Errors: OUT_OF_RANGE (SIZE_OUT_OF_RANGE).
+	Export(*ExportRequest, grpc.ServerStreamingServer[ExportResponse]) error
+	// Streams a signature and all that led to it: the preparation, the attempt, the session, the authentications, the enrolment.
+	//
+	// Errors: NOT_FOUND (ENTRY_NOT_FOUND), INVALID_ARGUMENT (NOT_A_SIGNATURE).
+	TraceSignature(*TraceSignatureRequest, grpc.ServerStreamingServer[TraceSignatureResponse]) error
+	// Says how far the ledger, its index, its witnesses, its time-stamps, its scrub and its archive are.
+	GetLedgerStatus(context.Context, *GetLedgerStatusRequest) (*GetLedgerStatusResponse, error)
 	mustEmbedUnimplementedLedgerServiceServer()
 }
 
@@ -165,6 +268,18 @@ func (UnimplementedLedgerServiceServer) ProveInclusion(context.Context, *ProveIn
 }
 func (UnimplementedLedgerServiceServer) ProveConsistency(context.Context, *ProveConsistencyRequest) (*ProveConsistencyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ProveConsistency not implemented")
+}
+func (UnimplementedLedgerServiceServer) ProveCompleteness(*ProveCompletenessRequest, grpc.ServerStreamingServer[ProveCompletenessResponse]) error {
+	return status.Error(codes.Unimplemented, "method ProveCompleteness not implemented")
+}
+func (UnimplementedLedgerServiceServer) Export(*ExportRequest, grpc.ServerStreamingServer[ExportResponse]) error {
+	return status.Error(codes.Unimplemented, "method Export not implemented")
+}
+func (UnimplementedLedgerServiceServer) TraceSignature(*TraceSignatureRequest, grpc.ServerStreamingServer[TraceSignatureResponse]) error {
+	return status.Error(codes.Unimplemented, "method TraceSignature not implemented")
+}
+func (UnimplementedLedgerServiceServer) GetLedgerStatus(context.Context, *GetLedgerStatusRequest) (*GetLedgerStatusResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetLedgerStatus not implemented")
 }
 func (UnimplementedLedgerServiceServer) mustEmbedUnimplementedLedgerServiceServer() {}
 func (UnimplementedLedgerServiceServer) testEmbeddedByValue()                       {}
@@ -270,6 +385,57 @@ func _LedgerService_ProveConsistency_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _LedgerService_ProveCompleteness_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ProveCompletenessRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(LedgerServiceServer).ProveCompleteness(m, &grpc.GenericServerStream[ProveCompletenessRequest, ProveCompletenessResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LedgerService_ProveCompletenessServer = grpc.ServerStreamingServer[ProveCompletenessResponse]
+
+func _LedgerService_Export_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ExportRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(LedgerServiceServer).Export(m, &grpc.GenericServerStream[ExportRequest, ExportResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LedgerService_ExportServer = grpc.ServerStreamingServer[ExportResponse]
+
+func _LedgerService_TraceSignature_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(TraceSignatureRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(LedgerServiceServer).TraceSignature(m, &grpc.GenericServerStream[TraceSignatureRequest, TraceSignatureResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type LedgerService_TraceSignatureServer = grpc.ServerStreamingServer[TraceSignatureResponse]
+
+func _LedgerService_GetLedgerStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetLedgerStatusRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LedgerServiceServer).GetLedgerStatus(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LedgerService_GetLedgerStatus_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LedgerServiceServer).GetLedgerStatus(ctx, req.(*GetLedgerStatusRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // LedgerService_ServiceDesc is the grpc.ServiceDesc for LedgerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -293,11 +459,30 @@ var LedgerService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "ProveConsistency",
 			Handler:    _LedgerService_ProveConsistency_Handler,
 		},
+		{
+			MethodName: "GetLedgerStatus",
+			Handler:    _LedgerService_GetLedgerStatus_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "ListEntries",
 			Handler:       _LedgerService_ListEntries_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ProveCompleteness",
+			Handler:       _LedgerService_ProveCompleteness_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Export",
+			Handler:       _LedgerService_Export_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "TraceSignature",
+			Handler:       _LedgerService_TraceSignature_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -159,6 +159,10 @@ func readState(ledger, origin string) (state, error) {
 	if err != nil {
 		return state{}, err
 	}
+	return parseState(path, b, origin)
+}
+
+func parseState(path string, b []byte, origin string) (state, error) {
 	var f stateFile
 	if err := json.Unmarshal(b, &f, json.RejectUnknownMembers(true)); err != nil {
 		return state{}, corrupt("%s: %v", path, err)
@@ -173,6 +177,9 @@ func readState(ledger, origin string) (state, error) {
 	var failed error
 	number := func(text string, bits int) uint64 {
 		n, err := strconv.ParseUint(text, 10, bits)
+		if err == nil && text != strconv.FormatUint(n, 10) {
+			err = fmt.Errorf("%q is not how %d is written", text, n)
+		}
 		failed = errors.Join(failed, err)
 		return n
 	}
@@ -181,6 +188,9 @@ func readState(ledger, origin string) (state, error) {
 	for _, index := range f.Restored {
 		s.restored = append(s.restored, number(index, 63))
 	}
+	if failed == nil && s.root.IsZero() {
+		failed = errors.New("the root is missing")
+	}
 	if failed != nil {
 		return state{}, corrupt("%s: %v", path, failed)
 	}
@@ -188,6 +198,14 @@ func readState(ledger, origin string) (state, error) {
 }
 
 func writeState(ledger, origin string, s state) error {
+	content, err := s.encode(origin)
+	if err != nil {
+		return err
+	}
+	return replaceFile(StatePath(ledger), content)
+}
+
+func (s state) encode(origin string) ([]byte, error) {
 	f := stateFile{
 		Bytes: strconv.FormatInt(s.bytes, 10), Clean: s.clean, Entries: strconv.FormatUint(s.entries, 10), Format: StateFormat,
 		Modified: strconv.FormatInt(max(0, s.modified.UnixNano()), 10), Origin: origin, Restored: []string{}, Root: s.root,
@@ -198,9 +216,9 @@ func writeState(ledger, origin string, s state) error {
 	}
 	content, err := json.Marshal(f, json.Deterministic(true))
 	if err != nil {
-		return invalid("%s: %v", StateFormat, err)
+		return nil, invalid("%s: %v", StateFormat, err)
 	}
-	return replaceFile(StatePath(ledger), append(content, '\n'))
+	return append(content, '\n'), nil
 }
 
 // readSmall reads a file of bounded size.

@@ -310,6 +310,8 @@ func TestDamagedMemory(t *testing.T) {
 		"a state of another ledger":                  swap(fileState, ledgertest.Origin, "other.example/ledger"),
 		"a state of a version that nobody knows":     swap(fileState, "state/v1", "state/v2"),
 		"a state with a member that nobody knows":    swap(fileState, `{`, `{"x":1,`),
+		"a state without a root":                     swap(fileState, `"root"`, `"ROOT"`),
+		"a state with a number in another form":      swap(fileState, `"entries":"3"`, `"entries":"03"`),
 		"a state with a number that is none":         swap(fileState, `"entries":"3"`, `"entries":"three"`),
 		"a state whose size is larger than any file": func() (string, []byte) { return fileState, bytes.Repeat([]byte(" "), 3<<20) },
 	} {

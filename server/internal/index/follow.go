@@ -139,7 +139,7 @@ func (x *Index) drop() error {
 		}
 	}
 	x.db, x.cur, x.recent, x.suspect = nil, state{}, nil, nil
-	x.next, x.seen, x.since = nil, nil, time.Time{}
+	x.next, x.seen = nil, nil
 	return removeStore(x.o.Path)
 }
 
@@ -239,7 +239,7 @@ func (x *Index) follow(ctx context.Context) (caughtUp bool, err error) {
 				x.seen = &committed{c, i}
 			}
 		}
-		read = append(read, entry{chain.LeafHash(raw), index.Hashes(index.Keys(e)), !ledger.Housekeeping(e.Type)})
+		read = append(read, entry{chain.LeafHash(raw), index.Hashes(index.Keys(e)), e.Time, !ledger.Housekeeping(e.Type)})
 		return nil
 	})
 	if err != nil {
@@ -315,21 +315,18 @@ func (x *Index) due() bool {
 	if x.seen != nil && x.seen.Entries > x.cur.size {
 		from = x.seen.Entries - x.cur.size
 	}
-	n := uint64(0)
+	n, since := uint64(0), chain.Time{}
 	for _, e := range x.recent[from:] {
-		if e.news {
-			n++
+		if !e.news {
+			continue
 		}
+		if n == 0 {
+			since = e.time
+		}
+		n++
 	}
 	now := x.o.Clock()
-	if n == 0 {
-		x.since = time.Time{}
-		return false
-	}
-	if x.since.IsZero() {
-		x.since = now
-	}
-	return n >= x.o.Every && now.Sub(x.last) >= pace || now.Sub(x.since) >= x.o.Within
+	return n > 0 && (n >= x.o.Every && now.Sub(x.last) >= pace || now.Sub(since.Time()) >= x.o.Within)
 }
 
 // commit appends a commitment to all entries that were read.
@@ -357,7 +354,7 @@ func (x *Index) commit(ctx context.Context) error {
 	}
 	// Crash point: the commitment is durable, the file does not have its state. The follower reads it again and computes the state anew.
 	p.committed, p.commitment = true, res.First
-	x.next, x.since, x.last = p, time.Time{}, x.o.Clock()
+	x.next, x.last = p, x.o.Clock()
 	return nil
 }
 

@@ -79,7 +79,6 @@ type Index struct {
 	built bool       // the file was made from nothing by this process
 	next  *prepared  // the coming state, until a checkpoint covers its commitment
 	seen  *committed // the newest commitment that was read
-	since time.Time  // when the first entry that none covers was seen
 	last  time.Time  // when this process committed last
 }
 
@@ -95,6 +94,7 @@ type state struct {
 type entry struct {
 	leaf chain.Hash
 	keys []chain.Hash
+	time chain.Time
 	news bool // it is a reason to commit
 }
 

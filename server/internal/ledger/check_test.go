@@ -217,6 +217,7 @@ func TestCheckFindsEdits(t *testing.T) {
 			if !strings.Contains(all, c.want) {
 				t.Errorf("the faults do not name %q:\n%v", c.want, report.Faults)
 			}
+			scrubFinds(t, o, c.name)
 		})
 	}
 }

@@ -50,6 +50,10 @@ func (s *scrub) requests(ctx context.Context) error {
 			if b == nil {
 				return corrupt("the bucket %q is not on the disk", requestsBucket)
 			}
+			now, err := readSize(tx)
+			if err != nil {
+				return err
+			}
 			c := s.disk.seek(*b, next)
 			for n := 0; c.k != nil && n < scrubRows; n++ {
 				if err := wellFormed(c.k, c.v, last); err != nil {
@@ -57,8 +61,13 @@ func (s *scrub) requests(ctx context.Context) error {
 				}
 				for r := c.v; len(r) > 0; r = r[recordSize:] {
 					last = clone(r[:recordSize])
-					if binary.BigEndian.Uint64(r[8:]) < size {
+					switch index := binary.BigEndian.Uint64(r[8:]); {
+					case index < size:
 						found.add(last)
+					case index >= now:
+						if err := s.fault("index of requests", "it names entry %d; there are %d", index, now); err != nil {
+							return err
+						}
 					}
 				}
 				c.next()

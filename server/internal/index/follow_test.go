@@ -279,9 +279,9 @@ func TestDamage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, 100)
-			f.append(700)
+			f.append(500)
 			f.settle()
-			f.append(300)
+			f.append(200)
 			f.settle()
 			f.append(5)
 			f.settle()

@@ -99,7 +99,7 @@ rewritten or set back is found. Without a trust file nothing vouches for it.`,
 }
 
 func (a *app) ledgerList() *cobra.Command {
-	var r signet.Range
+	var r signet.Filter
 	cmd := documented(&cobra.Command{
 		Use: "list", Short: "List entries", Args: cobra.NoArgs,
 		Long: "List entries in their order. With --json one object stands on each line, and lines come as they are read.",

@@ -320,7 +320,7 @@ func lists(t *testing.T, r *real) {
 	head, err := r.max.Checkpoint(ctx)
 	check(t, err)
 	next := uint64(0)
-	for e, err := range r.max.Entries(ctx, signet.Range{To: head.GetSize()}) {
+	for e, err := range r.max.Entries(ctx, signet.Filter{To: head.GetSize()}) {
 		check(t, err)
 		if e.GetIndex() != next {
 			t.Fatalf("entry %d where %d belongs", e.GetIndex(), next)
@@ -330,7 +330,7 @@ func lists(t *testing.T, r *real) {
 	if next != head.GetSize() {
 		t.Errorf("%d entries of %d", next, head.GetSize())
 	}
-	for _, err := range r.max.Entries(ctx, signet.Range{}) {
+	for _, err := range r.max.Entries(ctx, signet.Filter{}) {
 		check(t, err)
 		break // whoever has seen enough can stop
 	}
@@ -360,7 +360,7 @@ func lists(t *testing.T, r *real) {
 	}
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	for _, err := range r.max.Entries(ended, signet.Range{}) {
+	for _, err := range r.max.Entries(ended, signet.Filter{}) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("a cancelled stream gives %v", err)
 		}

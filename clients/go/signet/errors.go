@@ -82,6 +82,14 @@ const (
 
 	EntryNotFound  Reason = "ENTRY_NOT_FOUND"
 	SizeOutOfRange Reason = "SIZE_OUT_OF_RANGE"
+	// KeyInvalid says that a key is none of the index.
+	KeyInvalid Reason = "KEY_INVALID"
+	// FilterInvalid says that a filter asks for what cannot be.
+	FilterInvalid Reason = "FILTER_INVALID"
+	// IndexRebuilding says that the index is being built; ask again later.
+	IndexRebuilding Reason = "INDEX_REBUILDING"
+	// NotASignature says that an entry is none.
+	NotASignature Reason = "NOT_A_SIGNATURE"
 
 	PageTokenInvalid Reason = "PAGE_TOKEN_INVALID"
 	RequestInvalid   Reason = "REQUEST_INVALID"

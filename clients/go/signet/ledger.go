@@ -5,6 +5,10 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 )
@@ -13,6 +17,11 @@ import (
 // the key that the server names beside it proves nothing.
 func (c *Client) Checkpoint(ctx context.Context) (*signetv1.GetCheckpointResponse, error) {
 	return c.ledger.GetCheckpoint(ctx, &signetv1.GetCheckpointRequest{})
+}
+
+// LedgerStatus says how far the ledger, its index, witnesses, time-stamps, scrub and archive are.
+func (c *Client) LedgerStatus(ctx context.Context) (*signetv1.GetLedgerStatusResponse, error) {
+	return c.ledger.GetLedgerStatus(ctx, &signetv1.GetLedgerStatusRequest{})
 }
 
 // Entry reads one entry of the ledger.
@@ -29,24 +38,80 @@ func (c *Client) Entry(ctx context.Context, index uint64) (*signetv1.Entry, erro
 	return answer.GetEntry(), nil
 }
 
-// Range is a part of the ledger.
-type Range struct {
+// Filter says which entries of the ledger are wanted: those that fit all that is given. The zero Filter is for all of them.
+type Filter struct {
 	// From is the first index.
 	From uint64
 	// To is one past the last index; 0 means the end as it is when the call is made.
 	To uint64
 	// Types are the entry types that are wanted; empty means all.
 	Types []string
+	// Actor caused them: the id of a signer or service.
+	Actor string
+	// Subject is what they are about: a signer, service, key, preparation, record, bundle or statement (an id, or a digest in hex).
+	Subject string
+	// Event is the event of a record that they are about.
+	Event string
+	// Session is the session in which they were caused, or that they are about.
+	Session string
+	// Since and Until bound their time: not before Since, and before Until. Zero: open.
+	Since, Until time.Time
+	// Limit is how many are wanted at the most; 0 means all.
+	Limit uint32
+	// Descending asks for the newest first.
+	Descending bool
+	// Follow goes on with entries as they come, until ctx ends.
+	Follow bool
 }
 
-// Entries lists a part of the ledger in its order. After an interruption it goes on behind the last entry that came. It ends after the first error.
-func (c *Client) Entries(ctx context.Context, r Range) iter.Seq2[*signetv1.Entry, error] {
+// request asks for what is left after n entries have come, the last of which was at index last.
+func (f Filter) request(n uint32, last uint64) *signetv1.ListEntriesRequest {
+	r := &signetv1.ListEntriesRequest{
+		StartIndex: f.From, EndIndex: f.To, Types: f.Types, Actor: f.Actor, Subject: f.Subject, Event: f.Event, Session: f.Session,
+		Descending: f.Descending, Follow: f.Follow,
+	}
+	if !f.Since.IsZero() {
+		r.StartTime = timestamppb.New(f.Since)
+	}
+	if !f.Until.IsZero() {
+		r.EndTime = timestamppb.New(f.Until)
+	}
+	if f.Limit > 0 {
+		r.Limit = f.Limit - n
+	}
+	switch {
+	case n > 0 && f.Descending:
+		r.EndIndex = last
+	case n > 0:
+		r.StartIndex = last + 1
+	}
+	return r
+}
+
+// over reports whether nothing can come any more.
+func (f Filter) over(n uint32, last uint64) bool {
+	return f.Limit > 0 && n >= f.Limit || n > 0 && (f.Descending && last <= f.From || !f.Descending && f.To != 0 && last+1 >= f.To)
+}
+
+// check holds the next entry against what was asked for.
+func (f Filter) check(e *signetv1.Entry, n uint32, last uint64) error {
+	i := e.GetIndex()
+	if i < f.From || f.To != 0 && i >= f.To || n > 0 && (f.Descending && i >= last || !f.Descending && i <= last) {
+		return contradiction("entry %d came out of order", i)
+	}
+	return checkEntry(e, i)
+}
+
+// Entries lists entries of the ledger in their order. After an interruption it goes on behind the last entry that came. It ends after the first error.
+func (c *Client) Entries(ctx context.Context, f Filter) iter.Seq2[*signetv1.Entry, error] {
 	return func(yield func(*signetv1.Entry, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		next, stopped := r.From, false
+		var n uint32
+		var last uint64
+		stopped := false
 		receive := func() (progress bool, err error) {
-			stream, err := c.ledger.ListEntries(ctx, &signetv1.ListEntriesRequest{StartIndex: next, EndIndex: r.To, Types: r.Types})
+			stream, err := c.ledger.ListEntries(ctx, f.request(n, last))
 			if err != nil {
 				return false, err
 			}
@@ -59,14 +124,12 @@ func (c *Client) Entries(ctx context.Context, r Range) iter.Seq2[*signetv1.Entry
 					return progress, err
 				}
 				e := answer.GetEntry()
-				if e.GetIndex() < next || (r.To != 0 && e.GetIndex() >= r.To) {
-					return progress, contradiction("entry %d came out of order", e.GetIndex())
-				}
-				if err := checkEntry(e, e.GetIndex()); err != nil {
+				if err := f.check(e, n, last); err != nil {
 					return progress, err
 				}
 				progress = true
-				next = e.GetIndex() + 1
+				last = e.GetIndex()
+				n++
 				if !yield(e, nil) {
 					stopped = true
 					return progress, nil
@@ -86,7 +149,7 @@ func (c *Client) Entries(ctx context.Context, r Range) iter.Seq2[*signetv1.Entry
 				return
 			}
 			if i, ok := errors.AsType[interrupted](err); ok {
-				if _, again := c.retry.wait(1, i.error); again && c.retry.Attempts > 1 && (r.To == 0 || next < r.To) {
+				if _, again := c.retry.wait(1, i.error); again && c.retry.Attempts > 1 && !f.over(n, last) {
 					continue
 				}
 				err = i.error
@@ -119,4 +182,83 @@ func (c *Client) ProveInclusion(ctx context.Context, index uint64) (*signetv1.Pr
 // Errors: [SizeOutOfRange].
 func (c *Client) ProveConsistency(ctx context.Context, older, newer uint64) (*signetv1.ProveConsistencyResponse, error) {
 	return c.ledger.ProveConsistency(ctx, &signetv1.ProveConsistencyRequest{OldSize: older, NewSize: newer})
+}
+
+// ProveCompleteness writes a document (signet-completeness/v1) with every entry that has a key of the index, and the proof that these are all.
+// It is not verified here: package index does that, with a pinned key. After an error, what was written is no document.
+//
+// Errors: [KeyInvalid], [IndexRebuilding].
+func (c *Client) ProveCompleteness(ctx context.Context, key string, w io.Writer) error {
+	return download(w, func() (receiver[*signetv1.ProveCompletenessResponse], error) {
+		return c.ledger.ProveCompleteness(ctx, &signetv1.ProveCompletenessRequest{Key: key})
+	})
+}
+
+// Export writes the entries [from, to) with all that proves them as one archive (signet-export/v1); a to of 0 means the newest checkpoint's end. It is not
+// verified here: package export does that, with a pinned trust file. After an error, what was written is no export.
+//
+// Errors: [SizeOutOfRange].
+func (c *Client) Export(ctx context.Context, from, to uint64, w io.Writer) error {
+	return download(w, func() (receiver[*signetv1.ExportResponse], error) {
+		return c.ledger.Export(ctx, &signetv1.ExportRequest{StartIndex: from, EndIndex: to})
+	})
+}
+
+// receiver is the client's side of a stream of chunks.
+type receiver[T interface{ GetChunk() []byte }] interface{ Recv() (T, error) }
+
+var _ receiver[*signetv1.ExportResponse] = grpc.ServerStreamingClient[signetv1.ExportResponse](nil)
+
+// download writes a stream of chunks. It is not tried again: a part of it has been written.
+func download[T interface{ GetChunk() []byte }](w io.Writer, open func() (receiver[T], error)) error {
+	stream, err := open()
+	if err != nil {
+		return err
+	}
+	for {
+		answer, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(answer.GetChunk()); err != nil {
+			return err
+		}
+	}
+}
+
+// Traced is an entry that belongs to a signature, and what it is to it.
+type Traced struct {
+	Entry    *signetv1.Entry
+	Relation string
+}
+
+// TraceSignature returns a signature's entry and all that led to it, in the order of the ledger.
+//
+// Errors: [EntryNotFound], [NotASignature].
+func (c *Client) TraceSignature(ctx context.Context, index uint64) ([]Traced, error) {
+	var out []Traced
+	err := c.retry.do(ctx, func() error {
+		out = nil
+		stream, err := c.ledger.TraceSignature(ctx, &signetv1.TraceSignatureRequest{Index: index})
+		if err != nil {
+			return err
+		}
+		for {
+			answer, err := stream.Recv()
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if err := checkEntry(answer.GetEntry(), answer.GetEntry().GetIndex()); err != nil {
+				return err
+			}
+			out = append(out, Traced{answer.GetEntry(), answer.GetRelation()})
+		}
+	})
+	return out, err
 }

@@ -110,7 +110,7 @@ func ledgerOf(t *testing.T, n int) []*signetv1.Entry {
 func TestEntriesGoOnAfterAnInterruption(t *testing.T) {
 	f := &faulty{entries: ledgerOf(t, 10), breakAt: map[uint64]int{0: 2, 3: 1, 7: 2, 9: 1}}
 	next := uint64(2)
-	for e, err := range f.client(t).Entries(t.Context(), Range{From: 2}) {
+	for e, err := range f.client(t).Entries(t.Context(), Filter{From: 2}) {
 		must(t, err)
 		if e.GetIndex() != next {
 			t.Fatalf("entry %d where %d belongs", e.GetIndex(), next)
@@ -126,7 +126,7 @@ func TestEntriesGiveUp(t *testing.T) {
 	f := &faulty{entries: ledgerOf(t, 10), breakAt: map[uint64]int{4: 100}}
 	var got int
 	var last error
-	for _, err := range f.client(t).Entries(t.Context(), Range{}) {
+	for _, err := range f.client(t).Entries(t.Context(), Filter{}) {
 		if last = err; err == nil {
 			got++
 		}
@@ -146,7 +146,7 @@ func TestEntriesRefuseWhatIsOutOfOrder(t *testing.T) {
 			f := &faulty{entries: ledgerOf(t, 6)}
 			change(f.entries)
 			var last error
-			for _, err := range f.client(t).Entries(t.Context(), Range{}) {
+			for _, err := range f.client(t).Entries(t.Context(), Filter{}) {
 				last = err
 			}
 			if !errors.Is(last, ErrContradiction) {

@@ -36,6 +36,12 @@
 //
 // All but meta, entries, attachments, checkpoints and private can be rebuilt from the entries.
 //
+// # Older copies
+//
+// A file cannot know that it is not the newest. So what the ledger remembers of itself stands beside it (Options.Sidecar; the formats are
+// in sidecar.go), others are asked (Options.Elsewhere), and [Open] refuses a file that is older, or of another history, with a
+// [RollbackError], before anything is written or signed. Going on with it is [Ledger.AcceptLoss], which is an entry.
+//
 // # Use
 //
 //	l, err := ledger.Open(ctx, ledger.Options{Path: "ledger.db", Origin: "signet.example/ledger", Clock: time.Now, Signer: signer,

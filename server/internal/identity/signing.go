@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -255,47 +254,4 @@ func (d *Directory) Support(r Reader, id string, enrolment chain.Hash) ([]uint64
 		return true
 	})
 	return out, nil
-}
-
-// CheckPrivate holds the secrets beside the ledger against their commitments: for [ledger.Check].
-func CheckPrivate(r *ledger.Read) error {
-	view := r.View(projectionName)
-	var wrong []error
-	report := func(format string, args ...any) {
-		wrong = append(wrong, fmt.Errorf("%w: "+format, append([]any{ErrTampered}, args...)...))
-	}
-	view.Ascend(bucketSigners, nil, func(_, v []byte) bool {
-		var row signerRow
-		if err := decode(bucketSigners, v, &row); err != nil {
-			wrong = append(wrong, err)
-			return true
-		}
-		stored := r.GetPrivate(privateVerifiers, []byte(row.ID))
-		switch {
-		case row.Credential == "" && stored != nil:
-			report("%s has no password, but a verifier", row.ID)
-		case row.Credential != "" && hexSum(stored) != row.Credential:
-			report("the password verifier of %s is not that of entry %d", row.ID, row.Enrolled)
-		}
-		return true
-	})
-	r.EachPrivate(privateVerifiers, func(id, _ []byte) bool {
-		if _, ok, err := getSigner(view, string(id)); err != nil || !ok {
-			report("a password verifier of %.80q, whom no entry names", id)
-		}
-		return true
-	})
-	var names credentialRow
-	if ok, err := get(view, bucketMeta, []byte("names"), &names); err != nil {
-		wrong = append(wrong, err)
-	} else if stored := r.GetPrivate(privateKeys, []byte(namesKey)); ok && hexSum(stored) != names.Commitment {
-		report("the key that blinds user names is not that of entry %d", names.Index)
-	}
-	r.EachPrivate(privateSources, func(commitment, value []byte) bool { // one that was erased is missing, which is right
-		if hexSum(value) != string(commitment) {
-			report("the source %.80q is not what its commitment says", commitment)
-		}
-		return true
-	})
-	return errors.Join(wrong...)
 }

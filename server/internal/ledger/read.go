@@ -156,6 +156,11 @@ func (r *Read) EachPrivate(bucket string, fn func(key, value []byte) bool) {
 	newState(r.tx.Bucket(privateBucket), false).Ascend(bucket, nil, fn)
 }
 
+// AscendPrivate is EachPrivate from key from on.
+func (r *Read) AscendPrivate(bucket string, from []byte, fn func(key, value []byte) bool) {
+	newState(r.tx.Bucket(privateBucket), false).Ascend(bucket, from, fn)
+}
+
 // ProvedEntry returns a copy of an entry that was just proved to be in the tree of the newest signed checkpoint. Decisions to
 // sign lean on this: unlike a projection, it cannot be changed by whoever can write to the file. ErrNotCheckpointed says that
 // the entry is newer than that checkpoint.

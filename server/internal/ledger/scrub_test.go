@@ -81,7 +81,7 @@ func TestScrubWhileAppending(t *testing.T) {
 	request := func(i int) string { return hex.EncodeToString(fmt.Appendf(nil, "%032d", i)) }
 	add := func(i int) error {
 		_, err := l.Do(t.Context(), func(tx *ledger.Tx) error {
-			tx.Emit(ledger.Event{Type: chain.RecordCreated, Actor: actor, Request: request(i*7919%10007), Body: body{Key: fmt.Sprint("r", i%300), Status: fmt.Sprint(i)}})
+			tx.Emit(ledger.Event{Type: chain.RecordCreated, Actor: actor, Request: request(i * 7919 % 10007), Body: body{Key: fmt.Sprint("r", i%300), Status: fmt.Sprint(i)}})
 			tx.PutPrivate("secrets", fmt.Append(nil, i%3000), []byte("v"))
 			return nil
 		})

@@ -88,7 +88,7 @@ func TestTrail(t *testing.T) {
 			"*ledger.Read":  nil,
 			"*ledger.State": {"Put", "Delete"}, // a projection's own buckets, and only in Apply
 		}
-		reads := []string{"Archived", "Ascend", "Attachments", "Changed", "Checkpointed", "Conflicts", "Descend", "EachPrivate", "Entries", "Entry", "Err", "Export", "Get", "GetPrivate", "Head", "LastTime",
+		reads := []string{"Archived", "Ascend", "AscendPrivate", "Attachments", "Changed", "Checkpointed", "Conflicts", "Descend", "EachPrivate", "Entries", "Entry", "Err", "Export", "Get", "GetPrivate", "Head", "LastTime",
 			"Nodes", "Now", "Prefix", "Proof", "ProveConsistency", "Place", "ProveInclusion", "ProvedEntry", "Request", "Scrub", "SetCommit", "Settle", "Size", "Subtrees", "Time", "Verifier", "View"}
 		for _, v := range []any{new(ledger.Ledger), new(ledger.Tx), new(ledger.Read), new(ledger.State)} {
 			for m := range reflect.TypeOf(v).Methods() {

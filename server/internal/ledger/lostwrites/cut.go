@@ -62,6 +62,7 @@ type fileState struct {
 	cache   content // as the program sees it
 	size    history
 	sectors map[int64]*history
+	open    map[int64]*history // those that are not durable
 }
 
 func (f *fileState) write(at int, data []byte, offset int64) {
@@ -85,6 +86,7 @@ func (f *fileState) changed(at int, s int64) {
 		f.sectors[s] = h
 	}
 	h.since = append(h.since, version{at: at, data: whole})
+	f.open[s] = h
 }
 
 func (f *fileState) resize(at int, size int64) {
@@ -100,9 +102,9 @@ func (f *fileState) resize(at int, size int64) {
 
 func (f *fileState) synced(before int, failed bool) {
 	f.size.synced(before, failed)
-	for _, h := range f.sectors {
-		if len(h.since) > 0 {
-			h.synced(before, failed)
+	for s, h := range f.open {
+		if h.synced(before, failed); len(h.since) == 0 {
+			delete(f.open, s)
 		}
 	}
 }
@@ -169,7 +171,7 @@ func (c *Cursor) step(r record, at int) {
 		if r.isFolder {
 			c.folders[r.file] = true
 		} else {
-			c.files[r.file] = &fileState{sectors: map[int64]*history{}}
+			c.files[r.file] = &fileState{sectors: map[int64]*history{}, open: map[int64]*history{}}
 		}
 		c.modes[r.file] = r.mode
 		c.pending[r.folder] = append(c.pending[r.folder], nameOp{r, at})
@@ -257,8 +259,13 @@ func (c *Cursor) Cut(loss Loss, r *rand.Rand) Image {
 		f := c.files[ino]
 		out := imageFile{sectors: map[int64][]byte{}}
 		out.size = f.size.pick(func(at int) bool { return survives(at, -1) }).size
-		for _, s := range slices.Sorted(maps.Keys(f.sectors)) {
-			v := f.sectors[s].pick(func(at int) bool { return survives(at, s) })
+		for s, h := range f.sectors {
+			if h.durable.data != nil && s*sector < out.size {
+				out.sectors[s] = h.durable.data
+			}
+		}
+		for _, s := range slices.Sorted(maps.Keys(f.open)) {
+			v := f.open[s].pick(func(at int) bool { return survives(at, s) })
 			if v.data != nil && s*sector < out.size {
 				out.sectors[s] = v.data
 			}
@@ -306,7 +313,7 @@ func (c *Cursor) waiting() []int {
 		for _, v := range f.size.since {
 			all[v.at] = true
 		}
-		for _, h := range f.sectors {
+		for _, h := range f.open {
 			for _, v := range h.since {
 				all[v.at] = true
 			}

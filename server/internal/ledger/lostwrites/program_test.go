@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -41,13 +40,15 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	if os.Geteuid() != 0 && os.Getenv(insideVariable) == "" {
-		os.Exit(inNamespace())
+		if code, ran := inNamespace(); ran {
+			os.Exit(code)
+		}
 	}
 	os.Exit(m.Run())
 }
 
-// inNamespace runs the tests as root of a user namespace, who may mount.
-func inNamespace() int {
+// inNamespace runs the tests as root of a user namespace, who may mount, where this machine allows that.
+func inNamespace() (code int, ran bool) {
 	cmd := exec.Command(os.Args[0], os.Args[1:]...)
 	cmd.Env = append(os.Environ(), insideVariable+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -55,17 +56,13 @@ func inNamespace() int {
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
-		Pdeathsig:   syscall.SIGKILL,
 	}
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err == nil {
-		return 0
-	} else if errors.As(err, &exit) {
-		return exit.ExitCode()
+	if err := cmd.Start(); err != nil {
+		fmt.Fprintln(os.Stderr, "a user namespace, in which the disk could be mounted, cannot be made:", err)
+		return 0, false
 	}
-	fmt.Fprintln(os.Stderr, "a user namespace, in which the disk could be mounted, cannot be made:", err)
-	return 1
+	_ = cmd.Wait() // how it ended is in its state
+	return cmd.ProcessState.ExitCode(), true
 }
 
 // signer has the same key in every process.

@@ -453,17 +453,7 @@ func CheckLedger(ctx context.Context, o Options, progress func(done, total uint6
 	}
 	lo.CheckPrivate = identity.CheckPrivate
 	r, err := ledger.Check(ctx, lo.Path, lo, progress)
-	if err != nil && !errors.Is(err, ledger.ErrCorrupt) {
-		return LedgerReport{}, err
-	}
-	out := LedgerReport{Entries: r.Size, Root: r.Root.String(), Checkpoints: r.Checkpoints, Attachments: r.Attachments, Rows: r.Rows, Faults: []LedgerFault{}}
-	for _, f := range r.Faults {
-		out.Faults = append(out.Faults, LedgerFault{Where: f.Where, What: f.What})
-	}
-	if err != nil && len(out.Faults) == 0 {
-		out.Faults = append(out.Faults, LedgerFault{Where: lo.Path, What: err.Error()})
-	}
-	return out, nil
+	return reportLedger(r, err, lo.Path)
 }
 
 // LedgerReport is what [CheckLedger] found.

@@ -24,7 +24,7 @@ func count(all []told, what string) (n int, texts []string) {
 // one loses power.
 func TestFailedSyncs(t *testing.T) {
 	t.Attr("requirement", "B-47")
-	const failures = 24
+	failures := min(24, cuts(t)/20)
 	r := rand.New(rand.NewPCG(rand.Uint64(), 1))
 	dir := scratch(t)
 	broken, went := 0, 0
@@ -96,7 +96,7 @@ func TestFailedWrites(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := scratch(t)
 			r := rand.New(rand.NewPCG(rand.Uint64(), 2))
-			for k := range int64(8) {
+			for k := range min(8, int64(cuts(t)/60)) {
 				d := &Disk{}
 				var writes atomic.Int64
 				d.SetFault(func(op Op) (int, syscall.Errno) {

@@ -29,7 +29,7 @@ func (s *keyScene) opened() (log, metrics string) {
 		s.t.Fatal(err)
 	}
 	go func() { _ = opened.Serve(l) }()
-	r, err := http.Get("http://" + opened.MetricsAddress() + "/metrics")
+	r, err := new(http.Client).Get("http://" + opened.MetricsAddress() + "/metrics")
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -257,7 +257,8 @@ func putPostings(b *bolt.Bucket, key chain.Hash, indexes []uint64) (uint64, erro
 	c := b.Cursor()
 	prefix := key[:keySize]
 	past := append(slices.Clone(prefix), bytes.Repeat([]byte{0xff}, 8)...)
-	k, v := c.Seek(past)
+	k, _ := c.Seek(past)
+	var v []byte
 	if k == nil {
 		k, v = c.Last()
 	} else {

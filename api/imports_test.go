@@ -22,6 +22,7 @@ var rooms = map[string][]string{
 	"api/manifest":  {"api/bundle", "api/chain", "api/jcs"},
 	"api/rfc3161":   {},
 	"api/signet/v1": {},
+	"api/trail":     {"api/chain", "api/jcs"},
 	"api/verify":    {"api/bundle", "api/chain", "api/jcs", "api/manifest", "api/rfc3161"},
 }
 

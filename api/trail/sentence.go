@@ -1,0 +1,82 @@
+package trail
+
+import (
+	"strings"
+
+	"github.com/signetd/signet/api/chain"
+)
+
+// templates say what an entry of a type records. {path} stands for a member of the body, {@path} for a member that is the id of a person or service, and
+// {who} for who caused the entry. What is missing shows as "–".
+var templates = map[chain.Type]string{
+	chain.LedgerCreated:           "The ledger {origin} was created for {issuer} by {software}.",
+	chain.KeyCreated:              "The key {id} ({algorithm}, {role}) was made in the HSM.",
+	chain.CertificateIssued:       "The CA certified the key {keyId} ({role}).",
+	chain.SignerInvited:           "{who} invited {name} ({userName}) to enrol.",
+	chain.SignerEnrolled:          "{@id} enrolled with the key {keyId}.",
+	chain.SignerCredential:        "A credential of {@id} was set, changed or removed ({kind}).",
+	chain.SignerSuspended:         "{who} suspended {@id}.",
+	chain.SignerReinstated:        "{who} reinstated {@id}.",
+	chain.SignerRevoked:           "{who} revoked {@id} for good.",
+	chain.SignerRenewed:           "Key, certificate or rights of {@id} were renewed.",
+	chain.ServiceEnrolled:         "The service {@id} was enrolled.",
+	chain.ServiceRevoked:          "{who} revoked the service {@id}.",
+	chain.ServiceRenewed:          "Key or certificate of the service {@id} was renewed.",
+	chain.SessionOpened:           "{who} opened the session {session}.",
+	chain.SessionClosed:           "The session {session} of {@id} ended ({cause}).",
+	chain.AuthenticationFailed:    "An authentication failed ({purpose}), attempt {failures} in a row.",
+	chain.SignerLocked:            "A name was locked until {until} after too many failures.",
+	chain.SignerUnlocked:          "A lock was taken away.",
+	chain.AccessDenied:            "{who} was refused {method}.",
+	chain.RecordCreated:           "{who} created the record of {name} {version} ({type}), event {event}.",
+	chain.RecordDecided:           "The record of event {event} was decided: {outcome}.",
+	chain.RecordSuperseded:        "A record was superseded by a newer version.",
+	chain.SignaturePrepared:       "{who} prepared a signature about event {event}.",
+	chain.SignatureAttempted:      "{who} proved who they are for one signature about event {event}.",
+	chain.SignatureCreated:        "{@signer} signed event {event}: statement {statement}.",
+	chain.SignatureAbandoned:      "A signature about event {event} came to nothing ({cause}).",
+	chain.SourceErased:            "An address or device was erased; its commitment stays.",
+	chain.TimestampRefused:        "No time-stamp could be had.",
+	chain.LedgerRestored:          "The ledger was restored from a backup, with a loss that two administrators accepted.",
+	chain.KeyRotated:              "{who} rotated the key {id}.",
+	chain.KeyDisabled:             "{who} disabled the key {id}.",
+	chain.KeyEnabled:              "{who} enabled the key {id}.",
+	chain.KeyDestructionRequested: "{who} asked for the destruction of the key {id}.",
+	chain.KeyDestructionWithdrawn: "The request to destroy the key {id} was withdrawn.",
+	chain.KeyDestructionConfirmed: "{who} confirmed the destruction of the key {id}.",
+	chain.KeyDestroyed:            "The HSM destroyed the private key {id}.",
+	chain.IndexCommitted:          "The root of the index over {entries} entries was committed.",
+	chain.CheckpointTimestamped:   "The checkpoint of {size} entries was time-stamped.",
+	chain.LedgerScrubbed:          "Everything was read again.",
+	chain.LedgerArchived:          "Old entries were moved to the archive.",
+	chain.BackupCreated:           "A backup was made.",
+}
+
+// sentence says what happened.
+func (r *Reader) sentence(i Item) string {
+	var b strings.Builder
+	for rest := templates[i.Type]; rest != ""; {
+		text, after, found := strings.Cut(rest, "{")
+		b.WriteString(text)
+		if !found {
+			break
+		}
+		var name string
+		name, rest, _ = strings.Cut(after, "}")
+		id := strings.TrimPrefix(name, "@")
+		value := i.Get(id)
+		switch {
+		case name == "who":
+			value = i.Who
+		case id != name && value != "":
+			value = r.name(value)
+		case value == "":
+			value = "–"
+		}
+		b.WriteString(value)
+	}
+	if b.Len() == 0 {
+		return string(i.Type) + "."
+	}
+	return b.String()
+}

@@ -22,6 +22,8 @@ const (
 	retry = 5 * time.Second
 	// rest is how many times as long as a step took the follower waits after it, as long as it is not far behind: appends go first.
 	rest = 4
+	// patience is how long a state waits for the preferred checkpoint.
+	patience = 30 * time.Second
 	// readChunk is how many entries it takes at a time.
 	readChunk = 4096
 	// bulk is how many entries it brings into the file at a time where it has many to catch up with.
@@ -93,7 +95,7 @@ func (x *Index) step(ctx context.Context) (busy bool, err error) {
 		}
 	}
 	full := waiting > index.MaxLag+bulk
-	if x.next != nil && (full || x.o.Ledger.Head().Checkpoint.Size > x.next.commitment) {
+	if x.next != nil && (full || x.covered(x.next)) {
 		return true, x.advance(x.next)
 	}
 	if x.next == nil && full { // nobody commits: what no commitment can leave out any more goes into the file
@@ -107,6 +109,22 @@ func (x *Index) step(ctx context.Context) (busy bool, err error) {
 		return true, x.commit(ctx)
 	}
 	return !caughtUp, nil
+}
+
+// covered reports whether the checkpoint that proofs are made against covers the commitment to a state, so that the state before is not
+// needed any more.
+func (x *Index) covered(p *prepared) bool {
+	if x.o.Ledger.Head().Checkpoint.Size <= p.commitment {
+		return false
+	}
+	if x.o.Preferred == nil || x.o.Preferred().Checkpoint.Size > p.commitment {
+		return true
+	}
+	now := x.o.Clock()
+	if p.since.IsZero() {
+		p.since = now
+	}
+	return now.Sub(p.since) >= patience
 }
 
 // settle opens the file, and makes it anew where it is not to be trusted.
@@ -268,6 +286,7 @@ type prepared struct {
 	state
 	pages   map[index.PageID][]byte
 	changes *index.Changes
+	since   time.Time // when a signed checkpoint was first seen to cover its commitment, but not the preferred one
 }
 
 // prepare computes the state over the entries below size.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -671,6 +672,57 @@ func TestRunCommitsInTime(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestPreferred proves against the checkpoint of somebody who lags behind, as witnesses do, and without them when they keep away.
+func TestPreferred(t *testing.T) {
+	f := newFixture(t, 100)
+	f.append(150)
+	f.settle()
+	lagging := f.l.Head()
+	f.x.o.Preferred = func() ledger.Signed { return lagging }
+	against := func() uint64 {
+		t.Helper()
+		c, got, _ := f.verified("actor:sgn_1")
+		if want := want(f.entries(), Filter{Actor: "sgn_1", End: c.Checkpoint.Size}); !slices.Equal(got, want) {
+			t.Errorf("%d entries, want %d", len(got), len(want))
+		}
+		return c.Checkpoint.Size
+	}
+	steps := func() {
+		t.Helper()
+		for range 10 {
+			if _, err := f.x.step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.l.Checkpointed(t.Context(), f.l.Size()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got := against(); got != lagging.Checkpoint.Size {
+		t.Errorf("against %d, want %d", got, lagging.Checkpoint.Size)
+	}
+	f.append(150)
+	steps()
+	if got := against(); got != lagging.Checkpoint.Size || f.x.next == nil {
+		t.Errorf("committed: against %d, want %d", got, lagging.Checkpoint.Size)
+	}
+	lagging = f.l.Head()
+	steps()
+	if got := against(); got != lagging.Checkpoint.Size || f.x.next != nil {
+		t.Errorf("caught up: against %d, want %d", got, lagging.Checkpoint.Size)
+	}
+	f.append(150)
+	steps()
+	if f.x.next == nil {
+		t.Fatal("nothing waits")
+	}
+	f.clock.Add(patience)
+	steps()
+	if got := against(); got <= lagging.Checkpoint.Size || f.x.next != nil {
+		t.Errorf("they keep away: against %d", got)
+	}
 }
 
 func TestFilterRefuses(t *testing.T) {

@@ -32,6 +32,9 @@ type Options struct {
 	Within time.Duration // commit after this time, if there is something new; 0 for a minute
 	Clock  func() time.Time
 	Log    *slog.Logger // nil for none
+	// Preferred, if not nil, returns the checkpoint that proofs are made against where it covers enough: the newest one that witnesses
+	// have cosigned. Without it, and where witnesses keep away for longer than half a minute, it is the newest signed one.
+	Preferred func() ledger.Signed
 }
 
 // Filter says which entries are wanted: those that fit all that is given. The zero Filter is for all entries.

@@ -20,7 +20,7 @@ type proved struct {
 }
 
 // Prove writes a completeness document (see api/index): every entry below the checkpoint at that has the key, and the proof that these are
-// all. The zero Signed stands for the newest checkpoint. Nothing is written before what is written was verified; where the index turns out
+// all. The zero Signed stands for the preferred or newest checkpoint, which always covers the commitment. Nothing is written before what is written was verified; where the index turns out
 // not to be what the ledger commits to, it is made anew, and the caller asks again (ErrRebuilding).
 func (x *Index) Prove(ctx context.Context, key index.Key, at ledger.Signed, w io.Writer) error {
 	if err := key.Validate(); err != nil {
@@ -35,7 +35,7 @@ func (x *Index) Prove(ctx context.Context, key index.Key, at ledger.Signed, w io
 		return err
 	}
 	if at.Note == nil {
-		if at = x.o.Ledger.Head(); at.Note == nil {
+		if at = x.newest(p); at.Note == nil {
 			return ledger.ErrNotCheckpointed
 		}
 	}
@@ -46,6 +46,16 @@ func (x *Index) Prove(ctx context.Context, key index.Key, at ledger.Signed, w io
 		p = proved{proof: index.MapProof{Siblings: []chain.Hash{}}}
 	}
 	return x.write(ctx, key, p, at, w)
+}
+
+// newest returns the checkpoint that something is proved against.
+func (x *Index) newest(p proved) ledger.Signed {
+	if x.o.Preferred != nil {
+		if s := x.o.Preferred(); s.Note != nil && s.Checkpoint.Size > p.commitment {
+			return s
+		}
+	}
+	return x.o.Ledger.Head()
 }
 
 // gather reads what the index has of a key, and verifies it: the map's proof against the commitment, the list against the entries.

@@ -145,6 +145,7 @@ func (l *Ledger) signOnce(ctx context.Context) error {
 	l.signErr = nil
 	l.head = signed
 	l.headMoved()
+	l.announce()
 	l.unsaved = append(l.unsaved, signed)
 	switch {
 	case l.closing: // Close saves it

@@ -140,6 +140,9 @@ type Options struct {
 	// Archive keeps entry bundles that were moved out of the file; nil for a ledger that has moved none. See [Ledger.Archive].
 	Archive Store
 
+	// Quorum says whether a signed checkpoint has the cosignatures that are asked for; nil without witnesses. See [Ledger.Cosigned].
+	Quorum func(signed []byte) bool
+
 	// Auditors makes the auditors of one walk over all entries; nil for none.
 	Auditors func() []Auditor
 }
@@ -196,6 +199,7 @@ type Ledger struct {
 	closeErr error
 
 	archive   *bundleCache
+	cosigned  cosigning
 	sidecar   keeper
 	conflicts []Conflict // found at the opening, and so was what was changed
 	changed   []string

@@ -193,7 +193,10 @@ func (l *Ledger) start(ctx context.Context) error {
 			return err
 		}
 		l.size, l.root, l.time = l.seq.tree.Size(), l.seq.tree.Root(), l.seq.time
-		l.head, err = l.readHead(tx, l.size)
+		if l.head, err = l.readHead(tx, l.size); err != nil {
+			return err
+		}
+		l.cosigned.newest, err = l.readCosigned(tx, l.size)
 		return err
 	})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/api/index"
+	"github.com/signetd/signet/server/internal/failpoint"
 	"github.com/signetd/signet/server/internal/ledger"
 )
 
@@ -372,6 +373,7 @@ func (x *Index) commit(ctx context.Context) error {
 		return err
 	}
 	// Crash point: the commitment is durable, the file does not have its state. The follower reads it again and computes the state anew.
+	failpoint.Hit("index.committed")
 	p.committed, p.commitment = true, res.First
 	x.next, x.last = p, x.o.Clock()
 	return nil

@@ -14,6 +14,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/server/internal/failpoint"
 )
 
 // Restored is the body of a ledger.restored entry: two administrators go on with a file although evidence speaks against it.
@@ -133,12 +134,16 @@ func (l *Ledger) AcceptLoss(ctx context.Context, actor chain.Actor, by []Restore
 		l.mu.Unlock()
 		return Result{}, err
 	}
+	// Crash point: the loss is accepted, and no checkpoint says so. The ledger opens for a restore alone, which is begun again.
+	failpoint.Hit("ledger.restored-appended")
 	if _, err := l.Checkpointed(ctx, result.End()); err != nil {
 		return result, err
 	}
 	if _, err := l.Do(ctx, func(*Tx) error { return nil }); err != nil { // the batch carries the checkpoint into the file
 		return result, err
 	}
+	// Crash point: the checkpoint is in the file, what stands beside it is of the history that was given up. The entry speaks for the file.
+	failpoint.Hit("ledger.restored-saved")
 	l.sidecar.mu.Lock()
 	l.sidecar.restored = append(l.sidecar.restored, result.First)
 	l.sidecar.kept = nil

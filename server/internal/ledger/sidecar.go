@@ -15,6 +15,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/server/internal/failpoint"
 )
 
 // Beside the file ledger.db stand up to three small files, of mode 0600, each replaced as a whole (written beside it, made durable, renamed):
@@ -252,6 +253,8 @@ func replaceFile(path string, content []byte) error {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
+		// Crash point: the new content is there under another name. The next one writes over it.
+		failpoint.Hit("ledger.sidecar-written")
 		err = os.Rename(temporary, path)
 	}
 	if err != nil {

@@ -40,6 +40,7 @@ func Points() map[string]string {
 		"ledger.projection-built":   "a new projection is half built beside the active one. The next start begins it again.",
 		"ledger.projection-active":  "the new projection is active, the old one still there. The next start drops it.",
 		"ledger.archive-stored":     "entry bundles are in the archive, and in the file, too. The next call stores them again.",
+		"ledger.cosigned":           "a cosignature is in memory alone. The next start asks the witness again, about this checkpoint or a larger one.",
 		"ledger.sidecar-written":    "what stands beside the file is there anew, under another name. The next one writes over it.",
 		"ledger.restored-appended":  "the loss is accepted, and no checkpoint says so. The ledger opens for a restore alone, which is begun again.",
 		"ledger.restored-saved":     "the loss is accepted, what stands beside the file is of the history that was given up. The entry speaks for the file.",

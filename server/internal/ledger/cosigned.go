@@ -10,6 +10,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/server/internal/failpoint"
 )
 
 // Cosigned checkpoints. Witnesses add their signature lines to checkpoints after the ledger has signed them ([Ledger.Cosign]); the note
@@ -180,6 +181,7 @@ func (l *Ledger) Cosign(ctx context.Context, signed []byte) error {
 	l.unsaved = append(l.unsaved, s)
 	l.mu.Unlock()
 	// Crash point: a cosignature is in memory alone. After a restart the witness is asked again, about this checkpoint or a larger one.
+	failpoint.Hit("ledger.cosigned")
 	if _, err := l.Do(ctx, func(*Tx) error { return nil }); err != nil { // its batch carries the checkpoint into the file
 		return err
 	}

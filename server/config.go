@@ -55,6 +55,8 @@ type ListenConfig struct {
 // LedgerConfig names the ledger.
 type LedgerConfig struct {
 	Origin   string         `json:"origin" doc:"origin line of the checkpoints and name of the ledger's key (C2SP tlog-checkpoint); never changes"`
+	Scrub    ScrubConfig    `json:"scrub" doc:"reading everything that is stored again, byte for byte"`
+	Brackets BracketsConfig `json:"brackets" doc:"time-stamps of checkpoints: each entry lies between two of them"`
 	Archive  ArchiveConfig  `json:"archive" doc:"where old entries go when the ledger's file shall grow no more"`
 	Index    IndexConfig    `json:"index" doc:"the index over all entries, by which they are found and proved to be complete"`
 	Rollback RollbackConfig `json:"rollback" doc:"what must vouch at the start that the ledger is not an older copy"`
@@ -80,9 +82,10 @@ type SigningConfig struct {
 
 // TSAConfig is what the time-stamp tokens say.
 type TSAConfig struct {
-	Policy   string   `json:"policy" doc:"policy OID of the tokens; the default lies in the arc for examples: put your organisation's own"`
-	Accuracy Duration `json:"accuracy" doc:"stated accuracy of the clock, at most 1s"`
-	Web      bool     `json:"web" doc:"whether everybody who reaches web.address may have time-stamps: POST /tsa (RFC 3161 over HTTPS)"`
+	Policy   string              `json:"policy" doc:"policy OID of the tokens; the default lies in the arc for examples: put your organisation's own"`
+	Accuracy Duration            `json:"accuracy" doc:"stated accuracy of the clock, at most 1s"`
+	Web      bool                `json:"web" doc:"whether everybody who reaches web.address may have time-stamps: POST /tsa (RFC 3161 over HTTPS)"`
+	External []ExternalTSAConfig `json:"external" doc:"authorities of others, which time-stamp checkpoints beside the built-in one"`
 }
 
 // LimitsConfig bounds what callers send.
@@ -127,7 +130,7 @@ func DefaultConfig() Config {
 		Issuer:       "https://localhost:8443",
 		Organisation: "Example Medical",
 		Listen:       ListenConfig{Address: "127.0.0.1:8443", Certificate: "tls/server.pem", Key: "tls/server-key.pem"},
-		Ledger:       LedgerConfig{Origin: "localhost/ledger", Archive: defaultArchive(), Index: defaultIndex(), Rollback: defaultRollback()},
+		Ledger:       LedgerConfig{Origin: "localhost/ledger", Archive: defaultArchive(), Scrub: defaultScrub(), Brackets: defaultBrackets(), Index: defaultIndex(), Rollback: defaultRollback()},
 		HSM:          HSMConfig{Token: "signet", PINFile: "token/user.pin", SoftHSMConf: "token/softhsm2.conf", SessionCopies: true, Processes: DefaultProcesses, SelfTestEvery: Duration(24 * time.Hour)},
 		Identity: IdentityConfig{
 			SessionIdle: Duration(15 * time.Minute), SessionLifetime: Duration(12 * time.Hour), CodeLifetime: Duration(10 * time.Minute),
@@ -196,6 +199,9 @@ func (c Config) Validate() error {
 	}
 	if c.Ledger.Origin == "" || strings.ContainsAny(c.Ledger.Origin, " \t\n+") {
 		return bad("ledger.origin", "%q; use a name such as sign.example/ledger, without spaces and plus signs", c.Ledger.Origin)
+	}
+	if err := errors.Join(c.Ledger.Scrub.validate(c.Environment, bad), c.Ledger.Brackets.validate(c.Timestamp.External, bad)); err != nil {
+		return err
 	}
 	if err := c.Ledger.Archive.validate(bad); err != nil {
 		return err

@@ -100,6 +100,8 @@ type Server struct {
 	doors      sideDoors
 	backups    backups
 	archiver   archiver
+	scrubs     scrubs
+	brackets   brackets
 
 	archiveStore   ledger.Store  // nil without an archive
 	metricsAddress string        // empty without metrics
@@ -112,7 +114,7 @@ type Server struct {
 
 // projections are all projections of the ledger.
 func projections() []ledger.Projection {
-	return []ledger.Projection{keysProjection{}, identity.Projection(), signing.Projection()}
+	return []ledger.Projection{keysProjection{}, identity.Projection(), signing.Projection(), upkeepProjection{}}
 }
 
 // ledgerOptions opens the ledger with its key in the HSM.
@@ -132,7 +134,7 @@ func ledgerOptions(ctx context.Context, o Options) (ledger.Options, error) {
 		}},
 	}
 	lo.Archive = newArchiveStore(o)
-	lo.Auditors = func() []ledger.Auditor { return []ledger.Auditor{indexAuditor(o.Config)} }
+	lo.Auditors = func() []ledger.Auditor { return append(upkeepAuditors(o.Config, public), indexAuditor(o.Config)) }
 	guardAgainstRollback(o, &lo)
 	return lo, nil
 }
@@ -217,6 +219,9 @@ func (s *Server) compose(ctx context.Context) error {
 	s.ceremony = signing.New(signing.Config{
 		Clock: s.clock, Ledger: s.ledger, Identities: s.identities, Blobs: s.blobs, System: system,
 		Sign: func(ctx context.Context, by identity.SigningIdentity, message []byte) ([]byte, error) {
+			if err := s.scrubFound(); err != nil { // nothing is signed on damaged ground
+				return nil, err
+			}
 			return s.keys.Sign(ctx, by.Key, by.Public, message)
 		},
 		Stamp: func(ctx context.Context, signature []byte) ([]byte, time.Time, error) {
@@ -224,6 +229,9 @@ func (s *Server) compose(ctx context.Context) error {
 		},
 		Lifetime: time.Duration(s.config.Signing.PreparationLifetime), DocumentLimit: s.config.Limits.DocumentBytes, Log: s.log,
 	})
+	if err := errors.Join(s.openScrubs(), s.openBrackets()); err != nil {
+		return err
+	}
 	if err := s.openIndex(); err != nil {
 		return err
 	}
@@ -402,6 +410,8 @@ func (s *Server) Serve(l net.Listener) error {
 	s.watchHealth(ctx)
 	s.followIndex(ctx)
 	s.keepArchiving(ctx)
+	s.keepScrubbing(ctx)
+	s.keepBracketing(ctx)
 	s.doors.serve(s.background.Go)
 	return s.grpc.Serve(l)
 }

@@ -62,6 +62,7 @@ func (s *Server) openSideDoors() error {
 	})
 	s.serveBackup(mux)
 	s.serveArchive(mux)
+	s.serveScrub(mux)
 	d.add(l, mux)
 	return nil
 }

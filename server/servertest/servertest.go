@@ -177,6 +177,7 @@ func (s *Server) start(t testing.TB, token keystore.Token, options []Option) {
 	c := server.DefaultConfig()
 	c.Environment, c.DataDir, c.Listen.Address = server.Demo, filepath.Join(t.TempDir(), "var"), "127.0.0.1:0"
 	c.Identity.PasswordMemory, c.Identity.PasswordPasses = 8, 1 // the cost is identity's to test
+	c.Ledger.Scrub.Every = 0                                    // entries come when a test makes them
 	for _, o := range options {
 		o(&c)
 	}

@@ -198,6 +198,7 @@ func (c *checker) entries(ctx context.Context, tx *bolt.Tx) error {
 		return err
 	}
 	auditors := newAudit(c.l.o.Auditors)
+	auditors.rootsFrom(func(size uint64) (chain.Hash, error) { return chain.Root(size, hashReader(tx)) })
 	defer auditors.close()
 	w := &entryWalk{
 		checker: c, tx: tx, tree: new(chain.Frontier), audit: auditors,

@@ -2,7 +2,7 @@
 # Installs what building and testing need beside Go and git: SoftHSM2 (the PKCS#11 token of tests and demos), a C
 # compiler (for the one package that uses cgo), and OpenSSL, which the tests hold our certificates and time-stamps against.
 # With "test": the PKCS#11 modules of NSS and openCryptoki as well, on which the tests of the key store run, too, and
-# pkcs11-tool, which the runbooks use.
+# pkcs11-tool, which the runbooks use; python3 for the second verifier, and jq for the commands of the README.
 # Does nothing where they are there; asks for sudo only where it must.
 set -eu
 
@@ -22,6 +22,8 @@ if [ "${1:-}" = test ]; then
 	present /usr/lib/*/libsoftokn3.so || present /usr/lib64/libsoftokn3.so || missing="$missing libnss3"
 	present /usr/lib/*/pkcs11/libopencryptoki.so || present /usr/lib64/pkcs11/libopencryptoki.so || missing="$missing opencryptoki"
 	command -v pkcs11-tool >/dev/null 2>&1 || missing="$missing opensc"
+	command -v python3 >/dev/null 2>&1 || missing="$missing python3"
+	command -v jq >/dev/null 2>&1 || missing="$missing jq"
 fi
 [ -n "$missing" ] || exit 0
 

@@ -58,6 +58,7 @@ type world struct {
 	record  manifest.Record
 	sigs    []manifest.Signature
 	support []uint64
+	blobs   [][]byte // attached to entries, for exports
 }
 
 type authority struct {

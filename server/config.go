@@ -137,7 +137,7 @@ func DefaultConfig() Config {
 			LockAfter: 5, LockFor: Duration(15 * time.Minute), PasswordChecks: 2, PasswordMemory: 64, PasswordPasses: 3, MinPassword: 15,
 		},
 		Signing:   SigningConfig{PreparationLifetime: Duration(5 * time.Minute)},
-		Timestamp: TSAConfig{Policy: "2.999.3161.1", Accuracy: Duration(time.Second)},
+		Timestamp: TSAConfig{Policy: "2.999.3161.1", Accuracy: Duration(time.Second), External: []ExternalTSAConfig{}},
 		Limits:    LimitsConfig{MessageBytes: 4 << 20, DocumentBytes: 64 << 20, Calls: 256},
 		Log:       LogConfig{Level: "info", Format: "text"},
 	}

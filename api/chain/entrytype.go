@@ -51,19 +51,28 @@ const (
 	BackupCreated         Type = "backup.created"         // a backup was made: what it holds, by its digest
 )
 
-// Known reports whether t is in the list.
-func (t Type) Known() bool {
-	switch t {
-	case LedgerCreated, KeyCreated, CertificateIssued, SignerInvited, SignerEnrolled, SignerCredential, SignerSuspended,
-		SignerReinstated, SignerRevoked, SignerRenewed, ServiceEnrolled, ServiceRevoked, SessionOpened, SessionClosed,
-		AuthenticationFailed, SignerLocked, SignerUnlocked, AccessDenied, RecordCreated, RecordDecided, SignaturePrepared,
-		SignatureAttempted, SignatureCreated, SignatureAbandoned, RecordSuperseded, SourceErased, TimestampRefused, LedgerRestored,
-		ServiceRenewed, KeyRotated, KeyDisabled, KeyEnabled, KeyDestructionRequested, KeyDestructionWithdrawn, KeyDestructionConfirmed, KeyDestroyed,
-		IndexCommitted, CheckpointTimestamped, LedgerScrubbed, LedgerArchived, BackupCreated:
-		return true
-	}
-	return false
+// types is the list.
+var types = []Type{
+	LedgerCreated, KeyCreated, CertificateIssued, SignerInvited, SignerEnrolled, SignerCredential, SignerSuspended, SignerReinstated, SignerRevoked,
+	SignerRenewed, ServiceEnrolled, ServiceRevoked, SessionOpened, SessionClosed, AuthenticationFailed, SignerLocked, SignerUnlocked, AccessDenied,
+	RecordCreated, RecordDecided, SignaturePrepared, SignatureAttempted, SignatureCreated, SignatureAbandoned, RecordSuperseded, SourceErased,
+	TimestampRefused, LedgerRestored, ServiceRenewed, KeyRotated, KeyDisabled, KeyEnabled, KeyDestructionRequested, KeyDestructionWithdrawn,
+	KeyDestructionConfirmed, KeyDestroyed, IndexCommitted, CheckpointTimestamped, LedgerScrubbed, LedgerArchived, BackupCreated,
 }
+
+var known = func() map[Type]bool {
+	m := make(map[Type]bool, len(types))
+	for _, t := range types {
+		m[t] = true
+	}
+	return m
+}()
+
+// Types returns the list, in the order in which the types came to be.
+func Types() []Type { return append([]Type(nil), types...) }
+
+// Known reports whether t is in the list.
+func (t Type) Known() bool { return known[t] }
 
 // Kind says what sort of actor caused an entry.
 type Kind string

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json/jsontext"
-	"encoding/json/v2"
 	"fmt"
 	"strconv"
 
@@ -16,8 +15,13 @@ import (
 )
 
 func (a *app) ledgerCommand() *cobra.Command {
-	return group("ledger", "Read the ledger, and prove what it says", "  signet ledger head\n  signet ledger list --from 40\n  signet ledger prove 41",
-		a.ledgerHead(), a.ledgerList(), a.ledgerGet(), a.ledgerProve(), a.ledgerToken())
+	return group("ledger", "Read the ledger, and prove what it says", `  signet ledger head
+  signet ledger tail --follow
+  signet ledger search --since 24h
+  signet ledger prove 41
+  signet ledger export --output ledger.tar && signet ledger verify ledger.tar`,
+		a.ledgerHead(), a.ledgerStatus(), a.ledgerSearch(), a.ledgerTail(), a.ledgerGet(), a.ledgerTrace(), a.ledgerProve(), a.ledgerExport(), a.ledgerVerify(),
+		a.ledgerToken())
 }
 
 // entryOut is an entry of the ledger.
@@ -96,53 +100,6 @@ rewritten or set back is found. Without a trust file nothing vouches for it.`,
 			})
 		},
 	}, headOut{})
-}
-
-func (a *app) ledgerList() *cobra.Command {
-	var r signet.Filter
-	cmd := documented(&cobra.Command{
-		Use: "list", Short: "List entries", Args: cobra.NoArgs,
-		Long: "List entries in their order. With --json one object stands on each line, and lines come as they are read.",
-		Example: `  signet ledger list --from 40
-  signet ledger list --type signature.created --type record.decided
-  signet ledger list --json | jq -r .type | sort | uniq -c`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if r.To != 0 && r.To <= r.From {
-				return usagef("--to %d lies before --from %d; --to is one past the last index", r.To, r.From)
-			}
-			return a.online(cmd.Context(), func(ctx context.Context, client *signet.Client, _ selected) error {
-				var rows [][]string
-				for e, err := range client.Entries(ctx, r) {
-					if err != nil {
-						return err
-					}
-					o, err := newEntryOut(e)
-					if err != nil {
-						return err
-					}
-					if a.json {
-						b, err := json.Marshal(o)
-						if err != nil {
-							return err
-						}
-						if _, err := fmt.Fprintf(a.stdout, "%s\n", b); err != nil {
-							return err
-						}
-						continue
-					}
-					rows = append(rows, []string{o.Index, when(e.GetCreateTime().AsTime()), o.Type, o.actor.ID})
-				}
-				if !a.json {
-					a.printer(a.stdout).table([]string{"INDEX", "TIME", "TYPE", "ACTOR"}, rows)
-				}
-				return nil
-			})
-		},
-	}, entryOut{})
-	cmd.Flags().Uint64Var(&r.From, "from", 0, "first index")
-	cmd.Flags().Uint64Var(&r.To, "to", 0, "one past the last index (default the end)")
-	cmd.Flags().StringArrayVar(&r.Types, "type", nil, "only entries of this type, repeatable")
-	return cmd
 }
 
 func (a *app) ledgerGet() *cobra.Command {

@@ -69,13 +69,7 @@ func (p *printer) details(pairs ...pair) {
 func (p *printer) table(header []string, rows [][]string) {
 	if !p.terminal {
 		p.line("%s", strings.Join(header, "\t"))
-		for _, row := range rows {
-			cells := make([]string, len(row))
-			for i, cell := range row {
-				cells[i] = clean(cell)
-			}
-			p.line("%s", strings.Join(cells, "\t"))
-		}
+		p.rows(rows)
 		return
 	}
 	t := table.NewWriter()
@@ -98,6 +92,21 @@ func (p *printer) table(header []string, rows [][]string) {
 	}
 	for line := range strings.Lines(t.Render()) {
 		p.line("%s", strings.TrimRight(line, " \n"))
+	}
+}
+
+// rows writes rows that come one after the other: separated by tabs, or by two blanks on a terminal.
+func (p *printer) rows(rows [][]string) {
+	separator := "\t"
+	if p.terminal {
+		separator = "  "
+	}
+	for _, row := range rows {
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = clean(cell)
+		}
+		p.line("%s", strings.Join(cells, separator))
 	}
 }
 

@@ -1,15 +1,19 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/api/index"
 	"github.com/signetd/signet/api/manifest"
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/clients/go/signet"
@@ -78,24 +82,35 @@ type consistencyOut struct {
 
 func (a *app) ledgerProve() *cobra.Command {
 	var oldSize, newSize uint64
-	var oldRoot string
+	var oldRoot, key, output string
 	cmd := documented(&cobra.Command{
-		Use: "prove INDEX", Short: "Prove that an entry is in the ledger, or that the ledger was only appended to",
+		Use: "prove INDEX", Short: "Prove that an entry is in the ledger, that a list is complete, or that the ledger was only appended to",
 		Long: `Prove that an entry is in the ledger: prints a C2SP tlog-proof, which anybody can check who has the entry and the ledger's key.
 With a pinned trust file it is verified before it is printed.
 
 With --old-size instead of an index: prove that the ledger of that size is the beginning of the newer one. With --old-root, its root as noted
-then, the proof is verified. JSON then has oldSize, newSize, hashes[], checkpoint, verified.`,
+then, the proof is verified. JSON then has oldSize, newSize, hashes[], checkpoint, verified.
+
+With --key instead of an index: write a document with every entry that has a key, and the proof that none was left out, which "signet ledger
+verify" checks offline. Keys are event:EVENT (all about a record), subject:ID (all about a signer, service or key), actor:ID (all that somebody
+caused), session:ID and type:TYPE. JSON then has key, origin, size, entries[].`,
 		Example: `  signet ledger prove 41 > entry-41.tlog-proof
   signet ledger prove 41 --json
+  signet ledger prove --key subject:sgn_kcakv2wzhkvfqa7rnkr4sz2ykq --output ada.complete
   signet ledger prove --old-size 41 --old-root 6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if cmd.Flags().Changed("old-size") {
+			if cmd.Flags().Changed("old-size") || cmd.Flags().Changed("key") {
 				return exactArgs()(cmd, args)
 			}
 			return exactArgs("INDEX")(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if key != "" {
+				if output == "" {
+					return usagef("--key writes a document: name its file with --output")
+				}
+				return a.proveCompleteness(cmd.Context(), key, output)
+			}
 			if len(args) == 0 {
 				return a.proveConsistency(cmd.Context(), oldSize, newSize, oldRoot)
 			}
@@ -108,6 +123,8 @@ then, the proof is verified. JSON then has oldSize, newSize, hashes[], checkpoin
 			})
 		},
 	}, proofOut{})
+	cmd.Flags().StringVar(&key, "key", "", "prove that a list of entries is complete: event:, subject:, actor:, session: or type: and a value")
+	cmd.Flags().StringVarP(&output, "output", "o", "", "file of the document, with --key")
 	cmd.Flags().Uint64Var(&oldSize, "old-size", 0, "prove that the ledger of this size was only appended to")
 	cmd.Flags().Uint64Var(&newSize, "new-size", 0, "up to this size (default the newest checkpoint)")
 	cmd.Flags().StringVar(&oldRoot, "old-root", "", "root hash at --old-size, as noted then, to verify the proof")
@@ -158,6 +175,51 @@ func (a *app) proveInclusion(ctx context.Context, client *signet.Client, s selec
 		notes.line("%s", notes.warn("Not verified: no trust file is pinned (signet trust add FILE)."))
 	}
 	return nil
+}
+
+// proveCompleteness writes a document of completeness, and verifies it before it gets its name, if a trust file is pinned.
+func (a *app) proveCompleteness(ctx context.Context, key, output string) error {
+	if err := index.Key(key).Validate(); err != nil {
+		return usagef("--key: %w; use event:, subject:, actor:, session: or type: and a value", err)
+	}
+	return a.online(ctx, func(ctx context.Context, client *signet.Client, s selected) error {
+		trust, err := s.pinnedTrust()
+		if err != nil {
+			return err
+		}
+		o := completeOut{Key: key, Entries: []string{}}
+		err = a.writeOut(output, func(w io.Writer) error {
+			f, ok := w.(*os.File)
+			if !ok {
+				return usagef("--output names a file")
+			}
+			if err := client.ProveCompleteness(ctx, key, f); err != nil || trust == nil {
+				return err
+			}
+			if _, err := f.Seek(0, io.SeekStart); err != nil {
+				return err
+			}
+			open, err := openWith(trust.bytes)
+			if err != nil {
+				return err
+			}
+			if o, err = readComplete(bufio.NewReader(f), open); err == nil && o.Key != key {
+				err = ledgerFault("the document is about %q, not about %q", o.Key, key)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return a.print(o, func(p *printer) {
+			if trust == nil {
+				p.line("Written to %s.", output)
+				p.line("%s", p.warn("Not verified: no trust file is pinned (signet trust add FILE)."))
+				return
+			}
+			p.line("%s", p.good(fmt.Sprintf("%d entries have the key %s, and no others below %s; written to %s, verified with the pinned key.", len(o.Entries), clean(o.Key), o.Size, output)))
+		})
+	})
 }
 
 func (a *app) proveConsistency(ctx context.Context, oldSize, newSize uint64, oldRoot string) error {

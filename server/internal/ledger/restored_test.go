@@ -6,6 +6,7 @@ import (
 	"encoding/json/v2"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -223,9 +224,19 @@ func TestAcceptanceSurvivesACrash(t *testing.T) {
 	for _, name := range []string{fileCheckpoint, fileBracket, fileState} {
 		write(t, filepath.Join(filepath.Dir(o.Path), name), now[name])
 	}
+	ledgertest.Check(t, o)
 	l := ledgertest.Open(t, o)
 	if l.Size() != 6 {
 		t.Errorf("%d entries", l.Size())
+	}
+	if _, err := os.Stat(ledger.BracketPath(o.Path)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the time-stamped checkpoint of the lost history is still there: %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if kept, err := ledger.ReadSidecar(o.Path, l.Verifier()); err != nil || kept.Checkpoint.Size != 6 {
+		t.Errorf("%+v, %v", kept.Checkpoint, err)
 	}
 }
 

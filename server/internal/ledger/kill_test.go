@@ -3,6 +3,8 @@ package ledger_test
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -11,11 +13,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/server/internal/failpoint"
@@ -30,6 +34,7 @@ const (
 	crashRound   = "SIGNET_LEDGER_CRASH_ROUND"
 	crashVersion = "SIGNET_LEDGER_CRASH_VERSION" // of the projection
 	crashEnd     = "SIGNET_LEDGER_CRASH_END"     // how many entries each committer appends before the ledger is closed
+	crashWork    = "SIGNET_LEDGER_CRASH_WORK"    // nothing for appending, or what else it does
 )
 
 const crashCommitters = 4
@@ -55,8 +60,39 @@ func ask(key, request string) ledger.Command {
 
 // crashOptions are the options of the program that is killed, and of who looks at what it leaves.
 func crashOptions(o ledger.Options, version int) ledger.Options {
-	o.Signer, o.Projections, o.Sidecar = fixedSigner(), []ledger.Projection{statuses{version}}, true
+	o.Signer, o.Projections, o.Sidecar = fixedSigner(), []ledger.Projection{kept{statuses{version}}}, true
+	o.Archive = folderStore(filepath.Join(filepath.Dir(o.Path), "archive"))
 	return o
+}
+
+// folderStore is an archive that outlives the process.
+type folderStore string
+
+func (f folderStore) Put(_ context.Context, data []byte) ([32]byte, error) {
+	digest := sha256.Sum256(data)
+	if err := os.MkdirAll(string(f), 0o700); err != nil {
+		return digest, err
+	}
+	return digest, os.WriteFile(filepath.Join(string(f), hex.EncodeToString(digest[:])), data, 0o600)
+}
+
+func (f folderStore) Get(_ context.Context, digest [32]byte, _ int64) ([]byte, error) {
+	return os.ReadFile(filepath.Join(string(f), hex.EncodeToString(digest[:])))
+}
+
+// cosign has a witness cosign a checkpoint, and keeps that.
+func cosign(ctx context.Context, l *ledger.Ledger, signed ledger.Signed) error {
+	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
+	witness, err := chain.CosignerOf("witness.example/w", key.Public().(ed25519.PublicKey))
+	if err != nil {
+		return err
+	}
+	text, _, _ := strings.Cut(string(signed.Note), "\n\n")
+	line, err := witness.Cosign(ctx, text+"\n", time.Now(), func(_ context.Context, msg []byte) ([]byte, error) { return ed25519.Sign(key, msg), nil })
+	if err != nil {
+		return err
+	}
+	return l.Cosign(ctx, append(bytes.Clone(signed.Note), line...))
 }
 
 // TestCrashChild is the program that the tests below kill.
@@ -73,12 +109,31 @@ func TestCrashChild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := crashOptions(ledgertest.Options(t), version)
+	o := ledgertest.Options(t)
 	o.Path = path
+	o = crashOptions(o, version)
+	o.AcceptLoss = os.Getenv(crashWork) == "restore"
 	l, err := ledger.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	switch os.Getenv(crashWork) {
+	case "archive":
+		_, err = l.Archive(t.Context(), system, "a folder", 100)
+	case "restore":
+		if len(l.Conflicts()) > 0 {
+			_, err = l.AcceptLoss(t.Context(), actor, twoAdministrators)
+		}
+	default:
+		append4(t, l, end)
+	}
+	if err := errors.Join(err, l.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+// append4 appends with four committers, and says what was acknowledged.
+func append4(t *testing.T, l *ledger.Ledger, end int) {
 	var out sync.Mutex
 	var wg sync.WaitGroup
 	for w := range crashCommitters {
@@ -86,7 +141,10 @@ func TestCrashChild(t *testing.T) {
 			for n := 0; n < end; n++ {
 				result, err := l.Do(t.Context(), ask(askedFor(os.Getenv(crashRound), w, n)))
 				if err == nil && n%4 == 0 {
-					_, err = l.Checkpointed(t.Context(), result.End())
+					var signed ledger.Signed
+					if signed, err = l.Checkpointed(t.Context(), result.End()); err == nil {
+						err = cosign(t.Context(), l, signed)
+					}
 				}
 				if err != nil {
 					t.Error(err)
@@ -99,9 +157,6 @@ func TestCrashChild(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if err := l.Close(); err != nil {
-		t.Error(err)
-	}
 }
 
 // victim is a ledger whose program is killed again and again.
@@ -117,15 +172,21 @@ func newVictim(t *testing.T, program string) *victim {
 	return &victim{program: program, o: ledgertest.Options(t), version: 1, all: map[string]string{}}
 }
 
+// command returns the program.
+func (v *victim) command(t *testing.T, plan, work string, end int) *exec.Cmd {
+	cmd := exec.CommandContext(t.Context(), v.program, "-test.run=^TestCrashChild$")
+	cmd.Env = append(os.Environ(), crashFile+"="+v.o.Path, crashRound+"="+strconv.Itoa(v.round), crashVersion+"="+strconv.Itoa(v.version),
+		crashEnd+"="+strconv.Itoa(end), crashWork+"="+work, failpoint.Variable+"="+plan)
+	return cmd
+}
+
 // run runs the program, which kills itself as the environment says, or is killed after some answers. It looks at what is left:
 // all that was answered, checked as a whole; and whoever asks again gets each entry once.
 func (v *victim) run(t *testing.T, plan string, after, end int) (killed bool) {
 	t.Helper()
 	v.round++
 	round := strconv.Itoa(v.round)
-	cmd := exec.CommandContext(t.Context(), v.program, "-test.run=^TestCrashChild$")
-	cmd.Env = append(os.Environ(), crashFile+"="+v.o.Path, crashRound+"="+round, crashVersion+"="+strconv.Itoa(v.version),
-		crashEnd+"="+strconv.Itoa(end), failpoint.Variable+"="+plan)
+	cmd := v.command(t, plan, "", end)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	pipe, err := cmd.StdoutPipe()
@@ -241,14 +302,26 @@ func kills(t *testing.T, short int) int {
 	return n
 }
 
-// elsewhere are the points that a ledger alone does not come to: other tests do.
-var elsewhere = map[string]bool{"ledger.archive-stored": true}
+// A ledger whose process is killed: at every place where half of the work is done, and anywhere.
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	program := failpointtest.TestProgram(t, ".")
+	for name, test := range map[string]func(*testing.T, string){
+		"at every point": killedAtEveryPoint, "at random": killedAtRandom, "while archiving": killedWhileArchiving, "while restoring": killedWhileRestoring,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, program)
+		})
+	}
+}
+
+// elsewhere are the points that who only appends does not come to: other tests do.
+var elsewhere = map[string]bool{"ledger.archive-stored": true, "ledger.restored-appended": true, "ledger.restored-saved": true}
 
 // A server that kills itself at any of the places where half of the work is done loses nothing that it has acknowledged, does
 // nothing twice, and its ledger checks.
-func TestKilledAtEveryPoint(t *testing.T) {
-	t.Parallel()
-	program := failpointtest.TestProgram(t, ".")
+func killedAtEveryPoint(t *testing.T, program string) {
 	for _, point := range slices.Sorted(maps.Keys(failpoint.Points())) {
 		if !strings.HasPrefix(point, "ledger.") || elsewhere[point] {
 			continue
@@ -264,8 +337,10 @@ func TestKilledAtEveryPoint(t *testing.T) {
 			times := []int{1}
 			switch {
 			case point == "ledger.file-made", point == "ledger.create", strings.HasPrefix(point, "ledger.projection"), point == "ledger.close":
+			case point == "ledger.sidecar-written": // once a second at the most, and at the end
+				times = []int{1, 2}
 			default:
-				times = []int{1, 2, 3 + rand.IntN(20)}
+				times = []int{1, 2, 3 + rand.IntN(8)}
 			}
 			for _, n := range times {
 				if others > 0 {
@@ -283,16 +358,14 @@ func TestKilledAtEveryPoint(t *testing.T) {
 	}
 	t.Run("ledger.before-commit=error", func(t *testing.T) { // and where a step fails
 		v := newVictim(t, program)
-		cmd := exec.CommandContext(t.Context(), program, "-test.run=^TestCrashChild$")
-		cmd.Env = append(os.Environ(), crashFile+"="+v.o.Path, crashRound+"=r", crashVersion+"=1", crashEnd+"=9", failpoint.Variable+"=ledger.before-commit:5=error")
-		out, err := cmd.CombinedOutput()
+		out, err := v.command(t, "ledger.before-commit:5=error", "", 9).CombinedOutput()
 		if err == nil || !bytes.Contains(out, []byte("failed as it was told to")) {
 			t.Fatalf("%v: %s", err, out)
 		}
 		sent := map[string]string{}
 		for w := range crashCommitters {
 			for n := range 9 {
-				key, request := askedFor("r", w, n)
+				key, request := askedFor("0", w, n)
 				v.all[request] = key
 				sent[request] = key
 			}
@@ -307,6 +380,76 @@ func TestKilledAtEveryPoint(t *testing.T) {
 			t.Errorf("%d calls gave %d entries", len(sent), l.Size())
 		}
 	})
+}
+
+// work has the program do something else than append, and be killed at a place.
+func (v *victim) work(t *testing.T, point, work string) {
+	t.Helper()
+	cmd := v.command(t, point, work, 0)
+	out, _ := cmd.CombinedOutput() // how it ended is in its state
+	if killed := failpointtest.Killed(cmd.ProcessState); killed != (point != "") || !killed && !cmd.ProcessState.Success() {
+		t.Fatalf("%s at %q: %v: %s", work, point, cmd.ProcessState, out)
+	}
+}
+
+// Entries that are on their way to the archive are in one place at least, and those that are done stay done.
+func killedWhileArchiving(t *testing.T, program string) {
+	t.Attr("requirement", "11.10(c)")
+	for _, point := range []string{"ledger.archive-stored", "ledger.before-commit", "ledger.after-commit", "ledger.after-answer"} {
+		t.Run(point, func(t *testing.T) {
+			v := newVictim(t, program)
+			v.fill(t, 750)
+			v.work(t, point, "archive")
+			o := crashOptions(v.o, v.version)
+			ledgertest.Check(t, o)
+			v.work(t, "", "archive")
+			l := ledgertest.Open(t, o)
+			if n, err := l.Archived(); n != 512 || err != nil {
+				t.Errorf("%d entries are archived, %v", n, err)
+			}
+			for _, i := range []uint64{0, 255, 256, 511, 512, 749} {
+				if _, err := l.Entry(i); err != nil {
+					t.Errorf("entry %d: %v", i, err)
+				}
+			}
+		})
+	}
+}
+
+// A loss that was accepted by half is accepted anew, or was accepted.
+func killedWhileRestoring(t *testing.T, program string) {
+	t.Attr("requirement", "11.10(a)")
+	for _, point := range []string{"ledger.restored-appended", "ledger.restored-saved", "ledger.before-commit", "ledger.after-commit", "ledger.checkpoint-signed",
+		"ledger.sidecar-written", "ledger.sidecar-written:2", "ledger.close"} {
+		t.Run(point, func(t *testing.T) {
+			v := newVictim(t, program)
+			v.run(t, "", 0, 5)
+			old, err := os.ReadFile(v.o.Path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			v.run(t, "", 0, 5)
+			if err := os.WriteFile(v.o.Path, old, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			v.work(t, point, "restore")
+			v.work(t, "", "restore")
+			o := crashOptions(v.o, v.version)
+			ledgertest.Check(t, o)
+			restored := 0
+			l := ledgertest.Open(t, o)
+			err = l.Entries(t.Context(), 0, l.Size(), func(_ uint64, raw []byte) error {
+				e, err := chain.ParseEntry(raw)
+				if err == nil && e.Type == chain.LedgerRestored {
+					restored++
+				}
+				return err
+			})
+			if err != nil || restored < 1 || restored > 2 {
+				t.Errorf("%d entries say so, %v", restored, err)
+			}
+		})
+	}
 }
 
 // fill appends entries to a ledger that has none.
@@ -330,10 +473,9 @@ func (v *victim) fill(t *testing.T, n int) {
 }
 
 // The same at random: killed from outside under load, or by itself at whichever place comes next, again and again.
-func TestKilledAtRandom(t *testing.T) {
-	t.Parallel()
+func killedAtRandom(t *testing.T, program string) {
 	t.Attr("requirement", "B-47")
-	v := newVictim(t, failpointtest.TestProgram(t, "."))
+	v := newVictim(t, program)
 	total, killed := kills(t, 16), 0
 	for i := range total {
 		if i%4 == 3 { // sometimes a version of the program comes that builds its projection anew

@@ -272,6 +272,7 @@ func (s *Server) serveBackup(mux *http.ServeMux) {
 			s.log.Error("a backup broke off", "error", err)
 			// Its reader sees that it broke off by the missing end.
 			fmt.Fprintf(w, "%s%.4000s", brokenOff, err)
+			_ = http.NewResponseController(w).Flush() // who has gone needs no reason
 			panic(http.ErrAbortHandler)
 		}
 		s.backups.remember(made)

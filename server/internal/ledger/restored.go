@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json/v2"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -98,10 +97,16 @@ func (l *Ledger) without(tx *bolt.Tx, index uint64, raw []byte, conflicts []Conf
 		return conflicts
 	}
 	return slices.DeleteFunc(conflicts, func(c Conflict) bool {
-		return c.Damage == "" && slices.ContainsFunc(body.Expected, func(r RestoredEvidence) bool {
-			return r.Source == clip(c.Source) && r.Size == fmt.Sprint(c.Size) && r.Root == rootText(c.Root)
-		})
+		return slices.ContainsFunc(body.Expected, func(r RestoredEvidence) bool { return r.accepts(c) })
 	})
+}
+
+// accepts reports whether this is what was accepted: the same source with the same size, and the same root where both know one. A file
+// that cannot be read was moved on instead.
+func (r RestoredEvidence) accepts(c Conflict) bool {
+	root := rootText(c.Root)
+	return r.Source == clip(c.Source) && r.Size == strconv.FormatUint(c.Size, 10) && (r.Root == root || r.Root == "" || root == "") &&
+		(c.Damage == "" || c.Against != "")
 }
 
 func rootText(h chain.Hash) string {

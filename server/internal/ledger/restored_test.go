@@ -183,10 +183,27 @@ func TestAcceptedWitness(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	o.Elsewhere = seen("witness w1", 10)
-	refused(t, o, "witness w1 has seen 10 entries")
-	o.Elsewhere = seen("witness w2", 9)
-	refused(t, o, "witness w2 has seen 9 entries")
+	// The witness now says that it has seen another history, and does not show which: that is what was accepted.
+	grow(t, o, "c", 9)
+	fork := func(size uint64) func(context.Context, ledger.Standing) ([]ledger.Evidence, error) {
+		return func(context.Context, ledger.Standing) ([]ledger.Evidence, error) {
+			return []ledger.Evidence{{Source: "witness w1", Size: size, Against: "another history, which it does not show"}}, nil
+		}
+	}
+	o.Elsewhere = fork(9)
+	again, err := ledger.Open(t.Context(), o)
+	if err != nil {
+		t.Fatalf("what was accepted is refused: %v", err)
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o.Elsewhere = fork(12)
+	refused(t, o, "witness w1 has seen 12 entries: another history, which it does not show")
+	o.Elsewhere = seen("witness w1", 20)
+	refused(t, o, "witness w1 has seen 20 entries")
+	o.Elsewhere = seen("witness w2", 20)
+	refused(t, o, "witness w2 has seen 20 entries")
 }
 
 // TestForgedAcceptance: an entry that no checkpoint covers accepts nothing.

@@ -21,18 +21,22 @@ type Evidence struct {
 	Size   uint64     // entries that the ledger had
 	Root   chain.Hash // of its tree then; the zero Hash where only the size is remembered
 	Note   []byte     // the signed checkpoint, where there is one
+	// Against says why it speaks against the file whatever its tree, such as another history that the source does not show; or is empty.
+	Against string
 }
 
 // Conflict is evidence that a file does not fit.
 type Conflict struct {
 	Evidence
 	Found  chain.Hash // root of the file's own tree of that size; zero where it has fewer entries
-	Damage string     // why the evidence could not be read, where that is the conflict
+	Damage string     // why the evidence could not be read, or speaks against the file by itself, where that is the conflict
 }
 
 // String says what is wrong.
 func (c Conflict) String() string {
 	switch {
+	case c.Damage != "" && c.Size > 0:
+		return fmt.Sprintf("%s has seen %d entries: %s", c.Source, c.Size, c.Damage)
 	case c.Damage != "":
 		return fmt.Sprintf("%s: %s", c.Source, c.Damage)
 	case !c.Found.IsZero():
@@ -112,7 +116,7 @@ func (l *Ledger) readBeside() (o opening, err error) {
 		if err != nil {
 			return o, fmt.Errorf("a checkpoint seen elsewhere: %w", err)
 		}
-		o.evidence = append(o.evidence, Evidence{"a checkpoint seen elsewhere", c.Size, c.Root, signed})
+		o.evidence = append(o.evidence, Evidence{Source: "a checkpoint seen elsewhere", Size: c.Size, Root: c.Root, Note: signed})
 	}
 	if !l.o.Sidecar || l.verifier == nil {
 		return o, nil
@@ -285,6 +289,9 @@ func (l *Ledger) rollbackError() *RollbackError {
 
 // conflict holds evidence against the tree of the file.
 func conflict(tx *bolt.Tx, size uint64, e Evidence) (*Conflict, error) {
+	if e.Against != "" {
+		return &Conflict{Evidence: e, Damage: e.Against}, nil
+	}
 	if e.Size > size {
 		return &Conflict{Evidence: e}, nil
 	}

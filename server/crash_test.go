@@ -48,6 +48,7 @@ type victim struct {
 	stderr *output
 	exited chan struct{}
 	starts int
+	own    map[string]int // how often it killed itself where it was told to
 }
 
 // output is what a running process writes.
@@ -75,7 +76,7 @@ func newVictim(t *testing.T) *victim {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &victim{t: t, program: failpointtest.Program(t, "../cmd/signetd"), data: filepath.Join(t.TempDir(), "var"), address: l.Addr().String()}
+	v := &victim{t: t, program: failpointtest.Program(t, "../cmd/signetd"), data: filepath.Join(t.TempDir(), "var"), address: l.Addr().String(), own: map[string]int{}}
 	l.Close()
 	if out, err := v.command("", "init", "--data", v.data, "--environment", "demo", "--listen", v.address, "--admin-user", servertest.Administrator,
 		"--admin-name", "First Administrator").CombinedOutput(); err != nil {
@@ -85,7 +86,7 @@ func newVictim(t *testing.T) *victim {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cheap := strings.NewReplacer("passwordMemory: 64", "passwordMemory: 8", "passwordPasses: 3", "passwordPasses: 1").Replace(string(config))
+	cheap := strings.NewReplacer("passwordMemory: 64", "passwordMemory: 8", "passwordPasses: 3", "passwordPasses: 1", "every: 1000", "every: 20").Replace(string(config))
 	if err := os.WriteFile(v.config(), []byte(cheap), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -170,6 +171,10 @@ func (v *victim) dead() {
 	state := v.cmd.ProcessState
 	if !failpointtest.Killed(state) {
 		v.t.Fatalf("start %d: the server was not killed: %v\n%s", v.starts, state, v.stderr)
+	}
+	if _, point, ok := strings.Cut(v.stderr.String(), "failpoint: killed at "); ok {
+		point, _, _ = strings.Cut(point, "\n")
+		v.own[point]++
 	}
 	v.cmd = nil
 	v.check()
@@ -484,7 +489,7 @@ func (l *load) settle() {
 			t.Errorf("%s has %d signatures of the person who signed it once", record, people)
 		}
 	}
-	t.Logf("%d starts, %d seals, %d approvals", l.v.starts, len(want), len(l.approver.done))
+	t.Logf("%d starts, %d seals, %d approvals; it killed itself at %v", l.v.starts, len(want), len(l.approver.done), l.v.own)
 }
 
 func without(a, b []string) (out []string) {
@@ -520,11 +525,13 @@ func TestKilledUnderLoad(t *testing.T) {
 	}
 	l := v.load()
 	v.stop()
-	points := []string{"ledger.before-commit", "ledger.after-commit", "ledger.after-answer", "ledger.checkpoint-signed", "ledger.close", "*", ""}
+	points := []string{"ledger.before-commit", "ledger.after-commit", "ledger.after-answer", "ledger.checkpoint-signed", "ledger.close", "*", "", "index.committed",
+		"ledger.sidecar-written"}
 	for i := range crashes(t, 10) {
 		plan, stop := points[i%len(points)], v.kill
 		switch plan {
 		case "":
+		case "index.committed", "ledger.sidecar-written": // once a second at the most
 		case "ledger.close":
 			stop = func() { _ = v.cmd.Process.Signal(syscall.SIGTERM) }
 		default:

@@ -184,6 +184,66 @@ func TestVerifyRefuses(t *testing.T) {
 	}
 }
 
+// TestVerifyRefusesLies proves by a commitment that is not so.
+func TestVerifyRefusesLies(t *testing.T) {
+	t.Attr("requirement", "B-47")
+	// listOf is the list of some entries.
+	listOf := func(l *testLedger, entries ...uint64) (out List) {
+		for _, i := range entries {
+			out = out.Append(i, chain.LeafHash(l.entries[i]))
+		}
+		return out
+	}
+	const key = Key("actor:sgn_1") // entries 1, 5, 9, 13, 17
+	t.Run("one left out, and another one left out", func(t *testing.T) {
+		l := newLedger(t)
+		l.some(22)
+		l.lie = func(lists map[Key]List) { lists[key] = listOf(l, 1, 5, 9, 13) }
+		l.commit(20)
+		p := l.prove(key, 20, 22)
+		p.listed = p.listed[1:]
+		if _, got, err := l.verify(l.document(p)); !errors.Is(err, ErrProof) {
+			t.Errorf("%v %v", got, err)
+		}
+	})
+	t.Run("one listed that does not have the key", func(t *testing.T) {
+		l := newLedger(t)
+		l.some(22)
+		l.lie = func(lists map[Key]List) { lists[key] = listOf(l, 1, 2) }
+		l.commit(20)
+		p, q := l.prove(key, 20, 22), l.prove("actor:sgn_2", 20, 22)
+		p.listed = []listed{p.listed[0], q.listed[0]}
+		if _, got, err := l.verify(l.document(p)); !errors.Is(err, ErrProof) {
+			t.Errorf("%v %v", got, err)
+		}
+	})
+	t.Run("one listed twice", func(t *testing.T) {
+		l := newLedger(t)
+		l.some(22)
+		l.lie = func(lists map[Key]List) { lists[key] = listOf(l, 1, 1) }
+		l.commit(20)
+		p := l.prove(key, 20, 22)
+		p.listed = []listed{p.listed[0], p.listed[0]}
+		if _, got, err := l.verify(l.document(p)); !errors.Is(err, ErrProof) {
+			t.Errorf("%v %v", got, err)
+		}
+	})
+	t.Run("one beyond what the commitment covers, as if it were covered", func(t *testing.T) {
+		l := newLedger(t)
+		l.some(23)
+		l.commit(21) // entry 23; entry 21 has the key
+		const key = Key("actor:sgn_1")
+		if !slices.Contains(l.having(key), 21) {
+			t.Fatal("entry 21 does not have the key")
+		}
+		p, q := l.prove(key, 21, 23), l.prove(key, 22, 23)
+		p.header.Entries, p.header.Subtrees, p.following = 22, q.header.Subtrees, q.following
+		if _, got, err := l.verify(l.document(p)); !errors.Is(err, ErrProof) {
+			t.Errorf("%v %v", got, err)
+		}
+	})
+}
+
 // TestVerifyEveryByte changes each byte of a document: nothing else is proved.
 func TestVerifyEveryByte(t *testing.T) {
 	t.Attr("requirement", "11.10(a)")

@@ -30,6 +30,7 @@ type testLedger struct {
 	key     ed25519.PrivateKey
 	keyHash uint32
 	v       note.Verifier
+	lie     func(lists map[Key]List) // what commitments and proofs make of the lists; nil: they are honest
 }
 
 func newLedger(t testing.TB) *testLedger {
@@ -80,6 +81,9 @@ func (l *testLedger) some(n int) {
 func (l *testLedger) commit(size int) Commitment {
 	l.t.Helper()
 	lists := l.lists(size)
+	if l.lie != nil {
+		l.lie(lists)
+	}
 	c := Commitment{Entries: uint64(size), Format: Format, Keys: uint64(len(lists)), Root: plainRoot(leavesOf(lists), 0)}
 	l.append(chain.IndexCommitted, chain.Actor{ID: "index", Kind: chain.System}, c)
 	return c
@@ -175,7 +179,11 @@ func (l *testLedger) prove(key Key, size, commitment int) parts {
 	if size > 0 {
 		p.header.Commitment = fmt.Sprint(commitment)
 		pages := &scratch{}
-		m := mapOf(l.t, pages, leavesOf(l.lists(size)))
+		lists := l.lists(size)
+		if l.lie != nil {
+			l.lie(lists)
+		}
+		m := mapOf(l.t, pages, leavesOf(lists))
 		var err error
 		if p.header.Map, err = m.Prove(pages, key.Hash()); err != nil {
 			l.t.Fatal(err)

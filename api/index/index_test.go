@@ -258,6 +258,23 @@ func TestMapProofRefuses(t *testing.T) {
 	refuses("one sibling more", change(member, func(p *MapProof) { p.Siblings = append(p.Siblings, chain.Hash{1}) }), has.Key, List{})
 	refuses("an empty sibling more", change(member, func(p *MapProof) { p.Siblings = append(p.Siblings, chain.Hash{}) }), has.Key, List{})
 	refuses("too many siblings", change(member, func(p *MapProof) { p.Siblings = make([]chain.Hash, 257) }), has.Key, List{})
+	t.Run("a tree with a leaf on the wrong side", func(t *testing.T) {
+		misplaced := Leaf{chain.Hash{0x80}, List{1, chain.Hash{}}}
+		wrong := MapProof{Siblings: []chain.Hash{{1}}, Leaf: &misplaced}
+		if list, err := wrong.Verify(nodeHash(misplaced.hash(), chain.Hash{1}), chain.Hash{0x01}); !errors.Is(err, ErrProof) {
+			t.Errorf("%v %v", list, err)
+		}
+	})
+	t.Run("a tree that goes deeper than it must", func(t *testing.T) {
+		deep := MapProof{Siblings: []chain.Hash{{}}, Leaf: &has}
+		root := nodeHash(has.hash(), chain.Hash{})
+		if bit(&has.Key, 0) == 1 {
+			root = nodeHash(chain.Hash{}, has.hash())
+		}
+		if list, err := deep.Verify(root, has.Key); !errors.Is(err, ErrProof) {
+			t.Errorf("%v %v", list, err)
+		}
+	})
 	for i := range member.Siblings {
 		refuses("a changed sibling", change(member, func(p *MapProof) { p.Siblings[i][31] ^= 0x80 }), has.Key, List{})
 	}

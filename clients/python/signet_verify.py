@@ -881,7 +881,10 @@ class Manifest:
         """The signature, and whose certificate it is."""
         chain = []
         with s['faults'].check(UNTRUSTED, 'certificates'):
-            chain = [Certificate(unb64(c)) for c in s['certificates']]
+            read = [Certificate(unb64(c)) for c in s['certificates']]
+            for c in read[:1]:
+                must(self.ssl.run('x509', '-in', 'leaf', '-noout', '-pubkey', leaf=pem(c.raw))[0], 'a certificate that cannot be read')
+            chain = read
         if not chain:
             return
         leaf, algorithm, p = chain[0], s['signature']['algorithm'], s['p']

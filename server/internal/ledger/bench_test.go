@@ -24,7 +24,7 @@ import (
 )
 
 // benchSizes are how many entries the ledgers of the benchmarks have: none, and SIGNET_BENCH_ENTRIES (several separated by commas;
-// a million by default). Ten millions take some minutes to make and 15 GB: with SIGNET_BENCH_FOLDER they are kept there for the next run.
+// a million by default). Ten millions take some minutes to make and 8 GB: with SIGNET_BENCH_FOLDER they are kept there for the next run.
 func benchSizes(b testing.TB) []int {
 	sizes := []int{0}
 	s := os.Getenv("SIGNET_BENCH_ENTRIES")

@@ -86,7 +86,7 @@ func (e *RollbackError) Unwrap() error { return ErrRolledBack }
 // Standing is how far a file is, for those who are asked what they remember.
 type Standing struct {
 	Size uint64 // entries in the file
-	Head Signed // its newest signed checkpoint, verified; the zero Signed if there is none
+	Head Signed // its newest signed checkpoint, verified; the zero Signed if there is none, or none that others may be shown
 	// Consistency proves that the tree of newSize extends that of oldSize.
 	Consistency func(oldSize, newSize uint64) ([]chain.Hash, error)
 }
@@ -234,41 +234,37 @@ func (l *Ledger) changedSince(tx *bolt.Tx, s *state) (changed []string) {
 
 const timeLayout = "2006-01-02T15:04:05.000000000Z"
 
-// vet holds the file against what stands beside it and what others remember, before anything is written.
+// vet holds the file against what stands beside it and what others remember, before anything is written. Where the folder itself speaks
+// against the file, its head is shown to nobody: a witness could cosign another history.
 func (l *Ledger) vet(ctx context.Context, o opening) error {
+	var damage []Conflict
+	for _, d := range o.damage {
+		if d.Damage != errMissing.Error() || l.o.RequireSidecar && l.size > 0 {
+			damage = append(damage, d)
+		}
+	}
+	conflicts, err := l.against(ctx, o.evidence, damage)
+	if err != nil {
+		return err
+	}
 	if l.o.Elsewhere != nil {
-		more, err := l.o.Elsewhere(ctx, Standing{Size: l.size, Head: l.head, Consistency: l.ProveConsistency})
+		standing := Standing{Size: l.size, Head: l.head, Consistency: l.ProveConsistency}
+		if len(conflicts) > 0 {
+			standing.Head = Signed{}
+		}
+		more, err := l.o.Elsewhere(ctx, standing)
+		if err != nil && len(conflicts) == 0 {
+			return err
+		}
+		others, err := l.against(ctx, more, nil)
 		if err != nil {
 			return err
 		}
-		o.evidence = append(o.evidence, more...)
+		conflicts = append(conflicts, others...)
 	}
-	var conflicts []Conflict
-	for _, d := range o.damage {
-		if d.Damage == errMissing.Error() && (!l.o.RequireSidecar || l.size == 0) {
-			continue
-		}
-		conflicts = append(conflicts, d)
-	}
-	err := l.read(func(tx *bolt.Tx) error {
-		for _, e := range o.evidence {
-			c, err := conflict(tx, l.size, e)
-			if err != nil {
-				return err
-			}
-			if c != nil {
-				conflicts = append(conflicts, *c)
-			}
-		}
-		if l.changed = append(o.changed, l.changedSince(tx, o.state)...); len(conflicts) == 0 {
-			return nil
-		}
-		all := conflicts
-		var err error
-		if conflicts, err = l.notAccepted(ctx, tx, slices.Clone(all)); err == nil {
-			l.sidecar.stale = slices.ContainsFunc(all, l.isBracket) && !slices.ContainsFunc(conflicts, l.isBracket)
-		}
-		return err
+	err = l.read(func(tx *bolt.Tx) error {
+		l.changed = append(o.changed, l.changedSince(tx, o.state)...)
+		return nil
 	})
 	if err != nil || len(conflicts) == 0 {
 		return err
@@ -279,6 +275,32 @@ func (l *Ledger) vet(ctx context.Context, o opening) error {
 		return nil
 	}
 	return l.rollbackError()
+}
+
+// against returns what of the evidence speaks against the file and has not been accepted, and the damage.
+func (l *Ledger) against(ctx context.Context, evidence []Evidence, damage []Conflict) (conflicts []Conflict, err error) {
+	conflicts = damage
+	err = l.read(func(tx *bolt.Tx) error {
+		for _, e := range evidence {
+			c, err := conflict(tx, l.size, e)
+			if err != nil {
+				return err
+			}
+			if c != nil {
+				conflicts = append(conflicts, *c)
+			}
+		}
+		if len(conflicts) == 0 {
+			return nil
+		}
+		all := conflicts
+		var err error
+		if conflicts, err = l.notAccepted(ctx, tx, slices.Clone(all)); err == nil && slices.ContainsFunc(all, l.isBracket) {
+			l.sidecar.stale = !slices.ContainsFunc(conflicts, l.isBracket)
+		}
+		return err
+	})
+	return conflicts, err
 }
 
 func (l *Ledger) isBracket(c Conflict) bool { return c.Source == filepath.Base(BracketPath(l.o.Path)) }

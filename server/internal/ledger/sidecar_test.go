@@ -466,6 +466,24 @@ func TestElsewhere(t *testing.T) {
 			ledgertest.Open(t, o)
 		}
 	})
+	t.Run("where the folder itself speaks against the file, no witness is shown its head", func(t *testing.T) {
+		t.Attr("requirement", "11.10(a)")
+		old := readFolder(t, o)
+		longer := old.in(t, o)
+		grow(t, longer, "b", 2)
+		write(t, longer.Path, old[fileLedger])
+		asked := false
+		longer.Elsewhere = func(_ context.Context, s ledger.Standing) ([]ledger.Evidence, error) {
+			if asked = true; s.Head.Note != nil {
+				t.Errorf("its head of %d entries is shown", s.Head.Checkpoint.Size)
+			}
+			return []ledger.Evidence{{Source: "witness w1", Size: 4}}, errors.New("witness w2 does not answer")
+		}
+		refused(t, longer, "ledger.checkpoint has seen 5 entries", "witness w1 has seen 4 entries", "the entries 3 to 4 are missing")
+		if !asked {
+			t.Error("the witnesses were not asked")
+		}
+	})
 	t.Run("not to be asked", func(t *testing.T) {
 		o := readFolder(t, o).in(t, o)
 		down := errors.New("no witness answers")
@@ -514,6 +532,9 @@ func TestSidecarIsWhole(t *testing.T) {
 		if _, err := ledger.ReadSidecar(o.Path, l.Verifier()); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if _, err := l.Checkpointed(t.Context(), 201); err != nil {
+		t.Fatal(err)
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)

@@ -195,7 +195,7 @@ func (c *scrubs) take(r *ScrubResult) {
 		if len(r.Faults) > 0 {
 			first = r.Faults[0]
 		}
-		c.fault = fmt.Errorf("%w: the last scrub (entry %d) has found %d faults, the first one: %s: %s. Keep the files, and restore what is damaged; `signetd ledger scrub` reads it again",
+		c.fault = fmt.Errorf("%w: the last scrub (entry %d) has found that stored data is not as the entries say (%d times); first: %s: %s. Keep the files, and restore what is damaged; `signetd ledger scrub` reads it again",
 			ledger.ErrCorrupt, r.Entry, n, first.Where, first.What)
 	}
 }

@@ -59,6 +59,7 @@ type LedgerConfig struct {
 	Brackets BracketsConfig `json:"brackets" doc:"time-stamps of checkpoints: each entry lies between two of them"`
 	Archive  ArchiveConfig  `json:"archive" doc:"where old entries go when the ledger's file shall grow no more"`
 	Index    IndexConfig    `json:"index" doc:"the index over all entries, by which they are found and proved to be complete"`
+	Witness  WitnessConfig  `json:"witness" doc:"who cosigns checkpoints, so that the ledger shows everybody the same entries"`
 	Rollback RollbackConfig `json:"rollback" doc:"what must vouch at the start that the ledger is not an older copy"`
 }
 
@@ -130,7 +131,7 @@ func DefaultConfig() Config {
 		Issuer:       "https://localhost:8443",
 		Organisation: "Example Medical",
 		Listen:       ListenConfig{Address: "127.0.0.1:8443", Certificate: "tls/server.pem", Key: "tls/server-key.pem"},
-		Ledger:       LedgerConfig{Origin: "localhost/ledger", Archive: defaultArchive(), Scrub: defaultScrub(), Brackets: defaultBrackets(), Index: defaultIndex(), Rollback: defaultRollback()},
+		Ledger:       LedgerConfig{Origin: "localhost/ledger", Archive: defaultArchive(), Scrub: defaultScrub(), Brackets: defaultBrackets(), Index: defaultIndex(), Rollback: defaultRollback(), Witness: defaultWitness()},
 		HSM:          HSMConfig{Token: "signet", PINFile: "token/user.pin", SoftHSMConf: "token/softhsm2.conf", SessionCopies: true, Processes: DefaultProcesses, SelfTestEvery: Duration(24 * time.Hour)},
 		Identity: IdentityConfig{
 			SessionIdle: Duration(15 * time.Minute), SessionLifetime: Duration(12 * time.Hour), CodeLifetime: Duration(10 * time.Minute),
@@ -210,6 +211,9 @@ func (c Config) Validate() error {
 		return err
 	}
 	if err := c.Ledger.Rollback.validate(bad); err != nil {
+		return err
+	}
+	if err := c.Ledger.Witness.validate(bad); err != nil {
 		return err
 	}
 	if err := c.HSM.validate(c, bad); err != nil {

@@ -56,9 +56,9 @@ func (c Config) configHint() string { return c.Path("signetd.yaml") }
 
 // sighting is what a witness says of the ledger when the server starts.
 type sighting struct {
-	witness string
-	size    uint64 // entries that it has seen
-	err     error  // it did not answer
+	witness  string
+	evidence ledger.Evidence
+	err      error // it did not answer
 }
 
 // guardAgainstRollback makes the ledger hold its file against what stands beside it and against the witnesses.
@@ -87,13 +87,10 @@ func askWitnesses(ctx context.Context, o Options, s ledger.Standing) ([]ledger.E
 			continue
 		}
 		answered++
-		seen = append(seen, ledger.Evidence{Source: "witness " + w.witness, Size: w.size})
+		seen = append(seen, w.evidence)
 	}
 	if answered == 0 && s.Size > 0 && o.Config.Ledger.Rollback.RequireWitness {
 		return nil, fmt.Errorf("%w, and ledger.rollback.requireWitness wants one: %w", errNoWitness, errors.Join(failed...))
 	}
 	return seen, nil
 }
-
-// witnessSightings asks the witnesses of the configuration.
-func witnessSightings(context.Context, Options, ledger.Standing) ([]sighting, error) { return nil, nil }

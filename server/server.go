@@ -43,6 +43,7 @@ import (
 	"github.com/signetd/signet/server/internal/ledger"
 	"github.com/signetd/signet/server/internal/signing"
 	"github.com/signetd/signet/server/internal/tsa"
+	"github.com/signetd/signet/server/internal/witness"
 )
 
 // Names in the data folder.
@@ -99,6 +100,7 @@ type Server struct {
 	calls      *callMeters
 	doors      sideDoors
 	backups    backups
+	witnesses  *witness.Client // nil without
 	archiver   archiver
 	scrubs     scrubs
 	brackets   brackets
@@ -136,7 +138,7 @@ func ledgerOptions(ctx context.Context, o Options) (ledger.Options, error) {
 	lo.Archive = newArchiveStore(o)
 	lo.Auditors = func() []ledger.Auditor { return append(upkeepAuditors(o.Config, public), indexAuditor(o.Config)) }
 	guardAgainstRollback(o, &lo)
-	return lo, nil
+	return lo, addWitnesses(o, &lo)
 }
 
 // Open opens the service in the data folder.
@@ -227,12 +229,13 @@ func (s *Server) compose(ctx context.Context) error {
 		Stamp: func(ctx context.Context, signature []byte) ([]byte, time.Time, error) {
 			return s.tsa.Load().Stamp(ctx, signature)
 		},
-		Lifetime: time.Duration(s.config.Signing.PreparationLifetime), DocumentLimit: s.config.Limits.DocumentBytes, Log: s.log,
+		WitnessDelay: time.Duration(s.config.Ledger.Witness.Delay),
+		Lifetime:     time.Duration(s.config.Signing.PreparationLifetime), DocumentLimit: s.config.Limits.DocumentBytes, Log: s.log,
 	})
 	if err := errors.Join(s.openScrubs(), s.openBrackets()); err != nil {
 		return err
 	}
-	if err := s.openIndex(); err != nil {
+	if err := errors.Join(s.openIndex(), s.openWitnesses()); err != nil {
 		return err
 	}
 	trust, err := os.ReadFile(s.config.Path(TrustFile))
@@ -410,6 +413,7 @@ func (s *Server) Serve(l net.Listener) error {
 	s.watchHealth(ctx)
 	s.followIndex(ctx)
 	s.keepArchiving(ctx)
+	s.keepWitnessed(ctx)
 	s.keepScrubbing(ctx)
 	s.keepBracketing(ctx)
 	s.doors.serve(s.background.Go)

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/signetd/signet/api/bundle"
@@ -81,6 +82,15 @@ func tokenTime(token []byte) (time.Time, error) {
 		return time.Time{}, err
 	}
 	return t.GenTime, nil
+}
+
+// witnessed returns a signed checkpoint of at least size entries: where witnesses are configured the newest one that their quorum has
+// cosigned, for which it waits a little.
+func (c *Ceremony) witnessed(ctx context.Context, size uint64) (ledger.Signed, error) {
+	if _, err := c.Ledger.Checkpointed(ctx, size); err != nil {
+		return ledger.Signed{}, err
+	}
+	return c.Ledger.Witnessed(ctx, size, c.WitnessDelay)
 }
 
 // prove adds the entry, its inclusion proof, and the consistency proof from the head that the statement names.
@@ -174,6 +184,12 @@ func (c *Ceremony) Signatures(ctx context.Context, event string, from uint64, li
 	if err != nil {
 		return nil, 0, err
 	}
+	if len(out) == 0 {
+		return out, next, nil
+	}
+	if head, err = c.Ledger.Witnessed(ctx, out[len(out)-1].Index+1, c.WitnessDelay); err != nil {
+		return nil, 0, err
+	}
 	for i := range out {
 		if err := c.prove(&out[i].Signature, out[i].Index, head); err != nil {
 			return nil, 0, err
@@ -233,6 +249,11 @@ func (c *Ceremony) Manifest(ctx context.Context, event string) (file []byte, nam
 	})
 	if err != nil {
 		return nil, "", err
+	}
+	if len(order) > 0 {
+		if head, err = c.Ledger.Witnessed(ctx, slices.Max(order)+1, c.WitnessDelay); err != nil {
+			return nil, "", err
+		}
 	}
 	for _, index := range order {
 		entry, err := c.Ledger.Entry(index)

@@ -313,7 +313,7 @@ func (c *Ceremony) finish(ctx context.Context, event string, index uint64) (Rele
 
 // release reads a committed signature back and proves it against a signed checkpoint.
 func (c *Ceremony) release(ctx context.Context, event string, index uint64) (Released, error) {
-	head, err := c.Ledger.Checkpointed(ctx, index+1)
+	head, err := c.witnessed(ctx, index+1)
 	if err != nil {
 		return Released{}, err
 	}
@@ -411,7 +411,7 @@ func (c *Ceremony) sealOnce(ctx context.Context, caller identity.Caller, key []b
 	if err != nil {
 		return Released{}, err
 	}
-	head, err := c.Ledger.Checkpointed(ctx, index+1)
+	head, err := c.witnessed(ctx, index+1)
 	if err != nil {
 		return Released{}, err
 	}

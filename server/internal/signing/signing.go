@@ -67,6 +67,8 @@ type Config struct {
 	System manifest.System
 	// Lifetime is how long a preparation waits for its signer.
 	Lifetime time.Duration
+	// WitnessDelay is how long a released proof waits at the most for a checkpoint that the quorum of witnesses has cosigned.
+	WitnessDelay time.Duration
 	// DocumentLimit is the size of the largest bundle document in bytes.
 	DocumentLimit int64
 	Log           *slog.Logger

@@ -33,9 +33,13 @@ func (c IndexConfig) validate(bad func(key, format string, args ...any) error) e
 // openIndex makes the index. It is brought up to date by followIndex.
 func (s *Server) openIndex() (err error) {
 	c := s.config.Ledger.Index
-	s.index, err = ledgerindex.Open(ledgerindex.Options{
+	o := ledgerindex.Options{
 		Path: s.config.Path(IndexFile), Ledger: s.ledger, Every: uint64(c.Every), Within: time.Duration(c.Within), Clock: s.clock, Log: s.log,
-	})
+	}
+	if s.config.Ledger.Witness.Policy != "" { // proofs carry the witnesses' signatures
+		o.Preferred = s.ledger.Cosigned
+	}
+	s.index, err = ledgerindex.Open(o)
 	return err
 }
 

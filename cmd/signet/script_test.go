@@ -89,6 +89,11 @@ func runScripts(t *testing.T, scripts string, setup func(*testscript.Env) error)
 					env.Setenv("HOME", env.WorkDir)
 					env.Setenv("PATH", dir+string(os.PathListSeparator)+env.Getenv("PATH"))
 					env.Setenv("TZ", "UTC")
+					corpus, err := filepath.Abs("../../api/verify/testdata/tampered")
+					if err != nil {
+						return err
+					}
+					env.Setenv("CORPUS", corpus)
 					if setup != nil {
 						return setup(env)
 					}

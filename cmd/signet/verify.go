@@ -14,10 +14,11 @@ import (
 )
 
 func (a *app) verifyCommand() *cobra.Command {
-	var bundlePath, manifestPath, trustPath string
+	var bundlePath, manifestPath, exportPath, trustPath string
 	cmd := &cobra.Command{
-		Use: "verify", Short: "Verify a bundle against its signature manifest, offline", Args: cobra.NoArgs,
-		Long: `Verify a bundle against its signature manifest, offline: no server, no network.
+		Use: "verify", Short: "Verify a bundle against its signature manifest, or an export of the ledger, offline", Args: cobra.NoArgs,
+		Long: `Verify a bundle against its signature manifest, offline: no server, no network. With --export, verify an export of the ledger
+(as signet ledger verify does).
 
 It holds only if everything holds: the content, each signature, the identity of each signer, the time, the place in the ledger, and
 the approval policy. The exit code says what does not (signet help exit); all faults are printed.
@@ -26,8 +27,15 @@ Trust comes from --trust, else from the file that the profile pins (signet trust
 fields are those of the Report in the package api/verify.`,
 		Example: `  signet verify --bundle dist/ --manifest signatures/release-v0.1.0.json
   signet verify --bundle evidence.tar.zst --manifest signatures/release-v0.1.0.json --trust signet-trust.json
-  signet verify --bundle dist/ --manifest signatures/release-v0.1.0.json --json > report.json`,
+  signet verify --bundle dist/ --manifest signatures/release-v0.1.0.json --json > report.json
+  signet verify --export ledger.tar`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if exportPath != "" && (bundlePath != "" || manifestPath != "") {
+				return usagef("an export is verified by itself, without --bundle and --manifest")
+			}
+			if exportPath != "" {
+				return a.verifyLedgerFile(cmd.Context(), exportPath, trustPath)
+			}
 			if err := required(cmd, "manifest"); err != nil {
 				return err
 			}
@@ -36,6 +44,7 @@ fields are those of the Report in the package api/verify.`,
 	}
 	cmd.Flags().StringVar(&bundlePath, "bundle", "", "folder, .tar, .tar.gz, .tar.zst or .zip that was signed")
 	cmd.Flags().StringVar(&manifestPath, "manifest", "", "signature manifest, for example signatures/release-v0.1.0.json")
+	cmd.Flags().StringVar(&exportPath, "export", "", "export of the ledger, instead of bundle and manifest")
 	cmd.Flags().StringVar(&trustPath, "trust", "", "trust file (default the one that the profile pins)")
 	return cmd
 }

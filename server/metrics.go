@@ -63,12 +63,15 @@ var (
 	figureWait       = tokenFigure("wait_seconds", "From a call's arrival to its worker.")
 	figureService    = tokenFigure("service_seconds", "In the worker.")
 
-	figureCalls   = prometheus.NewDesc("signet_grpc_call_seconds", "Calls and how long they took, by method and code.", []string{"method", "code"}, nil)
-	figureEntries = prometheus.NewDesc("signet_ledger_entries", "Entries of the ledger.", nil, nil)
-	figureIndexed = prometheus.NewDesc("signet_ledger_indexed_entries", "Entries that the newest commitment to the index covers.", nil, nil)
-	figureChanged = prometheus.NewDesc("signet_ledger_changed_while_stopped", "What others had changed about the ledger's file when the service was opened; the log says what.", nil, nil)
-	figureReady   = prometheus.NewDesc("signet_ready", "Whether a service of the contract works; the one without a name: whether signatures can be made.", []string{"service"}, nil)
-	figureBuild   = prometheus.NewDesc("signet_build_info", "Always 1.", []string{"version", "environment"}, nil)
+	figureCalls     = prometheus.NewDesc("signet_grpc_call_seconds", "Calls and how long they took, by method and code.", []string{"method", "code"}, nil)
+	figureEntries   = prometheus.NewDesc("signet_ledger_entries", "Entries of the ledger.", nil, nil)
+	figureIndexed   = prometheus.NewDesc("signet_ledger_indexed_entries", "Entries that the newest commitment to the index covers.", nil, nil)
+	figureCosigned  = prometheus.NewDesc("signet_ledger_cosigned_entries", "Entries of the newest checkpoint that the quorum of witnesses has cosigned; 0 without one.", nil, nil)
+	figureWitness   = prometheus.NewDesc("signet_ledger_witnessed_entries", "Entries of the newest checkpoint that a witness has cosigned.", []string{"witness"}, nil)
+	figureWitnessUp = prometheus.NewDesc("signet_ledger_witness_up", "Whether the last exchange with a witness brought its cosignature.", []string{"witness"}, nil)
+	figureChanged   = prometheus.NewDesc("signet_ledger_changed_while_stopped", "What others had changed about the ledger's file when the service was opened; the log says what.", nil, nil)
+	figureReady     = prometheus.NewDesc("signet_ready", "Whether a service of the contract works; the one without a name: whether signatures can be made.", []string{"service"}, nil)
+	figureBuild     = prometheus.NewDesc("signet_build_info", "Always 1.", []string{"version", "environment"}, nil)
 )
 
 func tokenFigure(name, help string, more ...string) *prometheus.Desc {
@@ -85,7 +88,7 @@ func (c serverCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		figureState, figureActive, figureWorkers, figureBusy, figureStuck, figureWaiting, figureQueue, figureSessions, figureProcesses, figureMissing,
 		figureEpoch, figureProved, figureTested, figureRecoveries, figureRespawns, figureSignatures, figureErrors, figureWait, figureService,
-		figureCalls, figureEntries, figureChanged, figureIndexed, figureReady, figureBuild,
+		figureCalls, figureEntries, figureCosigned, figureWitness, figureWitnessUp, figureChanged, figureIndexed, figureReady, figureBuild,
 	} {
 		to <- d
 	}
@@ -105,6 +108,11 @@ func (c serverCollector) Collect(to chan<- prometheus.Metric) {
 		return true
 	})
 	gauge(figureEntries, float64(c.ledger.Size()))
+	gauge(figureCosigned, float64(c.ledger.Cosigned().Checkpoint.Size))
+	for _, w := range c.witnessStatus() {
+		gauge(figureWitness, float64(w.Size), w.Name)
+		gauge(figureWitnessUp, truth(w.Err == nil), w.Name)
+	}
 	gauge(figureChanged, float64(len(c.ledger.Changed())))
 	gauge(figureIndexed, float64(c.index.Status().Committed))
 	gauge(figureBuild, 1, c.version, c.config.Environment)

@@ -34,6 +34,7 @@ func (s ledgerService) GetCheckpoint(context.Context, *signetv1.GetCheckpointReq
 	head := s.ledger.Head()
 	return &signetv1.GetCheckpointResponse{
 		Checkpoint: head.Note, Origin: head.Checkpoint.Origin, Size: head.Checkpoint.Size, RootHash: head.Checkpoint.Root[:], VerifierKey: s.vkey,
+		CosignedCheckpoint: s.ledger.Cosigned().Note,
 	}, nil
 }
 
@@ -376,8 +377,9 @@ func (s ledgerService) GetLedgerStatus(context.Context, *signetv1.GetLedgerStatu
 	}
 	status := s.index.Status()
 	out := &signetv1.GetLedgerStatusResponse{
-		Size: s.ledger.Size(), CheckpointedSize: s.ledger.Head().Checkpoint.Size, IndexedSize: status.Committed, ArchivedSize: archived,
+		Size: s.ledger.Size(), CheckpointedSize: s.ledger.Head().Checkpoint.Size, CosignedSize: s.ledger.Cosigned().Checkpoint.Size, IndexedSize: status.Committed, ArchivedSize: archived,
 	}
+	out.Witnesses, out.Problems = s.witnessMessages()
 	for name, err := range map[string]error{"ledger": s.ledger.Err(), "index": status.Err} {
 		if err != nil {
 			out.Problems = append(out.Problems, name+": "+err.Error())

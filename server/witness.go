@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/signetd/signet/api/chain"
+	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/server/internal/ledger"
 	"github.com/signetd/signet/server/internal/witness"
 )
@@ -122,6 +124,22 @@ func (s *Server) witnessStatus() []witness.Status {
 		return nil
 	}
 	return s.witnesses.Status()
+}
+
+// witnessMessages is what GetLedgerStatus says of the witnesses.
+func (s *Server) witnessMessages() (messages []*signetv1.Witness, problems []string) {
+	for _, w := range s.witnessStatus() {
+		m := &signetv1.Witness{Name: w.Name, Url: w.URL, Size: w.Size}
+		if !w.Time.IsZero() {
+			m.AnswerTime = timestamppb.New(w.Time)
+		}
+		if w.Err != nil {
+			m.Error = w.Err.Error()
+			problems = append(problems, "witness "+w.Name+": "+m.Error)
+		}
+		messages = append(messages, m)
+	}
+	return messages, problems
 }
 
 // witnessSightings asks the witnesses of the configuration how far they have seen the ledger.

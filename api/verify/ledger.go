@@ -131,21 +131,6 @@ func (j *judge) opened(signed []byte) (chain.Checkpoint, manifest.TrustLedger, e
 	return chain.Checkpoint{}, manifest.TrustLedger{}, fmt.Errorf("the ledger %q is not pinned", claimed.Origin)
 }
 
-// witnessed holds a checkpoint against the witness policy of its ledger.
-func (j *judge) witnessed(l manifest.TrustLedger, signed []byte) error {
-	if l.WitnessPolicy == "" {
-		j.report.Unwitnessed = true
-		j.note("the ledger %q is unwitnessed: nobody but its operator vouches that it shows everybody the same entries",
-			l.Origin)
-		return nil
-	}
-	policy, err := parseWitnessPolicy(l.WitnessPolicy)
-	if err != nil {
-		return fmt.Errorf("the pinned witness policy cannot be read: %w", err)
-	}
-	return policy.check(l, signed)
-}
-
 // support proves the supporting entries and takes what they say.
 func (j *judge) support() {
 	seen := map[string]bool{}
@@ -319,13 +304,4 @@ func (j *judge) agreement() {
 				b.Time, a.Index, a.Time)
 		}
 	}
-}
-
-// noteLines returns the signature lines of a signed note.
-func noteLines(signed []byte) (text []byte, lines []string) {
-	split := bytes.LastIndex(signed, []byte("\n\n"))
-	if split < 0 {
-		return nil, nil
-	}
-	return signed[:split+1], strings.Split(strings.TrimSuffix(string(signed[split+2:]), "\n"), "\n")
 }

@@ -302,6 +302,15 @@ func cosign(m manifest.Manifest, by ...cosigner) manifest.Manifest {
 	return m
 }
 
+// otherLog is the key of a ledger that has nothing to do with these.
+func otherLog(t *testing.T) string {
+	vkey, _, err := chain.VerifierKey("other.example/ledger", ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)).Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return vkey
+}
+
 func TestWitnesses(t *testing.T) {
 	w, _ := one(t)
 	x, y, z := newCosigner("witness.example/x"), newCosigner("witness.example/y"), newCosigner("witness.example/z")
@@ -338,8 +347,11 @@ func TestWitnesses(t *testing.T) {
 		"an unknown word":           {policy("quorum X\nwitnesses all"), []cosigner{x, y, z}, verify.Ledger, "cannot be read"},
 		"a group of too few":        {policy("group G 4 X Y Z\nquorum G"), []cosigner{x, y, z}, verify.Ledger, "cannot be read"},
 		"one key under two names":   {policy("witness V " + x.vkey() + "\ngroup G 2 X V\nquorum G"), []cosigner{x}, verify.Ledger, "cannot be read"},
-		"another log":               {"log other+00000000+AAAA\nwitness X " + x.vkey() + "\nquorum X", []cosigner{x}, verify.Ledger, "is not about the key"},
+		"another log":               {"log " + otherLog(t) + "\nwitness X " + x.vkey() + "\nquorum X", []cosigner{x}, verify.Ledger, "is not about the key"},
 		"a key with a wrong hash":   {"witness X " + strings.Replace(x.vkey(), "+", "+00", 1) + "\nquorum X", []cosigner{x}, verify.Ledger, "cannot be read"},
+		"a log with a broken key":   {"log other+00000000+AAAA\nwitness X " + x.vkey() + "\nquorum X", []cosigner{x}, verify.Ledger, "cannot be read"},
+		"a member of two groups":    {policy("group A any X Y\ngroup B any X Z\ngroup C all A B\nquorum C"), []cosigner{x, y, z}, verify.Ledger, "cannot be read"},
+		"a control character":       {policy("quorum X\v"), []cosigner{x}, verify.Ledger, "cannot be read"},
 		"a group that names itself": {policy("group G any G\nquorum G"), []cosigner{x, y, z}, verify.Ledger, "cannot be read"},
 	} {
 		t.Run(name, func(t *testing.T) {

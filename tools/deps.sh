@@ -24,6 +24,7 @@ if [ "${1:-}" = test ]; then
 	command -v pkcs11-tool >/dev/null 2>&1 || missing="$missing opensc"
 	command -v python3 >/dev/null 2>&1 || missing="$missing python3"
 	command -v jq >/dev/null 2>&1 || missing="$missing jq"
+	command -v pdftotext >/dev/null 2>&1 || missing="$missing poppler-utils"
 fi
 [ -n "$missing" ] || exit 0
 

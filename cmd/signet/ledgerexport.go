@@ -124,20 +124,19 @@ type completeOut struct {
 
 func (a *app) ledgerVerify() *cobra.Command {
 	var trustPath string
-	cmd := &cobra.Command{
+	cmd := documented(&cobra.Command{
 		Use: "verify FILE", Short: "Verify an export or a proof of completeness, offline", Args: exactArgs("FILE"),
 		Long: `Verify an export (signet ledger export) or a proof of completeness (signet ledger prove --key), offline: no server, no network.
 
 Trust comes from --trust, else from the file that the profile pins (signet trust add). The exit code says what does not hold (signet help exit).
-With --json the whole report is printed: of an export, its fields are those of the Report in the package api/export; of a proof of completeness, key,
-origin, size and entries.`,
+With --json the whole report is printed: of an export, its fields are those of the Report in the package api/export; of a proof of completeness, those below.`,
 		Example: `  signet ledger verify ledger.tar
   signet ledger verify ledger.tar --trust signet-trust.json --json
   signet ledger verify ada.complete`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.verifyLedgerFile(cmd.Context(), args[0], trustPath)
 		},
-	}
+	}, completeOut{})
 	cmd.Flags().StringVar(&trustPath, "trust", "", "trust file (default the one that the profile pins)")
 	return cmd
 }
@@ -229,7 +228,7 @@ func (a *app) verifyComplete(r io.Reader, trust []byte) error {
 // export shows a verdict on an export to people.
 func (p *printer) export(r *export.Report) {
 	if r.Code == verify.OK {
-		p.line("%s  %s", p.good("VERIFIED"), r.Code.Sentence())
+		p.line("%s  Entries, chain, tree, checkpoint and attachments all hold.", p.good("VERIFIED"))
 	} else {
 		p.line("%s  %s", p.bad("NOT VERIFIED ("+r.Verdict+")"), r.Code.Sentence())
 	}
@@ -272,7 +271,7 @@ func (a *app) ledgerTrace() *cobra.Command {
 		Use: "trace INDEX", Short: "Show a signature and all that led to it", Args: exactArgs("INDEX"),
 		Long: `Show a signature (the index of its signature.created entry) and all that led to it: the preparation, the proof of identity, the session and how
 it was opened, what failed in it, the enrolment and credentials of the signer, the record and its decision.`,
-		Example: "  signet ledger search --type signature.created\n  signet ledger trace 41",
+		Example: "  signet ledger trace 41\n  signet ledger trace 41 --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			at, err := parseIndex(args[0])
 			if err != nil {

@@ -343,7 +343,7 @@ func (a *app) writeOut(path string, write func(w io.Writer) error) (err error) {
 	if path == "" || path == "-" {
 		return write(a.stdout)
 	}
-	f, err := os.OpenFile(path+".part", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(path+".part", os.O_CREATE|os.O_RDWR|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}

@@ -210,7 +210,7 @@ func (c Config) Validate() error {
 	if err := c.Ledger.Index.validate(bad); err != nil {
 		return err
 	}
-	if err := c.Ledger.Rollback.validate(bad); err != nil {
+	if err := c.Ledger.Rollback.validate(c.Ledger.Witness.Policy != "", bad); err != nil {
 		return err
 	}
 	if err := c.Ledger.Witness.validate(bad); err != nil {

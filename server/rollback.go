@@ -21,7 +21,10 @@ func defaultRollback() RollbackConfig {
 	return RollbackConfig{WitnessTimeout: Duration(5 * time.Second)}
 }
 
-func (c RollbackConfig) validate(bad func(key, format string, args ...any) error) error {
+func (c RollbackConfig) validate(witnesses bool, bad func(key, format string, args ...any) error) error {
+	if c.RequireWitness && !witnesses {
+		return bad("ledger.rollback.requireWitness", "there are no witnesses; name them in ledger.witness.policy")
+	}
 	if c.WitnessTimeout <= 0 || c.WitnessTimeout > Duration(5*time.Minute) {
 		return bad("ledger.rollback.witnessTimeout", "%v; use a duration of up to 5m", time.Duration(c.WitnessTimeout))
 	}

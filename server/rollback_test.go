@@ -64,14 +64,18 @@ func TestChangedWhileStopped(t *testing.T) {
 
 // TestRollbackConfig: what the configuration may say.
 func TestRollbackConfig(t *testing.T) {
-	for what, change := range map[string]func(c *server.RollbackConfig){
-		"no time at all":  func(c *server.RollbackConfig) { c.WitnessTimeout = 0 },
-		"a negative time": func(c *server.RollbackConfig) { c.WitnessTimeout = -1 },
-		"an hour":         func(c *server.RollbackConfig) { c.WitnessTimeout = server.Duration(time.Hour) },
+	for what, c := range map[string]struct {
+		change func(c *server.RollbackConfig)
+		key    string
+	}{
+		"no time at all":                    {func(c *server.RollbackConfig) { c.WitnessTimeout = 0 }, "witnessTimeout"},
+		"a negative time":                   {func(c *server.RollbackConfig) { c.WitnessTimeout = -1 }, "witnessTimeout"},
+		"an hour":                           {func(c *server.RollbackConfig) { c.WitnessTimeout = server.Duration(time.Hour) }, "witnessTimeout"},
+		"a witness where there is none set": {func(c *server.RollbackConfig) { c.RequireWitness = true }, "requireWitness"},
 	} {
-		c := server.DefaultConfig()
-		change(&c.Ledger.Rollback)
-		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "ledger.rollback.witnessTimeout") {
+		all := server.DefaultConfig()
+		c.change(&all.Ledger.Rollback)
+		if err := all.Validate(); err == nil || !strings.Contains(err.Error(), "ledger.rollback."+c.key) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

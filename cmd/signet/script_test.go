@@ -89,11 +89,13 @@ func runScripts(t *testing.T, scripts string, setup func(*testscript.Env) error)
 					env.Setenv("HOME", env.WorkDir)
 					env.Setenv("PATH", dir+string(os.PathListSeparator)+env.Getenv("PATH"))
 					env.Setenv("TZ", "UTC")
-					corpus, err := filepath.Abs("../../api/verify/testdata/tampered")
+					root, err := filepath.Abs("../..")
 					if err != nil {
 						return err
 					}
-					env.Setenv("CORPUS", corpus)
+					env.Setenv("CORPUS", filepath.Join(root, "api/verify/testdata/tampered"))
+					env.Setenv("SECOND", filepath.Join(root, "clients/python/signet_verify.py"))
+					env.Setenv("README", filepath.Join(root, "README.md"))
 					if setup != nil {
 						return setup(env)
 					}

@@ -267,7 +267,7 @@ func (s *Server) bracketHead(ctx context.Context, head ledger.Signed) (err error
 		return err
 	}
 	b.mu.Lock()
-	b.status.Entry, b.status.Size, b.status.Time, b.status.External = result.First, body.Size, s.clock(), len(others)
+	b.status = BracketStatus{Entry: result.First, Size: body.Size, Time: s.clock(), External: len(others)}
 	b.mu.Unlock()
 	if err := s.ledger.KeepBracket(ledger.Bracket{Note: head.Note, Tokens: tokens}); err != nil {
 		s.log.Error("the time-stamped checkpoint could not be kept beside the ledger; the next one is", "error", err)

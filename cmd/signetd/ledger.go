@@ -69,6 +69,6 @@ Exit codes: 0 everything is as the entries say; 3 something is not (each fault i
 		}
 		return nil
 	}
-	cmd.AddCommand(archiveCommand(), ledgerExportCommand(), ledgerImportCommand(), restoreCommand(), check)
+	cmd.AddCommand(scrubCommand(), archiveCommand(), ledgerExportCommand(), ledgerImportCommand(), restoreCommand(), check)
 	return cmd
 }

@@ -119,7 +119,8 @@ type nameOp struct {
 type Cursor struct {
 	log     []record
 	at      int
-	lying   bool
+	lying   func(name string) bool
+	called  map[uint64]string // newest names
 	files   map[uint64]*fileState
 	modes   map[uint64]uint32
 	folders map[uint64]bool
@@ -132,7 +133,7 @@ func (d *Disk) Cursor() *Cursor {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := &Cursor{log: slices.Clone(d.log), files: map[uint64]*fileState{}, modes: map[uint64]uint32{}, folders: map[uint64]bool{1: true},
-		names: map[string]uint64{}, pending: map[uint64][]nameOp{}}
+		names: map[string]uint64{}, pending: map[uint64][]nameOp{}, called: map[uint64]string{}}
 	for _, r := range d.first {
 		c.step(r, -1)
 	}
@@ -145,9 +146,9 @@ func (d *Disk) Cursor() *Cursor {
 	return c
 }
 
-// Lying makes a disk of it whose fsync does nothing.
-func (c *Cursor) Lying() *Cursor {
-	c.lying = true
+// Lying makes a disk of it whose fsync does nothing, for some files and folders (the root has no name).
+func (c *Cursor) Lying(about func(name string) bool) *Cursor {
+	c.lying = about
 	return c
 }
 
@@ -162,6 +163,9 @@ func (c *Cursor) Advance(n int) {
 }
 
 func (c *Cursor) step(r record, at int) {
+	if r.name != "" {
+		c.called[r.file] = r.name
+	}
 	switch r.kind {
 	case Write:
 		c.files[r.file].write(at, r.data, r.offset)
@@ -181,7 +185,7 @@ func (c *Cursor) step(r record, at int) {
 		c.pending[r.from] = append(c.pending[r.from], nameOp{r, at})
 	case Sync:
 		switch f := c.files[r.file]; {
-		case c.lying:
+		case c.lying != nil && c.lying(c.called[r.file]):
 		case f != nil:
 			f.synced(r.before, r.failed)
 		case c.folders[r.file] && !r.failed:

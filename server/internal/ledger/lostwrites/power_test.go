@@ -207,7 +207,7 @@ func TestForgottenSyncsAreFound(t *testing.T) {
 	d, dir := &Disk{}, scratch(t)
 	all := run(t, d, "0", 500, 0)
 	r := rand.New(rand.NewPCG(1, 2))
-	c, found := d.Cursor().Lying(), 0
+	c, found := d.Cursor().Lying(func(string) bool { return true }), 0
 	c.Advance(c.Len())
 	for range 20 {
 		if err := judgeImage(dir, c.Cut(RandomLoss(r), r), promise{}.with("0", all, c.Len())); err != nil {

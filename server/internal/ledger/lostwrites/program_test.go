@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,7 +28,8 @@ import (
 const (
 	folderVariable = "SIGNET_LOSTWRITES_FOLDER"
 	roundVariable  = "SIGNET_LOSTWRITES_ROUND"
-	endVariable    = "SIGNET_LOSTWRITES_END" // how many entries each committer appends before the ledger is closed; 0 for no end
+	endVariable    = "SIGNET_LOSTWRITES_END"   // how many entries each committer appends before the ledger is closed; 0 for no end
+	indexVariable  = "SIGNET_LOSTWRITES_INDEX" // an index follows the ledger
 	insideVariable = "SIGNET_LOSTWRITES_NAMESPACE"
 )
 
@@ -78,6 +80,9 @@ type names struct{}
 func (names) Name() string { return "names" }
 func (names) Version() int { return 1 }
 func (names) Apply(s *ledger.State, e chain.Entry, _ []byte, _ [][]byte) error {
+	if e.Request == "" { // the index's own
+		return nil
+	}
 	s.Put("names", []byte(e.Request), []byte(e.Time.String()))
 	return nil
 }
@@ -129,6 +134,12 @@ func program(folder, round string) error {
 	if err != nil {
 		return err
 	}
+	wait, follow := func() {}, func() error { return nil }
+	if os.Getenv(indexVariable) != "" {
+		if wait, follow, err = indexed(l, folder); err != nil {
+			return err
+		}
+	}
 	var mu sync.Mutex
 	say := func(format string, args ...any) {
 		mu.Lock()
@@ -145,6 +156,9 @@ func program(folder, round string) error {
 					return
 				}
 				say("ack %d %d", w, n)
+				if w == 0 && n%40 == 39 {
+					wait()
+				}
 				if n%3 != 0 {
 					continue
 				}
@@ -158,7 +172,7 @@ func program(folder, round string) error {
 		})
 	}
 	wg.Wait()
-	if err := l.Close(); err != nil {
+	if err := errors.Join(follow(), l.Close()); err != nil {
 		return err
 	}
 	say("closed")
@@ -174,7 +188,7 @@ type told struct {
 }
 
 // run runs the program on a disk until the log has stop operations, and returns what it said.
-func run(t *testing.T, d *Disk, round string, stop, end int) []told {
+func run(t *testing.T, d *Disk, round string, stop, end int, env ...string) []told {
 	t.Helper()
 	folder := t.TempDir()
 	unmount, err := d.Mount(folder)
@@ -188,6 +202,7 @@ func run(t *testing.T, d *Disk, round string, stop, end int) []told {
 	}()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), folderVariable+"="+folder, roundVariable+"="+round, endVariable+"="+strconv.Itoa(end))
+	cmd.Env = append(cmd.Env, env...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()

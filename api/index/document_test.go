@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -45,6 +48,12 @@ func TestVerify(t *testing.T) {
 				}
 				if _, err := Verify(iotest.OneByteReader(bytes.NewReader(doc)), l.open, nil); err != nil {
 					t.Errorf("byte by byte: %v", err)
+				}
+				if at[0] == 20 {
+					return
+				}
+				if again, err := second(t, doc); err != nil || !slices.Equal(again, want) {
+					t.Errorf("the second verifier: %v %v, want %v", again, err, want)
 				}
 			})
 		}
@@ -147,9 +156,13 @@ func TestVerifyRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := good()
 			test.change(&p)
-			_, got, err := l.verify(l.document(p))
+			doc := l.document(p)
+			_, got, err := l.verify(doc)
 			if !errors.Is(err, test.want) {
 				t.Errorf("%v %v, want %v", got, err, test.want)
+			}
+			if test.want != chain.ErrSignature {
+				secondRefuses(t, doc)
 			}
 		})
 	}
@@ -180,6 +193,7 @@ func TestVerifyRefuses(t *testing.T) {
 			if _, _, err := l.verify([]byte(text)); !errors.Is(err, ErrMalformed) {
 				t.Errorf("%v", err)
 			}
+			secondRefuses(t, []byte(text))
 		})
 	}
 }
@@ -202,9 +216,11 @@ func TestVerifyRefusesLies(t *testing.T) {
 		l.commit(20)
 		p := l.prove(key, 20, 22)
 		p.listed = p.listed[1:]
-		if _, got, err := l.verify(l.document(p)); !errors.Is(err, ErrProof) {
+		doc := l.document(p)
+		if _, got, err := l.verify(doc); !errors.Is(err, ErrProof) {
 			t.Errorf("%v %v", got, err)
 		}
+		secondRefuses(t, doc)
 	})
 	t.Run("one listed that does not have the key", func(t *testing.T) {
 		l := newLedger(t)
@@ -213,9 +229,11 @@ func TestVerifyRefusesLies(t *testing.T) {
 		l.commit(20)
 		p, q := l.prove(key, 20, 22), l.prove("actor:sgn_2", 20, 22)
 		p.listed = []listed{p.listed[0], q.listed[0]}
-		if _, got, err := l.verify(l.document(p)); !errors.Is(err, ErrProof) {
+		doc := l.document(p)
+		if _, got, err := l.verify(doc); !errors.Is(err, ErrProof) {
 			t.Errorf("%v %v", got, err)
 		}
+		secondRefuses(t, doc)
 	})
 	t.Run("one listed twice", func(t *testing.T) {
 		l := newLedger(t)
@@ -224,9 +242,11 @@ func TestVerifyRefusesLies(t *testing.T) {
 		l.commit(20)
 		p := l.prove(key, 20, 22)
 		p.listed = []listed{p.listed[0], p.listed[0]}
-		if _, got, err := l.verify(l.document(p)); !errors.Is(err, ErrProof) {
+		doc := l.document(p)
+		if _, got, err := l.verify(doc); !errors.Is(err, ErrProof) {
 			t.Errorf("%v %v", got, err)
 		}
+		secondRefuses(t, doc)
 	})
 	t.Run("one beyond what the commitment covers, as if it were covered", func(t *testing.T) {
 		l := newLedger(t)
@@ -238,9 +258,11 @@ func TestVerifyRefusesLies(t *testing.T) {
 		}
 		p, q := l.prove(key, 21, 23), l.prove(key, 22, 23)
 		p.header.Entries, p.header.Subtrees, p.following = 22, q.header.Subtrees, q.following
-		if _, got, err := l.verify(l.document(p)); !errors.Is(err, ErrProof) {
+		doc := l.document(p)
+		if _, got, err := l.verify(doc); !errors.Is(err, ErrProof) {
 			t.Errorf("%v %v", got, err)
 		}
+		secondRefuses(t, doc)
 	})
 }
 
@@ -274,6 +296,44 @@ func TestWriterRefusesLongLines(t *testing.T) {
 	}
 	if err := w.Listed(bytes.Repeat([]byte{'"'}, chain.MaxEntry), make([]chain.Hash, chain.MaxProof)); err != nil {
 		t.Errorf("the largest entry: %v", err)
+	}
+}
+
+// second verifies a document with testdata/complete.py, which was written from the documentation alone.
+func second(t *testing.T, doc []byte) (got []uint64, err error) {
+	t.Helper()
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Fatalf("the second verifier needs python3 (make deps-test installs it): %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "document.jsonl")
+	if err := os.WriteFile(file, doc, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), python, "testdata/complete.py", file)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		if !strings.HasPrefix(stderr.String(), "refused: ") {
+			t.Fatalf("the second verifier broke: %v\n%s", err, stderr.String())
+		}
+		return nil, errors.New(stderr.String())
+	}
+	for _, field := range strings.Fields(string(out)) {
+		i, err := strconv.ParseUint(field, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, i)
+	}
+	return got, nil
+}
+
+func secondRefuses(t *testing.T, doc []byte) {
+	t.Helper()
+	if got, err := second(t, doc); err == nil {
+		t.Errorf("the second verifier accepts it: %v", got)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/signetd/signet/api/bundle"
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/clients/go/signet"
+	service "github.com/signetd/signet/server"
 	"github.com/signetd/signet/server/servertest"
 )
 
@@ -33,7 +34,9 @@ func TestEndToEnd(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a server")
 	}
-	server := servertest.Start(t)
+	server := servertest.Start(t, func(c *service.Config) {
+		c.Ledger.Index.Every, c.Ledger.Brackets.Every = 5, 5 // so that exports have some of each
+	})
 	server.Enroll("ada", "Ada Lovelace", signetv1.Role_ROLE_SIGNER)
 	server.Enroll("grace", "Grace Hopper", signetv1.Role_ROLE_SIGNER)
 	server.Enroll("linus", "Linus Example", signetv1.Role_ROLE_SIGNER)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -61,10 +62,13 @@ func (s ledgerService) GetEntry(_ context.Context, in *signetv1.GetEntryRequest)
 	return &signetv1.GetEntryResponse{Entry: e}, err
 }
 
+// bare is the id in a resource name, such as signers/sgn_….
+func bare(name string) string { return name[strings.LastIndexByte(name, '/')+1:] }
+
 // filter is what a request asks for.
 func filter(in *signetv1.ListEntriesRequest) (ledgerindex.Filter, error) {
 	f := ledgerindex.Filter{
-		Actor: in.GetActor(), Subject: in.GetSubject(), Event: in.GetEvent(), Session: in.GetSession(), Start: in.GetStartIndex(), End: in.GetEndIndex(),
+		Actor: bare(in.GetActor()), Subject: bare(in.GetSubject()), Event: bare(in.GetEvent()), Session: in.GetSession(), Start: in.GetStartIndex(), End: in.GetEndIndex(),
 		Limit: uint64(in.GetLimit()), Descending: in.GetDescending(),
 	}
 	for _, t := range in.GetTypes() {

@@ -336,11 +336,12 @@ type ListEntriesRequest struct {
 	EndIndex uint64 `protobuf:"varint,2,opt,name=end_index,json=endIndex,proto3" json:"end_index,omitempty"`
 	// Only entries of any of these types; empty means all.
 	Types []string `protobuf:"bytes,3,rep,name=types,proto3" json:"types,omitempty"`
-	// Only entries that this signer or service has caused (an id).
+	// Only entries that this signer or service has caused (an id, or a resource name).
 	Actor string `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
-	// Only entries about this: a signer, service, key, preparation, record, bundle or statement (an id, or a digest in hex).
+	// Only entries about this: a signer, service, key, preparation, record, bundle or statement (an id, a resource name, or a
+	// digest in hex).
 	Subject string `protobuf:"bytes,5,opt,name=subject,proto3" json:"subject,omitempty"`
-	// Only entries about this event of a record (an id).
+	// Only entries about this event of a record (an id, or the record's resource name).
 	Event string `protobuf:"bytes,6,opt,name=event,proto3" json:"event,omitempty"`
 	// Only entries that were caused in this session, or that are about it (an id).
 	Session string `protobuf:"bytes,7,opt,name=session,proto3" json:"session,omitempty"`

@@ -138,10 +138,9 @@ type ScrubResult struct {
 type scrubs struct {
 	poke chan struct{}
 
-	mu      sync.Mutex
-	status  ScrubStatus
-	pending bool  // one was asked for, and has not begun
-	fault   error // what the last one has found
+	mu     sync.Mutex
+	status ScrubStatus
+	fault  error // what the last one has found
 }
 
 // scrubStatus says what the scrub is doing.
@@ -232,7 +231,6 @@ func (s *Server) scrub(ctx context.Context) {
 	c := &s.scrubs
 	began := time.Now()
 	c.mu.Lock()
-	c.pending = false
 	c.status.Run++
 	run := c.status.Run
 	c.status.Running, c.status.Began, c.status.Error = true, s.clock(), ""
@@ -334,9 +332,9 @@ func (s *Server) askForScrub() uint64 {
 	if c.status.Running {
 		return c.status.Run
 	}
-	if !c.pending {
-		c.pending = true
-		c.poke <- struct{}{}
+	select {
+	case c.poke <- struct{}{}:
+	default: // it is on its way
 	}
 	return c.status.Run + 1
 }

@@ -342,6 +342,17 @@ func writeYAML(b *bytes.Buffer, v reflect.Value, indent string) {
 			b.WriteString(" []\n")
 			continue
 		}
+		if f.Kind() == reflect.Slice {
+			b.WriteByte('\n')
+			for i := range f.Len() {
+				value, err := yaml.Marshal(f.Index(i).Interface())
+				if err != nil { // strings and numbers
+					value = []byte("\"\"\n")
+				}
+				fmt.Fprintf(b, "%s  - %s", indent, value)
+			}
+			continue
+		}
 		value, err := yaml.Marshal(f.Interface())
 		if err != nil { // all other fields are strings, numbers and durations
 			value = []byte("\"\"\n")

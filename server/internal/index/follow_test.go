@@ -302,7 +302,7 @@ func TestDamage(t *testing.T) {
 			for _, filter := range []Filter{{Actor: "sgn_1"}, {Actor: "sgn_1", Descending: true}} {
 				got, err := f.tryFind(filter)
 				if err == nil {
-					if w := want(entries, filter); len(got) != len(w) {
+					if w := f.want(entries, filter); len(got) != len(w) {
 						t.Errorf("%d entries, want %d, and no error", len(got), len(w))
 					}
 				} else if !errors.Is(err, ErrRebuilding) {
@@ -310,7 +310,7 @@ func TestDamage(t *testing.T) {
 				}
 				var doc bytes.Buffer
 				if err := f.x.Prove(t.Context(), key, ledger.Signed{}, &doc); err == nil {
-					if c, _, err := f.verify(doc.Bytes()); err != nil || c.Count != uint64(len(want(entries, Filter{Actor: "sgn_1"}))) {
+					if c, _, err := f.verify(doc.Bytes()); err != nil || c.Count != uint64(len(f.want(entries, Filter{Actor: "sgn_1"}))) {
 						t.Errorf("a wrong proof: %+v %v", c, err)
 					}
 				} else if !errors.Is(err, ErrRebuilding) || doc.Len() > 0 {
@@ -684,7 +684,7 @@ func TestPreferred(t *testing.T) {
 	against := func() uint64 {
 		t.Helper()
 		c, got, _ := f.verified("actor:sgn_1")
-		if want := want(f.entries(), Filter{Actor: "sgn_1", End: c.Checkpoint.Size}); !slices.Equal(got, want) {
+		if want := f.want(f.entries(), Filter{Actor: "sgn_1", End: c.Checkpoint.Size}); !slices.Equal(got, want) {
 			t.Errorf("%d entries, want %d", len(got), len(want))
 		}
 		return c.Checkpoint.Size

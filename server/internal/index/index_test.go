@@ -57,7 +57,7 @@ func (f *fixture) allFilters() {
 	f.t.Helper()
 	entries := f.entries()
 	for _, filter := range filters(f, entries) {
-		if got, want := f.find(filter), want(entries, filter); !slices.Equal(got, want) {
+		if got, want := f.find(filter), f.want(entries, filter); !slices.Equal(got, want) {
 			f.t.Fatalf("find %+v: %d entries %v, want %d %v", filter, len(got), got, len(want), want)
 		}
 	}

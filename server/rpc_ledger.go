@@ -384,6 +384,7 @@ func (s ledgerService) GetLedgerStatus(context.Context, *signetv1.GetLedgerStatu
 		Size: s.ledger.Size(), CheckpointedSize: s.ledger.Head().Checkpoint.Size, CosignedSize: s.ledger.Cosigned().Checkpoint.Size, IndexedSize: status.Committed, ArchivedSize: archived,
 	}
 	out.Witnesses, out.Problems = s.witnessMessages()
+	s.upkeepMessages(out)
 	for name, err := range map[string]error{"ledger": s.ledger.Err(), "index": status.Err} {
 		if err != nil {
 			out.Problems = append(out.Problems, name+": "+err.Error())

@@ -110,6 +110,7 @@ type Server struct {
 	webAddress     string        // empty without the HTTPS listener
 	stopping       chan struct{} // closed when Stop begins: what waits for new entries ends
 	stopOnce       sync.Once
+	starting       sync.Mutex // so that nothing starts after Stop
 	stopHealth     context.CancelFunc
 	background     sync.WaitGroup
 }
@@ -408,6 +409,21 @@ func (s *Server) Listen() (net.Listener, error) {
 // Serve answers calls on the listener until Stop. Health is SERVING once the HSM has made a real signature, and NOT_SERVING whenever it
 // can't, the clock is in doubt, or the ledger has failed.
 func (s *Server) Serve(l net.Listener) error {
+	if !s.begin() {
+		return errors.Join(grpc.ErrServerStopped, l.Close())
+	}
+	return s.grpc.Serve(l)
+}
+
+// begin starts what runs beside the calls, unless Stop came first.
+func (s *Server) begin() bool {
+	s.starting.Lock()
+	defer s.starting.Unlock()
+	select {
+	case <-s.stopping:
+		return false
+	default:
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stopHealth = cancel
 	s.watchHealth(ctx)
@@ -417,14 +433,16 @@ func (s *Server) Serve(l net.Listener) error {
 	s.keepScrubbing(ctx)
 	s.keepBracketing(ctx)
 	s.doors.serve(s.background.Go)
-	return s.grpc.Serve(l)
+	return true
 }
 
 // Stop ends the service gracefully: no new calls, those in progress finish until ctx ends, and everything that was acknowledged
 // is durable.
 func (s *Server) Stop(ctx context.Context) error {
 	s.health.public.Shutdown()
+	s.starting.Lock()
 	s.stopOnce.Do(func() { close(s.stopping) })
+	s.starting.Unlock()
 	done := make(chan struct{})
 	go func() {
 		s.grpc.GracefulStop()

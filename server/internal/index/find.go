@@ -16,8 +16,12 @@ import (
 	"github.com/signetd/signet/server/internal/ledger"
 )
 
-// findChunk is how many entries are looked up, or read, at a time.
-const findChunk = 256
+const (
+	// findChunk is how many entries are looked up, or read, at a time.
+	findChunk = 256
+	// maxScan is how many entries a question may make the ledger read one by one, because the index does not have them yet.
+	maxScan = 1 << 18
+)
 
 // groups returns the keys of a filter: an entry that fits has one of each group.
 func (f Filter) groups() ([][]index.Key, error) {
@@ -75,7 +79,7 @@ var errEnough = errors.New("enough")
 
 // Find calls fn with the entries that fit the filter, in order. No transaction is open while fn runs, so it may wait for the network. Every
 // entry was held against the filter itself, and what is newer than the index is read one by one. That none is left out is what the index
-// says; who needs it proved asks for a proof ([Index.Prove]).
+// says; who needs it proved asks for a proof ([Index.Prove]). ErrRebuilding says that the index lacks too much.
 func (x *Index) Find(ctx context.Context, f Filter, fn func(e chain.Entry, raw []byte) error) error {
 	s := &search{x: x, f: f, fn: fn, lo: f.Start, hi: x.o.Ledger.Size()}
 	if f.End > 0 {
@@ -92,6 +96,9 @@ func (x *Index) Find(ctx context.Context, f Filter, fn func(e chain.Entry, raw [
 	for s.lo < s.hi {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if err := s.mayScan(); err != nil {
+			return err
 		}
 		err := s.chunk(ctx)
 		switch {
@@ -177,6 +184,25 @@ func (s *search) chunk(ctx context.Context) error {
 		s.move(from)
 	} else {
 		s.move(to)
+	}
+	return nil
+}
+
+// mayScan refuses a question that would make the ledger read too much.
+func (s *search) mayScan() error {
+	if len(s.groups) == 0 {
+		return nil
+	}
+	from := s.lo
+	if !s.plain {
+		s.x.mu.RLock()
+		if s.x.db != nil {
+			from = max(from, s.x.end())
+		}
+		s.x.mu.RUnlock()
+	}
+	if s.hi > from && s.hi-from > s.x.scan {
+		return fmt.Errorf("%w: it does not have %d entries yet", ErrRebuilding, s.hi-from)
 	}
 	return nil
 }
@@ -342,17 +368,17 @@ func (q *query) above(at uint64) (uint64, bool, error) {
 	for {
 		moved := false
 		for _, g := range q.groups {
-			best, any := uint64(0), false
+			best, some := uint64(0), false
 			for _, p := range g {
 				i, ok, err := p.above(at)
 				if err != nil {
 					return 0, false, err
 				}
-				if ok && (!any || i < best) {
-					best, any = i, true
+				if ok && (!some || i < best) {
+					best, some = i, true
 				}
 			}
-			if !any {
+			if !some {
 				return 0, false, nil
 			}
 			if best > at {
@@ -370,17 +396,17 @@ func (q *query) below(at uint64) (uint64, bool, error) {
 	for {
 		moved := false
 		for _, g := range q.groups {
-			best, any := uint64(0), false
+			best, some := uint64(0), false
 			for _, p := range g {
 				i, ok, err := p.below(at)
 				if err != nil {
 					return 0, false, err
 				}
-				if ok && (!any || i > best) {
-					best, any = i, true
+				if ok && (!some || i > best) {
+					best, some = i, true
 				}
 			}
-			if !any {
+			if !some {
 				return 0, false, nil
 			}
 			if best < at {

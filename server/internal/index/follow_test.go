@@ -674,6 +674,30 @@ func TestRunCommitsInTime(t *testing.T) {
 	})
 }
 
+// TestFindRefusesToReadEverything asks while the index lacks the most.
+func TestFindRefusesToReadEverything(t *testing.T) {
+	f := newFixture(t, 100)
+	f.x.scan = 50
+	f.append(51)
+	for _, filter := range []Filter{{Actor: "sgn_1"}, {Actor: "sgn_1", Descending: true}, {Actor: "sgn_1", Start: 0, End: 51}} {
+		if got, err := f.tryFind(filter); !errors.Is(err, ErrRebuilding) || len(got) > 0 {
+			t.Errorf("%+v: %v %v", filter, got, err)
+		}
+	}
+	f.find(Filter{})                         // every entry is asked for
+	f.find(Filter{Actor: "sgn_1", Start: 1}) // 50
+	f.find(Filter{Actor: "sgn_1", End: 50})  // 50
+	f.settle()
+	f.append(50)
+	f.allFilters()
+	f.append(1)
+	if _, err := f.tryFind(Filter{Actor: "sgn_1"}); !errors.Is(err, ErrRebuilding) {
+		t.Errorf("%v", err)
+	}
+	f.settle()
+	f.allFilters()
+}
+
 // TestPreferred proves against the checkpoint of somebody who lags behind, as witnesses do, and without them when they keep away.
 func TestPreferred(t *testing.T) {
 	f := newFixture(t, 100)

@@ -78,6 +78,8 @@ type Index struct {
 	wrong   error         // a commitment in the ledger is not what the entries give
 	suspect error         // why the file must be made anew
 
+	scan uint64 // maxScan
+
 	// The follower's own.
 	built bool       // the file was made from nothing by this process
 	next  *prepared  // the coming state, until a checkpoint covers its commitment
@@ -125,7 +127,7 @@ func Open(o Options) (*Index, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Index{o: o, log: o.Log, wake: make(chan struct{}, 1), reached: make(chan struct{})}, nil
+	return &Index{o: o, log: o.Log, wake: make(chan struct{}, 1), reached: make(chan struct{}), scan: maxScan}, nil
 }
 
 // Close closes the file. Run has ended before.

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -77,11 +78,17 @@ func openStore(ctx context.Context, path, origin string) (*bolt.DB, error) {
 		return nil, err
 	}
 	var db *bolt.DB
-	err := guard(func() (err error) {
-		db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout, InitialMmapSize: initialMap, FreelistType: bolt.FreelistMapType,
-			NoFreelistSync: true, NoStatistics: true})
-		return err
-	})
+	open := func(initial int) error {
+		return guard(func() (err error) {
+			db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout, InitialMmapSize: initial, FreelistType: bolt.FreelistMapType,
+				NoFreelistSync: true, NoStatistics: true})
+			return err
+		})
+	}
+	err := open(initialMap)
+	if errors.Is(err, syscall.ENOMEM) { // the address space is limited
+		err = open(0)
+	}
 	if err != nil {
 		return nil, err
 	}

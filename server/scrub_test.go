@@ -16,7 +16,9 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/signetd/signet/api/chain"
+	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/server"
+	"github.com/signetd/signet/server/servertest"
 )
 
 // scrubbed scrubs the ledger of a running server, and returns what was found.
@@ -119,7 +121,11 @@ func TestScrub(t *testing.T) {
 			t.Fatalf("faults %+v", r.Faults)
 		}
 		s.health("", notServing)
-		_, err := s.seal("01")
+		status, err := s.ledger.GetLedgerStatus(s.Login(servertest.Administrator), &signetv1.GetLedgerStatusRequest{})
+		if err != nil || status.GetScrub().GetFaults() != 1 || status.GetScrub().GetIndex() != r.Entry || !strings.Contains(fmt.Sprint(status.GetProblems()), filepath.Base(path)) {
+			t.Errorf("status %v, %v", status, err)
+		}
+		_, err = s.seal("01")
 		wantError(t, err, codes.DataLoss, "LEDGER_CORRUPT")
 		entries := s.find(size, chain.LedgerScrubbed)
 		if last := entries[len(entries)-1]; !bytes.Contains(last.Body, []byte(filepath.Base(path))) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json/v2"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"sync"
@@ -197,13 +198,13 @@ var ErrNoArchive = fmt.Errorf("%w: ledger.archive.store is empty: say where old 
 // ArchiveNow moves old entries to the archive at once, all but the newest ones, keep of them (0: as the configuration says). The running service
 // is asked to do it. [ErrNotRunning] if none is.
 func ArchiveNow(ctx context.Context, c Config, keep uint64) (ArchiveReport, error) {
-	reply, err := askSocket(ctx, c, http.MethodPost, "/archive?keep="+strconv.FormatUint(keep, 10), nil)
+	reply, err := askSocket(ctx, c, http.MethodPost, "/archive?keep="+strconv.FormatUint(keep, 10))
 	if err != nil {
 		return ArchiveReport{}, err
 	}
-	defer reply.Body.Close()
+	defer reply.Close()
 	var report ArchiveReport
-	if err := json.UnmarshalRead(http.MaxBytesReader(nil, reply.Body, maxStatus), &report); err != nil {
+	if err := json.UnmarshalRead(io.LimitReader(reply, maxStatus), &report); err != nil {
 		return ArchiveReport{}, fmt.Errorf("the service's answer: %w", err)
 	}
 	if report.Format != ArchiveReportFormat {

@@ -53,8 +53,6 @@ const (
 const (
 	// maxSmallFile bounds the files of a backup that are read as a whole.
 	maxSmallFile = 4 << 20
-	// maxSums bounds SHA256SUMS: a hundred million files.
-	maxSums = 16 << 30
 	// backupWrite is how long the reader of a backup may take for each file of it.
 	backupWrite = 5 * time.Minute
 )
@@ -296,9 +294,9 @@ func (s *Server) serveBackup(mux *http.ServeMux) {
 // brokenOff begins what stands, instead of a file, where a backup broke off. No header of a tar file begins with it.
 const brokenOff = "\x00signet backup broke off: "
 
-// askSocket asks the server that runs on the data folder. The body of the reply is the caller's to close.
-func askSocket(ctx context.Context, c Config, method, path string, body io.Reader) (*http.Response, error) {
-	request, err := http.NewRequestWithContext(ctx, method, "http://signetd"+path, body)
+// askSocket asks the server that runs on the data folder, and returns its reply for the caller to close.
+func askSocket(ctx context.Context, c Config, method, path string) (io.ReadCloser, error) {
+	request, err := http.NewRequestWithContext(ctx, method, "http://signetd"+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -311,5 +309,5 @@ func askSocket(ctx context.Context, c Config, method, path string, body io.Reade
 		text, _ := io.ReadAll(io.LimitReader(reply.Body, 16<<10)) // what there is of it
 		return nil, fmt.Errorf("the service answers %s: %s", reply.Status, strings.TrimSpace(string(text)))
 	}
-	return reply, nil
+	return reply.Body, nil
 }

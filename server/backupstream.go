@@ -35,24 +35,24 @@ type BackupStream struct {
 
 // AskBackup has the server that runs on the data folder make a backup. [ErrNotRunning] if none does.
 func AskBackup(ctx context.Context, c Config) (*BackupStream, error) {
-	reply, err := askSocket(ctx, c, http.MethodPost, "/backup", nil)
+	tarred, err := askSocket(ctx, c, http.MethodPost, "/backup")
 	if err != nil {
 		return nil, err
 	}
 	record := func(ctx context.Context, sums string, checked bool) (uint64, error) {
 		query := url.Values{"sums": {sums}, "checked": {strconv.FormatBool(checked)}}
-		reply, err := askSocket(ctx, c, http.MethodPost, "/backup/created?"+query.Encode(), nil)
+		reply, err := askSocket(ctx, c, http.MethodPost, "/backup/created?"+query.Encode())
 		if err != nil {
 			return 0, err
 		}
-		defer reply.Body.Close()
-		text, err := io.ReadAll(io.LimitReader(reply.Body, 100))
+		defer reply.Close()
+		text, err := io.ReadAll(io.LimitReader(reply, 100))
 		if err != nil {
 			return 0, err
 		}
 		return strconv.ParseUint(string(text), 10, 64)
 	}
-	return &BackupStream{read: reply.Body, record: record, close: reply.Body.Close}, nil
+	return &BackupStream{read: tarred, record: record, close: tarred.Close}, nil
 }
 
 // BackupStopped makes a backup of a service that is not running.
@@ -93,9 +93,9 @@ func BackupStopped(ctx context.Context, o Options) (_ *BackupStream, err error) 
 		},
 		close: func() error {
 			cancel()
-			r.Close()
+			err := r.Close()
 			<-done
-			return errors.Join(l.Close(), s.blobs.Close(), s.closeArchive())
+			return errors.Join(err, l.Close(), s.blobs.Close(), s.closeArchive())
 		},
 	}, nil
 }

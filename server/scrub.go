@@ -363,13 +363,13 @@ func AskScrub(ctx context.Context, c Config, begin bool) (ScrubStatus, error) {
 	if begin {
 		method = http.MethodPost
 	}
-	reply, err := askSocket(ctx, c, method, "/ledger/scrub", nil)
+	reply, err := askSocket(ctx, c, method, "/ledger/scrub")
 	if err != nil {
 		return ScrubStatus{}, err
 	}
-	defer reply.Body.Close()
+	defer reply.Close()
 	var status ScrubStatus
-	if err := json.UnmarshalRead(io.LimitReader(reply.Body, maxStatus), &status); err != nil {
+	if err := json.UnmarshalRead(io.LimitReader(reply, maxStatus), &status); err != nil {
 		return ScrubStatus{}, fmt.Errorf("the service's answer: %w", err)
 	}
 	if status.Format != ScrubStatusFormat {

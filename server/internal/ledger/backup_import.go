@@ -84,8 +84,9 @@ func (im *Importer) Abort() {
 	}
 	im.done = true
 	im.l.cancel()
-	im.l.db.Close()
-	os.Remove(im.l.o.Path)
+	if err := errors.Join(im.l.db.Close(), os.Remove(im.l.o.Path)); err != nil {
+		im.l.log.Warn("ledger: what an import has begun could not be removed", "err", err)
+	}
 }
 
 // File takes a file of the dump. They come in the order in which they were written.

@@ -82,8 +82,9 @@ func (g *gateway) run(t *testing.T) {
 	t.Cleanup(g.stop)
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
+	client := &http.Client{Timeout: time.Second}
 	for range 400 {
-		reply, err := http.Get("http://" + g.address + "/")
+		reply, err := client.Get("http://" + g.address + "/")
 		if err == nil {
 			reply.Body.Close()
 			return

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -308,10 +309,18 @@ func TestReadsThatFail(t *testing.T) {
 }
 
 func FuzzVerify(f *testing.F) {
-	l := small(f)
-	trust := l.trust()
-	f.Add(l.whole())
-	f.Add(l.export(3, 7, 9))
+	const corpus = "../verify/testdata/tampered/"
+	read := func(name string) []byte {
+		b, err := os.ReadFile(corpus + name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		return b
+	}
+	trust := read("trust.json") // with the same keys in every process
+	f.Add(read("exports/export-of-a-whole-ledger.tar"))
+	f.Add(read("exports/export-of-its-middle.tar"))
+	f.Add(read("exports/export-with-a-time-stamp-of-another-hour.tar"))
 	f.Fuzz(func(t *testing.T, archive []byte) {
 		r, err := export.Verify(t.Context(), bytes.NewReader(archive), export.Options{Trust: trust})
 		if err != nil {

@@ -77,6 +77,7 @@ var accessTable = map[string]access{
 	signetv1.LedgerService_ProveCompleteness_FullMethodName: ledgerReader,
 	signetv1.LedgerService_Export_FullMethodName:            ledgerReader,
 	signetv1.LedgerService_TraceSignature_FullMethodName:    ledgerReader,
+	signetv1.LedgerService_GetTimeBracket_FullMethodName:    ledgerReader,
 	signetv1.LedgerService_GetLedgerStatus_FullMethodName:   ledgerReader,
 
 	signetv1.TimestampService_Timestamp_FullMethodName: everybody,

@@ -94,8 +94,6 @@ var errorTable = []struct {
 	{errEntryNotFound, codes.NotFound, "ENTRY_NOT_FOUND", 0},
 	{tiles.ErrPath, codes.NotFound, "TILE_NOT_FOUND", 0},
 	{tiles.ErrBeyond, codes.NotFound, "TILE_NOT_FOUND", 0},
-	{ledgerindex.ErrFilter, codes.InvalidArgument, "REQUEST_INVALID", 0},
-	{ledgerindex.ErrRebuilding, codes.Unavailable, "INDEX_BUILDING", 5 * time.Second},
 	{ledgerindex.ErrRebuilding, codes.Unavailable, "INDEX_REBUILDING", 2 * time.Second},
 	{ledgerindex.ErrFilter, codes.InvalidArgument, "FILTER_INVALID", 0},
 	{errKeyInvalid, codes.InvalidArgument, "KEY_INVALID", 0},

@@ -23,8 +23,8 @@ import (
 	"github.com/signetd/signet/server/internal/ledger"
 )
 
-// followPoll is how often a follower looks whether there are new entries.
-const followPoll = 100 * time.Millisecond
+// followCheck is how often it is made sure that a follower may still read the ledger, while nothing is appended.
+const followCheck = 5 * time.Second
 
 type ledgerService struct {
 	signetv1.UnsafeLedgerServiceServer // the compiler asks for every method
@@ -73,7 +73,7 @@ func filter(in *signetv1.ListEntriesRequest) (ledgerindex.Filter, error) {
 	}
 	for _, t := range in.GetTypes() {
 		if !chain.Type(t).Known() {
-			return f, fmt.Errorf("%w: there is no entry type %q", errRequest, t)
+			return f, fmt.Errorf("%w: there is no entry type %q", ledgerindex.ErrFilter, t)
 		}
 		f.Types = append(f.Types, chain.Type(t))
 	}
@@ -86,7 +86,7 @@ func filter(in *signetv1.ListEntriesRequest) (ledgerindex.Filter, error) {
 			continue
 		}
 		if err := bound.from.CheckValid(); err != nil {
-			return f, fmt.Errorf("%w: %s: %w", errRequest, bound.name, err)
+			return f, fmt.Errorf("%w: %s: %w", ledgerindex.ErrFilter, bound.name, err)
 		}
 		*bound.to = chain.NewTime(bound.from.AsTime())
 	}
@@ -101,45 +101,67 @@ func (s ledgerService) ListEntries(in *signetv1.ListEntriesRequest, stream grpc.
 	if err != nil {
 		return err
 	}
-	ctx := stream.Context()
-	asked := f.End
-	for {
-		size := s.ledger.Head().Checkpoint.Size
-		if f.End = size; asked != 0 {
-			f.End = min(asked, size)
-		}
-		if f.Start < f.End {
-			err := s.index.Find(ctx, f, func(e chain.Entry, raw []byte) error {
-				return stream.Send(&signetv1.ListEntriesResponse{Entry: entry(e, raw)})
-			})
-			if err != nil {
-				return err
-			}
-		}
-		if !in.GetFollow() {
+	list := func(ctx context.Context, end uint64) error {
+		if f.End = end; f.Start >= end {
 			return nil
 		}
+		return s.index.Find(ctx, f, func(e chain.Entry, raw []byte) error {
+			return stream.Send(&signetv1.ListEntriesResponse{Entry: entry(e, raw)})
+		})
+	}
+	size := s.ledger.Head().Checkpoint.Size
+	if !in.GetFollow() {
+		if f.End != 0 {
+			size = min(size, f.End)
+		}
+		return list(stream.Context(), size)
+	}
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-s.stopping:
+			cancel(errStopping)
+		case <-ctx.Done():
+		}
+	}()
+	for {
+		if err := list(ctx, size); err != nil {
+			return err
+		}
 		f.Start = max(f.Start, size)
-		if err := s.moreThan(ctx, size); err != nil {
+		if size, err = s.moreThan(ctx, size); err != nil {
 			return err
 		}
 	}
 }
 
-// moreThan waits until a checkpoint covers more than size entries.
-func (s ledgerService) moreThan(ctx context.Context, size uint64) error {
-	ticker := time.NewTicker(followPoll)
-	defer ticker.Stop()
-	for s.ledger.Head().Checkpoint.Size <= size {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-s.stopping:
-			return errStopping
-		case <-ticker.C:
+// moreThan waits until a checkpoint covers more than size entries, and returns how many it covers: as long as who waits may read the ledger.
+func (s ledgerService) moreThan(ctx context.Context, size uint64) (uint64, error) {
+	for {
+		limited, cancel := context.WithTimeout(ctx, followCheck)
+		head, err := s.ledger.NextHead(limited, size)
+		cancel()
+		if again := s.readmit(ctx, signetv1.LedgerService_ListEntries_FullMethodName); again != nil {
+			return 0, again
+		}
+		switch {
+		case err == nil:
+			return head.Checkpoint.Size, nil
+		case ctx.Err() != nil:
+			return 0, context.Cause(ctx)
+		case !errors.Is(err, context.DeadlineExceeded):
+			return 0, err
 		}
 	}
-	return nil
+}
+
+// vouched is the newest checkpoint that enough witnesses have cosigned, if it covers size entries; else the newest one.
+func (s ledgerService) vouched(size uint64) ledger.Signed {
+	if c := s.ledger.Cosigned(); c.Note != nil && c.Checkpoint.Size >= size {
+		return c
+	}
+	return s.ledger.Head()
 }
 
 func (s ledgerService) ProveInclusion(ctx context.Context, in *signetv1.ProveInclusionRequest) (*signetv1.ProveInclusionResponse, error) {
@@ -147,7 +169,7 @@ func (s ledgerService) ProveInclusion(ctx context.Context, in *signetv1.ProveInc
 	if err != nil {
 		return nil, err
 	}
-	proof, err := s.ledger.Proof(ctx, in.GetIndex(), s.ledger.Head())
+	proof, err := s.ledger.Proof(ctx, in.GetIndex(), s.vouched(in.GetIndex()+1))
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +248,7 @@ func (s ledgerService) Export(in *signetv1.ExportRequest, stream grpc.ServerStre
 		return fmt.Errorf("%w: entries %d to %d; the ledger has %d", errSizeOutOfRange, in.GetStartIndex(), in.GetEndIndex(), head.Checkpoint.Size)
 	}
 	return inChunks(func(b []byte) error { return stream.Send(&signetv1.ExportResponse{Chunk: b}) }, func(w io.Writer) error {
-		return export.Write(stream.Context(), w, s.ledger, export.Range{Start: in.GetStartIndex(), End: in.GetEndIndex(), Checkpoint: head.Note})
+		return export.Write(stream.Context(), w, s.ledger, export.Range{Start: in.GetStartIndex(), End: in.GetEndIndex(), Checkpoint: s.vouched(max(in.GetStartIndex()+1, in.GetEndIndex())).Note})
 	})
 }
 
@@ -372,24 +394,4 @@ func member(body jsontext.Value, name string) string {
 		return ""
 	}
 	return value
-}
-
-func (s ledgerService) GetLedgerStatus(context.Context, *signetv1.GetLedgerStatusRequest) (*signetv1.GetLedgerStatusResponse, error) {
-	archived, err := s.ledger.Archived()
-	if err != nil {
-		return nil, err
-	}
-	status := s.index.Status()
-	out := &signetv1.GetLedgerStatusResponse{
-		Size: s.ledger.Size(), CheckpointedSize: s.ledger.Head().Checkpoint.Size, CosignedSize: s.ledger.Cosigned().Checkpoint.Size, IndexedSize: status.Committed, ArchivedSize: archived,
-	}
-	out.Witnesses, out.Problems = s.witnessMessages()
-	s.upkeepMessages(out)
-	for name, err := range map[string]error{"ledger": s.ledger.Err(), "index": status.Err} {
-		if err != nil {
-			out.Problems = append(out.Problems, name+": "+err.Error())
-		}
-	}
-	slices.Sort(out.Problems)
-	return out, nil
 }

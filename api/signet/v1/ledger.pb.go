@@ -836,7 +836,8 @@ type ExportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// First index.
 	StartIndex uint64 `protobuf:"varint,1,opt,name=start_index,json=startIndex,proto3" json:"start_index,omitempty"`
-	// One past the last index; 0 means the end of the newest checkpoint.
+	// One past the last index; 0 means the end of the newest checkpoint that enough witnesses have cosigned, or without witnesses
+	// that of the newest one.
 	EndIndex      uint64 `protobuf:"varint,2,opt,name=end_index,json=endIndex,proto3" json:"end_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1034,6 +1035,180 @@ func (x *TraceSignatureResponse) GetRelation() string {
 	return ""
 }
 
+// Which entry.
+type GetTimeBracketRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Index, from 0.
+	Index         uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTimeBracketRequest) Reset() {
+	*x = GetTimeBracketRequest{}
+	mi := &file_signet_v1_ledger_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTimeBracketRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTimeBracketRequest) ProtoMessage() {}
+
+func (x *GetTimeBracketRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_ledger_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTimeBracketRequest.ProtoReflect.Descriptor instead.
+func (*GetTimeBracketRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *GetTimeBracketRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+// Its bounds.
+type GetTimeBracketResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// It was appended after this; not set: nothing before it was time-stamped.
+	NotBefore *TimeBound `protobuf:"bytes,1,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
+	// It was appended before this; not set: nothing that covers it was time-stamped yet.
+	NotAfter      *TimeBound `protobuf:"bytes,2,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTimeBracketResponse) Reset() {
+	*x = GetTimeBracketResponse{}
+	mi := &file_signet_v1_ledger_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTimeBracketResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTimeBracketResponse) ProtoMessage() {}
+
+func (x *GetTimeBracketResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_ledger_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTimeBracketResponse.ProtoReflect.Descriptor instead.
+func (*GetTimeBracketResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *GetTimeBracketResponse) GetNotBefore() *TimeBound {
+	if x != nil {
+		return x.NotBefore
+	}
+	return nil
+}
+
+func (x *GetTimeBracketResponse) GetNotAfter() *TimeBound {
+	if x != nil {
+		return x.NotAfter
+	}
+	return nil
+}
+
+// A time-stamped checkpoint that is a bound for entries.
+type TimeBound struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The time that all its time-stamps vouch for, their accuracy taken into account.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// Index of its `checkpoint.timestamped` entry, which names the time-stamps.
+	Index uint64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	// Entries that the checkpoint covers.
+	Size uint64 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	// How many authorities have time-stamped it.
+	Timestamps    uint32 `protobuf:"varint,4,opt,name=timestamps,proto3" json:"timestamps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimeBound) Reset() {
+	*x = TimeBound{}
+	mi := &file_signet_v1_ledger_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimeBound) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimeBound) ProtoMessage() {}
+
+func (x *TimeBound) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_ledger_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimeBound.ProtoReflect.Descriptor instead.
+func (*TimeBound) Descriptor() ([]byte, []int) {
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *TimeBound) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *TimeBound) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *TimeBound) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *TimeBound) GetTimestamps() uint32 {
+	if x != nil {
+		return x.Timestamps
+	}
+	return 0
+}
+
 // How far?
 type GetLedgerStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1043,7 +1218,7 @@ type GetLedgerStatusRequest struct {
 
 func (x *GetLedgerStatusRequest) Reset() {
 	*x = GetLedgerStatusRequest{}
-	mi := &file_signet_v1_ledger_proto_msgTypes[17]
+	mi := &file_signet_v1_ledger_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1230,7 @@ func (x *GetLedgerStatusRequest) String() string {
 func (*GetLedgerStatusRequest) ProtoMessage() {}
 
 func (x *GetLedgerStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_ledger_proto_msgTypes[17]
+	mi := &file_signet_v1_ledger_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1243,7 @@ func (x *GetLedgerStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLedgerStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetLedgerStatusRequest) Descriptor() ([]byte, []int) {
-	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{17}
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{20}
 }
 
 // Sizes are numbers of entries, counted from the first.
@@ -1098,7 +1273,7 @@ type GetLedgerStatusResponse struct {
 
 func (x *GetLedgerStatusResponse) Reset() {
 	*x = GetLedgerStatusResponse{}
-	mi := &file_signet_v1_ledger_proto_msgTypes[18]
+	mi := &file_signet_v1_ledger_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1110,7 +1285,7 @@ func (x *GetLedgerStatusResponse) String() string {
 func (*GetLedgerStatusResponse) ProtoMessage() {}
 
 func (x *GetLedgerStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_ledger_proto_msgTypes[18]
+	mi := &file_signet_v1_ledger_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1123,7 +1298,7 @@ func (x *GetLedgerStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLedgerStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetLedgerStatusResponse) Descriptor() ([]byte, []int) {
-	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{18}
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetLedgerStatusResponse) GetSize() uint64 {
@@ -1208,7 +1383,7 @@ type Witness struct {
 
 func (x *Witness) Reset() {
 	*x = Witness{}
-	mi := &file_signet_v1_ledger_proto_msgTypes[19]
+	mi := &file_signet_v1_ledger_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1220,7 +1395,7 @@ func (x *Witness) String() string {
 func (*Witness) ProtoMessage() {}
 
 func (x *Witness) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_ledger_proto_msgTypes[19]
+	mi := &file_signet_v1_ledger_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1233,7 +1408,7 @@ func (x *Witness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Witness.ProtoReflect.Descriptor instead.
 func (*Witness) Descriptor() ([]byte, []int) {
-	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{19}
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Witness) GetName() string {
@@ -1288,7 +1463,7 @@ type Scrub struct {
 
 func (x *Scrub) Reset() {
 	*x = Scrub{}
-	mi := &file_signet_v1_ledger_proto_msgTypes[20]
+	mi := &file_signet_v1_ledger_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1300,7 +1475,7 @@ func (x *Scrub) String() string {
 func (*Scrub) ProtoMessage() {}
 
 func (x *Scrub) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_ledger_proto_msgTypes[20]
+	mi := &file_signet_v1_ledger_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1313,7 +1488,7 @@ func (x *Scrub) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scrub.ProtoReflect.Descriptor instead.
 func (*Scrub) Descriptor() ([]byte, []int) {
-	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{20}
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Scrub) GetIndex() uint64 {
@@ -1419,7 +1594,20 @@ const file_signet_v1_ledger_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\"\\\n" +
 	"\x16TraceSignatureResponse\x12&\n" +
 	"\x05entry\x18\x01 \x01(\v2\x10.signet.v1.EntryR\x05entry\x12\x1a\n" +
-	"\brelation\x18\x02 \x01(\tR\brelation\"\x18\n" +
+	"\brelation\x18\x02 \x01(\tR\brelation\"-\n" +
+	"\x15GetTimeBracketRequest\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\x80\x01\n" +
+	"\x16GetTimeBracketResponse\x123\n" +
+	"\n" +
+	"not_before\x18\x01 \x01(\v2\x14.signet.v1.TimeBoundR\tnotBefore\x121\n" +
+	"\tnot_after\x18\x02 \x01(\v2\x14.signet.v1.TimeBoundR\bnotAfter\"\x85\x01\n" +
+	"\tTimeBound\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\x12\x1e\n" +
+	"\n" +
+	"timestamps\x18\x04 \x01(\rR\n" +
+	"timestamps\"\x18\n" +
 	"\x16GetLedgerStatusRequest\"\xe8\x02\n" +
 	"\x17GetLedgerStatusResponse\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x12+\n" +
@@ -1442,7 +1630,7 @@ const file_signet_v1_ledger_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x125\n" +
 	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x16\n" +
-	"\x06faults\x18\x04 \x01(\x04R\x06faults2\x82\x06\n" +
+	"\x06faults\x18\x04 \x01(\x04R\x06faults2\xd9\x06\n" +
 	"\rLedgerService\x12R\n" +
 	"\rGetCheckpoint\x12\x1f.signet.v1.GetCheckpointRequest\x1a .signet.v1.GetCheckpointResponse\x12C\n" +
 	"\bGetEntry\x12\x1a.signet.v1.GetEntryRequest\x1a\x1b.signet.v1.GetEntryResponse\x12N\n" +
@@ -1451,7 +1639,8 @@ const file_signet_v1_ledger_proto_rawDesc = "" +
 	"\x10ProveConsistency\x12\".signet.v1.ProveConsistencyRequest\x1a#.signet.v1.ProveConsistencyResponse\x12`\n" +
 	"\x11ProveCompleteness\x12#.signet.v1.ProveCompletenessRequest\x1a$.signet.v1.ProveCompletenessResponse0\x01\x12?\n" +
 	"\x06Export\x12\x18.signet.v1.ExportRequest\x1a\x19.signet.v1.ExportResponse0\x01\x12W\n" +
-	"\x0eTraceSignature\x12 .signet.v1.TraceSignatureRequest\x1a!.signet.v1.TraceSignatureResponse0\x01\x12X\n" +
+	"\x0eTraceSignature\x12 .signet.v1.TraceSignatureRequest\x1a!.signet.v1.TraceSignatureResponse0\x01\x12U\n" +
+	"\x0eGetTimeBracket\x12 .signet.v1.GetTimeBracketRequest\x1a!.signet.v1.GetTimeBracketResponse\x12X\n" +
 	"\x0fGetLedgerStatus\x12!.signet.v1.GetLedgerStatusRequest\x1a\".signet.v1.GetLedgerStatusResponseB2Z0github.com/signetd/signet/api/signet/v1;signetv1b\x06proto3"
 
 var (
@@ -1466,7 +1655,7 @@ func file_signet_v1_ledger_proto_rawDescGZIP() []byte {
 	return file_signet_v1_ledger_proto_rawDescData
 }
 
-var file_signet_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_signet_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_signet_v1_ledger_proto_goTypes = []any{
 	(*GetCheckpointRequest)(nil),      // 0: signet.v1.GetCheckpointRequest
 	(*GetCheckpointResponse)(nil),     // 1: signet.v1.GetCheckpointResponse
@@ -1485,47 +1674,55 @@ var file_signet_v1_ledger_proto_goTypes = []any{
 	(*ExportResponse)(nil),            // 14: signet.v1.ExportResponse
 	(*TraceSignatureRequest)(nil),     // 15: signet.v1.TraceSignatureRequest
 	(*TraceSignatureResponse)(nil),    // 16: signet.v1.TraceSignatureResponse
-	(*GetLedgerStatusRequest)(nil),    // 17: signet.v1.GetLedgerStatusRequest
-	(*GetLedgerStatusResponse)(nil),   // 18: signet.v1.GetLedgerStatusResponse
-	(*Witness)(nil),                   // 19: signet.v1.Witness
-	(*Scrub)(nil),                     // 20: signet.v1.Scrub
-	(*timestamppb.Timestamp)(nil),     // 21: google.protobuf.Timestamp
+	(*GetTimeBracketRequest)(nil),     // 17: signet.v1.GetTimeBracketRequest
+	(*GetTimeBracketResponse)(nil),    // 18: signet.v1.GetTimeBracketResponse
+	(*TimeBound)(nil),                 // 19: signet.v1.TimeBound
+	(*GetLedgerStatusRequest)(nil),    // 20: signet.v1.GetLedgerStatusRequest
+	(*GetLedgerStatusResponse)(nil),   // 21: signet.v1.GetLedgerStatusResponse
+	(*Witness)(nil),                   // 22: signet.v1.Witness
+	(*Scrub)(nil),                     // 23: signet.v1.Scrub
+	(*timestamppb.Timestamp)(nil),     // 24: google.protobuf.Timestamp
 }
 var file_signet_v1_ledger_proto_depIdxs = []int32{
 	4,  // 0: signet.v1.GetEntryResponse.entry:type_name -> signet.v1.Entry
-	21, // 1: signet.v1.Entry.create_time:type_name -> google.protobuf.Timestamp
-	21, // 2: signet.v1.ListEntriesRequest.start_time:type_name -> google.protobuf.Timestamp
-	21, // 3: signet.v1.ListEntriesRequest.end_time:type_name -> google.protobuf.Timestamp
+	24, // 1: signet.v1.Entry.create_time:type_name -> google.protobuf.Timestamp
+	24, // 2: signet.v1.ListEntriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	24, // 3: signet.v1.ListEntriesRequest.end_time:type_name -> google.protobuf.Timestamp
 	4,  // 4: signet.v1.ListEntriesResponse.entry:type_name -> signet.v1.Entry
 	4,  // 5: signet.v1.ProveInclusionResponse.entry:type_name -> signet.v1.Entry
 	4,  // 6: signet.v1.TraceSignatureResponse.entry:type_name -> signet.v1.Entry
-	19, // 7: signet.v1.GetLedgerStatusResponse.witnesses:type_name -> signet.v1.Witness
-	20, // 8: signet.v1.GetLedgerStatusResponse.scrub:type_name -> signet.v1.Scrub
-	21, // 9: signet.v1.Witness.answer_time:type_name -> google.protobuf.Timestamp
-	21, // 10: signet.v1.Scrub.end_time:type_name -> google.protobuf.Timestamp
-	0,  // 11: signet.v1.LedgerService.GetCheckpoint:input_type -> signet.v1.GetCheckpointRequest
-	2,  // 12: signet.v1.LedgerService.GetEntry:input_type -> signet.v1.GetEntryRequest
-	5,  // 13: signet.v1.LedgerService.ListEntries:input_type -> signet.v1.ListEntriesRequest
-	7,  // 14: signet.v1.LedgerService.ProveInclusion:input_type -> signet.v1.ProveInclusionRequest
-	9,  // 15: signet.v1.LedgerService.ProveConsistency:input_type -> signet.v1.ProveConsistencyRequest
-	11, // 16: signet.v1.LedgerService.ProveCompleteness:input_type -> signet.v1.ProveCompletenessRequest
-	13, // 17: signet.v1.LedgerService.Export:input_type -> signet.v1.ExportRequest
-	15, // 18: signet.v1.LedgerService.TraceSignature:input_type -> signet.v1.TraceSignatureRequest
-	17, // 19: signet.v1.LedgerService.GetLedgerStatus:input_type -> signet.v1.GetLedgerStatusRequest
-	1,  // 20: signet.v1.LedgerService.GetCheckpoint:output_type -> signet.v1.GetCheckpointResponse
-	3,  // 21: signet.v1.LedgerService.GetEntry:output_type -> signet.v1.GetEntryResponse
-	6,  // 22: signet.v1.LedgerService.ListEntries:output_type -> signet.v1.ListEntriesResponse
-	8,  // 23: signet.v1.LedgerService.ProveInclusion:output_type -> signet.v1.ProveInclusionResponse
-	10, // 24: signet.v1.LedgerService.ProveConsistency:output_type -> signet.v1.ProveConsistencyResponse
-	12, // 25: signet.v1.LedgerService.ProveCompleteness:output_type -> signet.v1.ProveCompletenessResponse
-	14, // 26: signet.v1.LedgerService.Export:output_type -> signet.v1.ExportResponse
-	16, // 27: signet.v1.LedgerService.TraceSignature:output_type -> signet.v1.TraceSignatureResponse
-	18, // 28: signet.v1.LedgerService.GetLedgerStatus:output_type -> signet.v1.GetLedgerStatusResponse
-	20, // [20:29] is the sub-list for method output_type
-	11, // [11:20] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	19, // 7: signet.v1.GetTimeBracketResponse.not_before:type_name -> signet.v1.TimeBound
+	19, // 8: signet.v1.GetTimeBracketResponse.not_after:type_name -> signet.v1.TimeBound
+	24, // 9: signet.v1.TimeBound.time:type_name -> google.protobuf.Timestamp
+	22, // 10: signet.v1.GetLedgerStatusResponse.witnesses:type_name -> signet.v1.Witness
+	23, // 11: signet.v1.GetLedgerStatusResponse.scrub:type_name -> signet.v1.Scrub
+	24, // 12: signet.v1.Witness.answer_time:type_name -> google.protobuf.Timestamp
+	24, // 13: signet.v1.Scrub.end_time:type_name -> google.protobuf.Timestamp
+	0,  // 14: signet.v1.LedgerService.GetCheckpoint:input_type -> signet.v1.GetCheckpointRequest
+	2,  // 15: signet.v1.LedgerService.GetEntry:input_type -> signet.v1.GetEntryRequest
+	5,  // 16: signet.v1.LedgerService.ListEntries:input_type -> signet.v1.ListEntriesRequest
+	7,  // 17: signet.v1.LedgerService.ProveInclusion:input_type -> signet.v1.ProveInclusionRequest
+	9,  // 18: signet.v1.LedgerService.ProveConsistency:input_type -> signet.v1.ProveConsistencyRequest
+	11, // 19: signet.v1.LedgerService.ProveCompleteness:input_type -> signet.v1.ProveCompletenessRequest
+	13, // 20: signet.v1.LedgerService.Export:input_type -> signet.v1.ExportRequest
+	15, // 21: signet.v1.LedgerService.TraceSignature:input_type -> signet.v1.TraceSignatureRequest
+	17, // 22: signet.v1.LedgerService.GetTimeBracket:input_type -> signet.v1.GetTimeBracketRequest
+	20, // 23: signet.v1.LedgerService.GetLedgerStatus:input_type -> signet.v1.GetLedgerStatusRequest
+	1,  // 24: signet.v1.LedgerService.GetCheckpoint:output_type -> signet.v1.GetCheckpointResponse
+	3,  // 25: signet.v1.LedgerService.GetEntry:output_type -> signet.v1.GetEntryResponse
+	6,  // 26: signet.v1.LedgerService.ListEntries:output_type -> signet.v1.ListEntriesResponse
+	8,  // 27: signet.v1.LedgerService.ProveInclusion:output_type -> signet.v1.ProveInclusionResponse
+	10, // 28: signet.v1.LedgerService.ProveConsistency:output_type -> signet.v1.ProveConsistencyResponse
+	12, // 29: signet.v1.LedgerService.ProveCompleteness:output_type -> signet.v1.ProveCompletenessResponse
+	14, // 30: signet.v1.LedgerService.Export:output_type -> signet.v1.ExportResponse
+	16, // 31: signet.v1.LedgerService.TraceSignature:output_type -> signet.v1.TraceSignatureResponse
+	18, // 32: signet.v1.LedgerService.GetTimeBracket:output_type -> signet.v1.GetTimeBracketResponse
+	21, // 33: signet.v1.LedgerService.GetLedgerStatus:output_type -> signet.v1.GetLedgerStatusResponse
+	24, // [24:34] is the sub-list for method output_type
+	14, // [14:24] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_ledger_proto_init() }
@@ -1539,7 +1736,7 @@ func file_signet_v1_ledger_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_ledger_proto_rawDesc), len(file_signet_v1_ledger_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,6 +29,7 @@ const (
 	LedgerService_ProveCompleteness_FullMethodName = "/signet.v1.LedgerService/ProveCompleteness"
 	LedgerService_Export_FullMethodName            = "/signet.v1.LedgerService/Export"
 	LedgerService_TraceSignature_FullMethodName    = "/signet.v1.LedgerService/TraceSignature"
+	LedgerService_GetTimeBracket_FullMethodName    = "/signet.v1.LedgerService/GetTimeBracket"
 	LedgerService_GetLedgerStatus_FullMethodName   = "/signet.v1.LedgerService/GetLedgerStatus"
 )
 
@@ -46,9 +47,10 @@ type LedgerServiceClient interface {
 	GetEntry(ctx context.Context, in *GetEntryRequest, opts ...grpc.CallOption) (*GetEntryResponse, error)
 	// Streams the entries that fit a filter, in their order.
 	//
-	// Errors: INVALID_ARGUMENT (FILTER_INVALID), UNAVAILABLE (INDEX_REBUILDING).
+	// Errors: INVALID_ARGUMENT (FILTER_INVALID), UNAVAILABLE (INDEX_REBUILDING); of who follows, UNAUTHENTICATED (SESSION_ENDED).
 	ListEntries(ctx context.Context, in *ListEntriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListEntriesResponse], error)
-	// Proves that an entry is in the tree of the newest checkpoint.
+	// Proves that an entry is in the tree of a signed checkpoint: the newest one that enough witnesses have cosigned, or if that does
+	// not cover it the newest one.
 	//
 	// Errors: NOT_FOUND (ENTRY_NOT_FOUND).
 	ProveInclusion(ctx context.Context, in *ProveInclusionRequest, opts ...grpc.CallOption) (*ProveInclusionResponse, error)
@@ -68,6 +70,10 @@ type LedgerServiceClient interface {
 	//
 	// Errors: NOT_FOUND (ENTRY_NOT_FOUND), INVALID_ARGUMENT (NOT_A_SIGNATURE).
 	TraceSignature(ctx context.Context, in *TraceSignatureRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TraceSignatureResponse], error)
+	// Says between which times an entry was appended, as time-stamps over checkpoints vouch.
+	//
+	// Errors: NOT_FOUND (ENTRY_NOT_FOUND).
+	GetTimeBracket(ctx context.Context, in *GetTimeBracketRequest, opts ...grpc.CallOption) (*GetTimeBracketResponse, error)
 	// Says how far the ledger, its index, its witnesses, its time-stamps, its scrub and its archive are.
 	GetLedgerStatus(ctx context.Context, in *GetLedgerStatusRequest, opts ...grpc.CallOption) (*GetLedgerStatusResponse, error)
 }
@@ -196,6 +202,16 @@ func (c *ledgerServiceClient) TraceSignature(ctx context.Context, in *TraceSigna
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type LedgerService_TraceSignatureClient = grpc.ServerStreamingClient[TraceSignatureResponse]
 
+func (c *ledgerServiceClient) GetTimeBracket(ctx context.Context, in *GetTimeBracketRequest, opts ...grpc.CallOption) (*GetTimeBracketResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetTimeBracketResponse)
+	err := c.cc.Invoke(ctx, LedgerService_GetTimeBracket_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *ledgerServiceClient) GetLedgerStatus(ctx context.Context, in *GetLedgerStatusRequest, opts ...grpc.CallOption) (*GetLedgerStatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetLedgerStatusResponse)
@@ -220,9 +236,10 @@ type LedgerServiceServer interface {
 	GetEntry(context.Context, *GetEntryRequest) (*GetEntryResponse, error)
 	// Streams the entries that fit a filter, in their order.
 	//
-	// Errors: INVALID_ARGUMENT (FILTER_INVALID), UNAVAILABLE (INDEX_REBUILDING).
+	// Errors: INVALID_ARGUMENT (FILTER_INVALID), UNAVAILABLE (INDEX_REBUILDING); of who follows, UNAUTHENTICATED (SESSION_ENDED).
 	ListEntries(*ListEntriesRequest, grpc.ServerStreamingServer[ListEntriesResponse]) error
-	// Proves that an entry is in the tree of the newest checkpoint.
+	// Proves that an entry is in the tree of a signed checkpoint: the newest one that enough witnesses have cosigned, or if that does
+	// not cover it the newest one.
 	//
 	// Errors: NOT_FOUND (ENTRY_NOT_FOUND).
 	ProveInclusion(context.Context, *ProveInclusionRequest) (*ProveInclusionResponse, error)
@@ -242,6 +259,10 @@ type LedgerServiceServer interface {
 	//
 	// Errors: NOT_FOUND (ENTRY_NOT_FOUND), INVALID_ARGUMENT (NOT_A_SIGNATURE).
 	TraceSignature(*TraceSignatureRequest, grpc.ServerStreamingServer[TraceSignatureResponse]) error
+	// Says between which times an entry was appended, as time-stamps over checkpoints vouch.
+	//
+	// Errors: NOT_FOUND (ENTRY_NOT_FOUND).
+	GetTimeBracket(context.Context, *GetTimeBracketRequest) (*GetTimeBracketResponse, error)
 	// Says how far the ledger, its index, its witnesses, its time-stamps, its scrub and its archive are.
 	GetLedgerStatus(context.Context, *GetLedgerStatusRequest) (*GetLedgerStatusResponse, error)
 	mustEmbedUnimplementedLedgerServiceServer()
@@ -277,6 +298,9 @@ func (UnimplementedLedgerServiceServer) Export(*ExportRequest, grpc.ServerStream
 }
 func (UnimplementedLedgerServiceServer) TraceSignature(*TraceSignatureRequest, grpc.ServerStreamingServer[TraceSignatureResponse]) error {
 	return status.Error(codes.Unimplemented, "method TraceSignature not implemented")
+}
+func (UnimplementedLedgerServiceServer) GetTimeBracket(context.Context, *GetTimeBracketRequest) (*GetTimeBracketResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetTimeBracket not implemented")
 }
 func (UnimplementedLedgerServiceServer) GetLedgerStatus(context.Context, *GetLedgerStatusRequest) (*GetLedgerStatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetLedgerStatus not implemented")
@@ -418,6 +442,24 @@ func _LedgerService_TraceSignature_Handler(srv interface{}, stream grpc.ServerSt
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type LedgerService_TraceSignatureServer = grpc.ServerStreamingServer[TraceSignatureResponse]
 
+func _LedgerService_GetTimeBracket_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetTimeBracketRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LedgerServiceServer).GetTimeBracket(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LedgerService_GetTimeBracket_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LedgerServiceServer).GetTimeBracket(ctx, req.(*GetTimeBracketRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _LedgerService_GetLedgerStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetLedgerStatusRequest)
 	if err := dec(in); err != nil {
@@ -458,6 +500,10 @@ var LedgerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ProveConsistency",
 			Handler:    _LedgerService_ProveConsistency_Handler,
+		},
+		{
+			MethodName: "GetTimeBracket",
+			Handler:    _LedgerService_GetTimeBracket_Handler,
 		},
 		{
 			MethodName: "GetLedgerStatus",

@@ -77,10 +77,14 @@ func (d *Directory) AuthenticateReader(token Secret, src Source) (Caller, error)
 	if !ok {
 		return Caller{}, ErrSession
 	}
-	var c Caller
-	err := d.ledger.View(func(r *ledger.Read) error {
+	return d.ofSession(t.signer, t.session, now)
+}
+
+// ofSession is the caller of a session that is open. It is not noted as a use of it.
+func (d *Directory) ofSession(signer, id string, now time.Time) (c Caller, err error) {
+	err = d.ledger.View(func(r *ledger.Read) error {
 		view := r.View(projectionName)
-		hash := view.Get(bucketOpen, openKey(t.signer, t.session))
+		hash := view.Get(bucketOpen, openKey(signer, id))
 		var session sessionRow
 		ok, err := get(view, bucketSessions, hash, &session)
 		if err != nil || !ok || !now.Before(session.Expires.Time()) {
@@ -96,8 +100,31 @@ func (d *Directory) AuthenticateReader(token Secret, src Source) (Caller, error)
 		}
 		return nil
 	})
-	if err != nil {
-		return Caller{}, err
+	return c, err
+}
+
+// Again says who a caller is now, for calls that last: roles may have changed. It does not keep a session from ending when idle.
+// Errors: [ErrSession] if the session is over, those of Authenticate for a service that may no longer call.
+func (d *Directory) Again(c Caller) (Caller, error) {
+	if c.Kind == chain.Service {
+		err := d.ledger.View(func(r *ledger.Read) error {
+			row, ok, err := d.rows.get(r.View(projectionName), c.ID)
+			c.Roles = row.Roles
+			return errors.Join(err, unless(ok, ErrSession), stateError(row.State))
+		})
+		return c, err
 	}
-	return c, nil
+	now := d.cfg.Clock()
+	if !d.activity.lasts(c.Session, now) {
+		return Caller{}, ErrSession
+	}
+	return d.ofSession(c.ID, c.Session, now)
+}
+
+// lasts reports whether a session is known and was used of late.
+func (a *activity) lasts(session string, now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	u, ok := a.sessions[session]
+	return ok && now.Sub(u.last) < a.idle
 }

@@ -1,0 +1,87 @@
+package ledger_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/signetd/signet/server/internal/ledger"
+)
+
+// Entries in the archive are read from there, not from what memory has of them, and while others are moved.
+func TestScrubOfArchivedEntries(t *testing.T) {
+	l, _, s := archived(t, 2000, 300)
+	t.Run("what is there is read", func(t *testing.T) {
+		t.Attr("requirement", "11.10(c)")
+		before := s.gets
+		r := scrub(t, l, ledger.ScrubOptions{})
+		if at, err := l.Archived(); err != nil || at == 0 || r.Size != l.Size() || uint64(s.gets-before) != at/256 {
+			t.Errorf("%d of %d entries, %d bundles read for %d entries, %v", r.Size, l.Size(), s.gets-before, at, err)
+		}
+	})
+	t.Run("what the archive has changed", func(t *testing.T) {
+		t.Attr("requirement", "11.10(a)")
+		s.lie = func(data []byte) []byte { data[len(data)/2] ^= 1; return data }
+		defer func() { s.lie = nil }()
+		r, err := l.Scrub(t.Context(), ledger.ScrubOptions{})
+		if !errors.Is(err, ledger.ErrCorrupt) || !strings.Contains(r.Faults[0].What, "the archive gives other bytes") {
+			t.Errorf("%v, %v", r.Faults, err)
+		}
+	})
+	t.Run("an archive that does not answer is no fault of it", func(t *testing.T) {
+		t.Attr("requirement", "11.10(a)")
+		s.failGet = errors.New("away")
+		defer func() { s.failGet = nil }()
+		r, err := l.Scrub(t.Context(), ledger.ScrubOptions{})
+		if !errors.Is(err, ledger.ErrUnavailable) || len(r.Faults) > 0 {
+			t.Errorf("%v, %v", r.Faults, err)
+		}
+	})
+	t.Run("while entries move", func(t *testing.T) {
+		t.Attr("requirement", "11.10(c)")
+		moved := false
+		r := scrub(t, l, ledger.ScrubOptions{Progress: func(p ledger.ScrubProgress) {
+			if p.Stage == ledger.StageEntries && !moved {
+				moved = true
+				fill(t, l, 300)
+				if n, err := l.Archive(t.Context(), system, "test", 1); err != nil || n == 0 {
+					t.Errorf("%d were moved, %v", n, err)
+				}
+			}
+		}})
+		if r.Size < 2300 {
+			t.Errorf("%d entries", r.Size)
+		}
+	})
+}
+
+// What a program that was killed during a scrub has left is dropped by the next one.
+func TestScrubDropsWhatIsLeft(t *testing.T) {
+	l, o, _ := archived(t, 300, 300)
+	left := filepath.Join(filepath.Dir(o.Path), ".scrub-123")
+	if err := os.MkdirAll(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(left, "replay.db"), []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	scrub(t, l, ledger.ScrubOptions{})
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
+}
+
+func BenchmarkScrub(b *testing.B) {
+	eachLarge(b, func(b *testing.B, l *ledger.Ledger, _ uint64) {
+		for b.Loop() {
+			r, err := l.Scrub(b.Context(), ledger.ScrubOptions{})
+			if err != nil {
+				b.Fatal(err, r.Faults)
+			}
+			b.SetBytes(r.Bytes)
+			b.ReportMetric(float64(r.Size)*float64(b.N)/b.Elapsed().Seconds(), "entries/s")
+		}
+	})
+}

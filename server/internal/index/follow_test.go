@@ -266,7 +266,7 @@ func TestDamage(t *testing.T) {
 			v[40]++
 			return tx.Bucket(pagesBucket).Put(bytes.Clone(k), v)
 		}, false},
-		"another size":         {func(tx *bolt.Tx) error { return putUint64(tx.Bucket(metaBucket), sizeKey, 77) }, false},
+		"another size":         {func(tx *bolt.Tx) error { return putUint64(tx.Bucket(metaBucket), sizeKey, 33) }, false},
 		"a size to come":       {func(tx *bolt.Tx) error { return putUint64(tx.Bucket(metaBucket), sizeKey, 1<<40) }, false},
 		"another commitment":   {func(tx *bolt.Tx) error { return putUint64(tx.Bucket(metaBucket), commitmentKey, 7) }, false},
 		"a commitment to come": {func(tx *bolt.Tx) error { return putUint64(tx.Bucket(metaBucket), commitmentKey, 1<<40) }, false},
@@ -279,17 +279,17 @@ func TestDamage(t *testing.T) {
 		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFixture(t, 100)
-			f.append(500)
+			f := newFixture(t, 50)
+			f.append(250)
 			f.settle()
-			f.append(200)
+			f.append(100)
 			f.settle()
 			f.append(5)
 			f.settle()
 			entries := f.entries()
 			f.close()
 			f.edit(test.change)
-			f.open(100)
+			f.open(50)
 			for range 20 {
 				if _, err := f.x.step(t.Context()); err != nil {
 					t.Fatal(err)
@@ -325,7 +325,7 @@ func TestDamage(t *testing.T) {
 			if c, _, _ := f.verified(key); c.Indexed == 0 {
 				t.Errorf("%+v", c)
 			}
-			f.append(200) // and goes on
+			f.append(60) // and goes on
 			f.settle()
 			f.allFilters()
 			if s := f.x.Status(); s.Err != nil {
@@ -382,7 +382,7 @@ func TestDamagedFile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, 100)
-			f.append(700)
+			f.append(300)
 			f.settle()
 			f.close()
 			change(t, filepath.Join(f.dir, "index.db"))

@@ -18,7 +18,7 @@ func filters(f *fixture, entries []chain.Entry) []Filter {
 		{Actor: "sgn_1", Event: "event-3"}, {Types: []chain.Type{chain.SignatureCreated}, Actor: "sgn_0", Subject: "sgn_1", Event: "event-2"},
 		{Types: []chain.Type{chain.IndexCommitted}}, {Actor: "index"},
 	}
-	for range 60 {
+	for range 20 {
 		pick := func(s string) string {
 			if f.rand.IntN(3) > 0 {
 				return ""
@@ -70,7 +70,7 @@ func TestFind(t *testing.T) {
 	t.Run("before anything is indexed", func(*testing.T) { f.allFilters() })
 	f.settle()
 	t.Run("from memory", func(*testing.T) { f.allFilters() })
-	f.append(2000)
+	f.append(800)
 	t.Run("the most is not indexed yet", func(*testing.T) { f.allFilters() })
 	f.settle()
 	if s := f.x.Status(); s.Committed == 0 || s.Size != f.l.Size() || s.Err != nil {
@@ -89,10 +89,10 @@ func TestFind(t *testing.T) {
 
 func TestProve(t *testing.T) {
 	t.Attr("requirement", "B-47")
-	f := newFixture(t, 100)
+	f := newFixture(t, 40)
 	keys := func() []index.Key {
 		keys := []index.Key{"actor:nobody", "subject:statement-1", "event:event-99", "type:key.created"}
-		for _, e := range f.entries()[:min(60, f.l.Size())] {
+		for _, e := range f.entries()[:min(8, f.l.Size())] {
 			keys = append(keys, index.Keys(e)...)
 		}
 		slices.Sort(keys)
@@ -117,19 +117,19 @@ func TestProve(t *testing.T) {
 			}
 		}
 	}
-	f.append(40)
+	f.append(20)
 	f.settle()
 	t.Run("before the first commitment", func(*testing.T) { check(false) })
-	f.append(300)
+	f.append(100)
 	f.settle()
 	t.Run("committed", func(*testing.T) { check(true) })
-	f.append(60)
+	f.append(20)
 	f.settle()
 	t.Run("committed, and newer entries", func(*testing.T) { check(true) })
-	f.append(400)
+	f.append(100)
 	f.settle()
 	t.Run("committed again", func(*testing.T) { check(true) })
-	f.open(100)
+	f.open(40)
 	t.Run("nothing loaded", func(*testing.T) { check(false) })
 	f.settle()
 	t.Run("loaded", func(*testing.T) { check(true) })

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/server/internal/blob"
 	"github.com/signetd/signet/server/internal/ledger"
@@ -122,6 +124,20 @@ func (s *Server) closeArchive() error {
 		return a.Close()
 	}
 	return nil
+}
+
+var (
+	figureArchived      = prometheus.NewDesc("signet_ledger_archived_entries", "Entries that are in the archive and not in the ledger's file.", nil, nil)
+	figureArchiveFailed = prometheus.NewDesc("signet_ledger_archive_failed", "Whether the last attempt to move entries to the archive failed.", nil, nil)
+)
+
+// collectArchive tells how much is in the archive.
+func (s *Server) collectArchive(gauge func(d *prometheus.Desc, v float64, labels ...string)) {
+	if n, err := s.ledger.Archived(); err == nil {
+		gauge(figureArchived, float64(n))
+	}
+	failed := s.archiver.failed.Load()
+	gauge(figureArchiveFailed, truth(failed != nil && *failed != ""))
 }
 
 // archiver moves old entries to the archive.

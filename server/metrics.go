@@ -89,6 +89,7 @@ func (c serverCollector) Describe(to chan<- *prometheus.Desc) {
 		figureState, figureActive, figureWorkers, figureBusy, figureStuck, figureWaiting, figureQueue, figureSessions, figureProcesses, figureMissing,
 		figureEpoch, figureProved, figureTested, figureRecoveries, figureRespawns, figureSignatures, figureErrors, figureWait, figureService,
 		figureCalls, figureEntries, figureCosigned, figureWitness, figureWitnessUp, figureChanged, figureIndexed, figureReady, figureBuild,
+		figureArchived, figureArchiveFailed,
 	} {
 		to <- d
 	}
@@ -115,6 +116,7 @@ func (c serverCollector) Collect(to chan<- prometheus.Metric) {
 	}
 	gauge(figureChanged, float64(len(c.ledger.Changed())))
 	gauge(figureIndexed, float64(c.index.Status().Committed))
+	c.collectArchive(gauge)
 	gauge(figureBuild, 1, c.version, c.config.Environment)
 	for service := range needs {
 		gauge(figureReady, truth(c.readiness(service) == nil), service)

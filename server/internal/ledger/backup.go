@@ -92,6 +92,11 @@ func (l *Ledger) Export(ctx context.Context, private bool, put func(name string,
 		return Exported{}, err
 	}
 	defer d.close()
+	if l.Size() < d.out.Entries { // what was just committed can be read a moment before it is counted
+		if _, err := l.Do(ctx, func(*Tx) error { return nil }); err != nil {
+			return Exported{}, err
+		}
+	}
 	if err := d.export(ctx, private); err != nil {
 		return Exported{}, err
 	}

@@ -198,7 +198,7 @@ func TestScrubFindsChangedBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	found, quiet := 0, 0
-	for i := int64(8192); i < used; i += 211 {
+	for i := int64(8192); i < used; i += 311 {
 		if raw[i] == 0 {
 			continue
 		}
@@ -210,23 +210,25 @@ func TestScrubFindsChangedBytes(t *testing.T) {
 		}
 		o := o
 		o.Path = path
-		check, checkErr := ledger.Check(t.Context(), path, o, nil)
 		l, err := ledger.Open(t.Context(), o)
 		if err != nil {
 			found++
 			continue
 		}
-		report, err := l.Scrub(t.Context(), ledger.ScrubOptions{})
-		switch {
-		case err != nil:
-			found++
-		case checkErr != nil && !strings.Contains(checkErr.Error(), "free pages") && !strings.Contains(checkErr.Error(), "used twice"):
-			t.Errorf("byte %d: Check has found %v, the scrub nothing", i, check.Faults)
-		default:
-			quiet++
-			_ = report
-		}
+		_, err = l.Scrub(t.Context(), ledger.ScrubOptions{})
 		_ = l.Close() // it may have been damaged
+		if err != nil {
+			found++
+			continue
+		}
+		quiet++
+		// Then Check finds nothing either, but what only it looks at.
+		if err := os.WriteFile(path, changed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if check, err := ledger.Check(t.Context(), path, o, nil); err != nil && !strings.Contains(err.Error(), "free pages") && !strings.Contains(err.Error(), "used twice") {
+			t.Errorf("byte %d: Check has found %v, the scrub nothing", i, check.Faults)
+		}
 	}
 	t.Logf("%d found, %d without meaning", found, quiet)
 	if found == 0 {

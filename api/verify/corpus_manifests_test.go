@@ -485,6 +485,16 @@ func ledgerCases() []kase {
 		{"one witness twice", code, witnessed("G", 1, 1), nil},
 		{"an impostor of a witness", code, witnessed("G", 1, 3), nil},
 		{"no witness at all", code, witnessed("X"), nil},
+		{"a witness in two groups", code, witnessed("G\ngroup H any X", 0, 1), nil},
+		{"a witness policy with a control character", code, witnessed("G\r", 0, 1), nil},
+		{"a witness policy with two quorums", code, witnessed("G\nquorum X", 0, 1), nil},
+		{"a witness policy about another ledger", code, func(k *making) {
+			witnessed("G", 0, 1)(k)
+			other, _, err := chain.VerifierKey(origin, edKey(k.key(manifest.Ed25519)).Public())
+			k.check(err)
+			l := &k.trust.Ledgers[0]
+			l.WitnessPolicy = strings.Replace(l.WitnessPolicy, l.VKey, other, 1)
+		}, nil},
 		{"a witness policy that cannot be read", code, pin(func(t *manifest.Trust) { t.Ledgers[0].WitnessPolicy = "quorum nobody\n" }), nil},
 	}
 }
@@ -614,7 +624,9 @@ func malformedCases() []kase {
 		{"paths that differ in case alone", code, edit(`"path": "index.json"`, `"path": "sha256sums"`), nil},
 		{"files out of order", code, edit(`"path": "SHA256SUMS"`, `"path": "zzz"`), nil},
 		{"a path that is excluded", code, edit(`"path": "index.json"`, `"path": "signatures/x"`), nil},
-		{"an approver twice", code, edit(`"approvers": [`, "\"approvers\": [\n            {\n              \"id\": \"sgn_ada\",\n              \"name\": \"Ada Lovelace\"\n            },"), nil},
+		{"an approver twice", code, edit(`"approvers": [`, "\"approvers\": [\n          {\n            \"id\": \"sgn_ada\",\n            \"name\": \"Ada Lovelace\"\n          },"), nil},
+		{"minus zero", code, edit(`"k": 1`, `"k": -0`), nil},
+		{"a role twice", code, edit("\"roles\": [\n            \"signer\"", "\"roles\": [\n            \"signer\",\n            \"signer\""), nil},
 		{"a threshold above the approvers", code, edit(`"k": 1`, `"k": 2`), nil},
 		{"a time without milliseconds", code, edit(`"preparedAt": "2026-11-21T09:30:01.123Z"`, `"preparedAt": "2026-11-21T09:30:01Z"`), nil},
 		{"no JSON", code, raw(func([]byte) []byte { return []byte("signet\n") }), nil},

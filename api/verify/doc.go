@@ -48,5 +48,10 @@
 // nobody but the ledger's operator has seen that there is one ledger only. What was signed after the manifest was
 // written is not in it: the report says as of when it is complete.
 //
+// # Test vectors
+//
+// testdata/tampered holds manifests and exports (package export), most of them tampered with, and cases.json, which says the verdict of each. This
+// package is held to them, and so is clients/python/signet_verify.py, which was written from the formats alone.
+//
 // Compatibility: a manifest that verified goes on verifying with the same trust file. Codes are never renumbered.
 package verify

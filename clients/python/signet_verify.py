@@ -506,22 +506,28 @@ class Trust:
 
     def witnessed(self, ledger, body, lines):
         """Holds a checkpoint against a C2SP tlog-policy."""
-        met, logs, keys, quorum = {}, [], set(), None
-        for words in (l.split() for l in ledger['witnessPolicy'].split('\n')):
+        met, logs, keys, taken, quorum = {}, [], set(), set(), None
+        must(not re.search('[\0-\x08\x0b-\x1f\x7f]', ledger['witnessPolicy']), 'a control character in the witness policy')
+        for words in (re.findall('[^ \t]+', l) for l in ledger['witnessPolicy'].split('\n')):
             if not words or words[0].startswith('#'):
                 continue
             new = len(words) > 1 and words[1] not in met and words[1] != 'none'
             if words[0] == 'log' and len(words) in (2, 3):
+                spki = verifier_key(words[1])[3]
+                must(spki not in keys, 'a log twice')
+                keys.add(spki)
                 logs.append(words[1])
             elif words[0] == 'witness' and len(words) in (3, 4) and new:
                 who, key_hash, algorithm, spki = verifier_key(words[2], 4)
-                must(spki not in keys, 'a witness twice')
-                keys.add(spki)
-                met[words[1]] = any(n == who and raw[:4] == key_hash and len(raw) == 76 and self.ssl.signed(
-                    spki, algorithm, b'cosignature/v1\ntime %d\n' % struct.unpack('>Q', raw[4:12]) + body, raw[12:]) for n, raw in lines)
+                must((4, spki) not in keys, 'a witness twice')
+                keys.add((4, spki))
+                met[words[1]] = any(n == who and raw[:4] == key_hash and len(raw) == 76 and 0 < struct.unpack('>Q', raw[4:12])[0] < 1 << 63 and
+                                    self.ssl.signed(spki, algorithm, b'cosignature/v1\ntime %d\n' % struct.unpack('>Q', raw[4:12]) + body, raw[12:])
+                                    for n, raw in lines)
             elif words[0] == 'group' and len(words) >= 4 and new:
                 members = words[3:]
-                must(all(m in met for m in members) and len(set(members)) == len(members), 'a group with unknown members')
+                must(all(m in met and m not in taken for m in members) and len(set(members)) == len(members), 'a group with members that it cannot have')
+                taken.update(members)
                 least = {'any': 1, 'all': len(members)}.get(words[2]) or int(words[2] if re.fullmatch('[1-9][0-9]*', words[2]) else 0)
                 must(1 <= least <= len(members), 'a group that asks for %s' % words[2])
                 met[words[1]] = sum(met[m] for m in members) >= least

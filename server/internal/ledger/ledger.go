@@ -33,8 +33,15 @@
 //	private       name → key → value: secrets and erasable data, to which entries hold commitments; not in the ledger
 //	active        projection → its version in decimal
 //	projections   projection → version in decimal → bucket → key → value
+//	archived      number of an entry bundle → SHA-256 of its bytes in the archive; only if there is one
 //
-// All but meta, entries, attachments, checkpoints and private can be rebuilt from the entries.
+// All but meta, entries, attachments, checkpoints, private and archived can be rebuilt from the entries.
+//
+// # The archive
+//
+// Old entries can move, in bundles of 256, to a store outside of the file ([Ledger.Archive]): the bundles from 0 on, without a gap. Their
+// tree hashes stay, so every entry that comes back is verified. All readers find them: no transaction of a command waits for the store;
+// the command is run again when what it lacks is here.
 //
 // # Older copies
 //
@@ -295,6 +302,9 @@ func (l *Ledger) Err() error {
 	case l.broken != nil:
 		return l.broken
 	}
+	if err := l.present(); err != nil {
+		return err
+	}
 	return l.signErr
 }
 
@@ -326,7 +336,7 @@ func (l *Ledger) Close() error {
 			l.log.Warn("ledger: the last checkpoint was not saved; it is signed again at start-up", "err", err)
 		}
 	}
-	if l.o.Sidecar && !l.o.ReadOnly && l.broken == nil && !l.held {
+	if l.o.Sidecar && !l.o.ReadOnly && l.broken == nil && !l.held && l.present() == nil {
 		l.writeSidecar()
 		if err := l.noteState(true); err != nil {
 			l.log.Warn("ledger: how the file was left could not be noted beside it", "err", err)

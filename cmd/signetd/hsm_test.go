@@ -298,7 +298,7 @@ func TestARefusedPINHasItsOwnExitCode(t *testing.T) {
 		}
 	}
 	unit, err := os.ReadFile("../../deploy/systemd/signetd.service")
-	if err != nil || !strings.Contains(string(unit), "\nRestartPreventExitStatus=2 4\n") {
+	if err != nil || !strings.Contains(string(unit), "\nRestartPreventExitStatus=2 4 5\n") {
 		t.Error("the unit starts it again", err)
 	}
 }

@@ -54,6 +54,11 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 	if l.db, err = openStore(l.o); err != nil {
 		return nil, err
 	}
+	if o.Sidecar {
+		if l.sidecar.opened, err = os.Stat(o.Path); err != nil {
+			return nil, errors.Join(storeError(err), l.db.Close())
+		}
+	}
 	if err := guard(func() error { return l.start(ctx) }); err != nil {
 		l.cancel()
 		return nil, errors.Join(err, l.db.Close())

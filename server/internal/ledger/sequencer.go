@@ -246,6 +246,9 @@ func (l *Ledger) tryBatch(jobs []*job, failed map[*job]error, unsaved []Signed) 
 		return b, nil, tx.Rollback()
 	}
 	b.root = b.pos.tree.Root()
+	if err := l.present(); err != nil {
+		return b, nil, err
+	}
 	// Crash point: before the commit nothing of the batch is in the file.
 	if err := failpoint.Err("ledger.before-commit"); err != nil {
 		return b, nil, err

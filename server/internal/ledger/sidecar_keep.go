@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -23,8 +24,27 @@ type keeper struct {
 	stale    bool // ledger.bracket is of a history that was given up
 	failing  bool
 	found    os.FileInfo // the file before it was opened; nil if there was none
+	opened   os.FileInfo // the file that is open; nil without Options.Sidecar
 
 	poke chan struct{} // there is another head
+}
+
+// present says whether the file that is open is still the one at its path. If it was moved away, or another one was put in its
+// place, nothing more may be written: it would be lost with the next start, or another server may have the other one open.
+func (l *Ledger) present() error {
+	if l.sidecar.opened == nil {
+		return nil
+	}
+	switch info, err := os.Stat(l.o.Path); {
+	case err == nil && os.SameFile(info, l.sidecar.opened):
+		return nil
+	case err == nil:
+		return fmt.Errorf("%w: another file was put in the place of %s while it was open: nothing more is written; put it back, or stop the service", ErrUnavailable, l.o.Path)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: %s was moved away while it was open: nothing more is written; put it back, or stop the service", ErrUnavailable, l.o.Path)
+	default:
+		return storeError(err)
+	}
 }
 
 // headMoved tells the keeper that the newest checkpoint is another one, or has more cosignatures. It does not wait.
@@ -60,7 +80,7 @@ func (l *Ledger) writeSidecar() {
 	l.mu.Lock()
 	head, held := l.head, l.held
 	l.mu.Unlock()
-	if head.Note == nil || held {
+	if head.Note == nil || held || l.present() != nil {
 		return
 	}
 	k := &l.sidecar

@@ -522,6 +522,76 @@ func TestKeepBracket(t *testing.T) {
 	}
 }
 
+// TestFileExchangedWhileOpen: nothing is acknowledged that the file at the path does not have, and a second server on a copy in its place
+// is not possible without the first one noticing.
+func TestFileExchangedWhileOpen(t *testing.T) {
+	o := guarded(t)
+	grow(t, o, "a", 3)
+	aside := filepath.Join(filepath.Dir(o.Path), "aside.db")
+	for what, place := range map[string]func(t *testing.T){
+		"moved away":                 func(*testing.T) {},
+		"another file in its place":  func(t *testing.T) { write(t, o.Path, []byte("x")) },
+		"a copy of it in its place":  func(t *testing.T) { copyFile(t, aside, o.Path) },
+		"removed, and an empty file": func(t *testing.T) { write(t, o.Path, nil) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Attr("requirement", "11.10(a)")
+			l, err := ledger.Open(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			do(t, l, set("before", "prepared"))
+			size := l.Size()
+			if _, err := l.Checkpointed(t.Context(), size); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(o.Path, aside); err != nil {
+				t.Fatal(err)
+			}
+			place(t)
+			if _, err := l.Do(t.Context(), set("lost", "prepared")); !errors.Is(err, ledger.ErrUnavailable) || !strings.Contains(err.Error(), o.Path) {
+				t.Errorf("an entry is acknowledged: %v", err)
+			}
+			if err := l.Err(); !errors.Is(err, ledger.ErrUnavailable) || !strings.Contains(err.Error(), "while it was open") {
+				t.Errorf("health does not say it: %v", err)
+			}
+			if _, err := l.Entry(0); err != nil || l.Size() != size {
+				t.Errorf("%d entries, %v", l.Size(), err)
+			}
+			if err := os.Rename(aside, o.Path); err != nil {
+				t.Fatal(err)
+			}
+			do(t, l, set("after", "prepared"))
+			if err := errors.Join(l.Err(), l.Close()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	ledgertest.Check(t, o)
+	t.Run("closed while it is away", func(t *testing.T) {
+		t.Attr("requirement", "11.10(a)")
+		l, err := ledger.Open(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := readFolder(t, o)
+		if err := os.Rename(o.Path, aside); err != nil {
+			t.Fatal(err)
+		}
+		write(t, o.Path, []byte("x"))
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		after := readFolder(t, o)
+		if !bytes.Equal(after[fileState], before[fileState]) || string(after[fileLedger]) != "x" {
+			t.Errorf("what is not its own was changed: %s", after[fileState])
+		}
+		if err := os.Rename(aside, o.Path); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // TestSidecarIsWhole: whatever moment one looks, ledger.checkpoint is a whole checkpoint of the ledger.
 func TestSidecarIsWhole(t *testing.T) {
 	o := guarded(t)

@@ -626,7 +626,7 @@ func malformedCases() []kase {
 		{"a path that is excluded", code, edit(`"path": "index.json"`, `"path": "signatures/x"`), nil},
 		{"an approver twice", code, edit(`"approvers": [`, "\"approvers\": [\n          {\n            \"id\": \"sgn_ada\",\n            \"name\": \"Ada Lovelace\"\n          },"), nil},
 		{"minus zero", code, edit(`"k": 1`, `"k": -0`), nil},
-		{"a role twice", code, edit("\"roles\": [\n            \"signer\"", "\"roles\": [\n            \"signer\",\n            \"signer\""), nil},
+		{"a role twice", code, edit("\"roles\": [\n              \"signer\"", "\"roles\": [\n              \"signer\",\n              \"signer\""), nil},
 		{"a threshold above the approvers", code, edit(`"k": 1`, `"k": 2`), nil},
 		{"a time without milliseconds", code, edit(`"preparedAt": "2026-11-21T09:30:01.123Z"`, `"preparedAt": "2026-11-21T09:30:01Z"`), nil},
 		{"no JSON", code, raw(func([]byte) []byte { return []byte("signet\n") }), nil},

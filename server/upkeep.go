@@ -4,11 +4,8 @@ import (
 	"encoding/binary"
 	"encoding/json/v2"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
 	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/api/manifest"
-	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/server/internal/ledger"
 )
 
@@ -81,21 +78,4 @@ func lastScrub(l *ledger.Ledger) (index uint64, at chain.Time, body ledgerScrubb
 		return json.Unmarshal(e.Body, &body)
 	})
 	return index, at, body, ok, err
-}
-
-// upkeepMessages adds to the ledger's status what brackets and scrubs have to say.
-func (s *Server) upkeepMessages(out *signetv1.GetLedgerStatusResponse) {
-	bracket, scrub := s.bracketStatus(), s.scrubStatus()
-	out.TimestampedSize = bracket.Size
-	if r := scrub.Last; r != nil {
-		out.Scrub = &signetv1.Scrub{Index: r.Entry, Size: r.Entries, EndTime: timestamppb.New(r.Time), Faults: uint64(len(r.Faults)) + r.Unnamed}
-	}
-	for name, text := range map[string]string{"brackets": bracket.Error, "scrub": scrub.Error} {
-		if text != "" {
-			out.Problems = append(out.Problems, name+": "+text)
-		}
-	}
-	if err := s.scrubFound(); err != nil {
-		out.Problems = append(out.Problems, "scrub: "+err.Error())
-	}
 }

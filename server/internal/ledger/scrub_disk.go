@@ -54,7 +54,7 @@ func openDisk(path string, pageSize int) (*disk, error) {
 	return d, nil
 }
 
-func (d *disk) close() error { return d.f.Close() }
+func (d *disk) close() { d.f.Close() } // it was only read
 
 // aligned returns n bytes at an address that O_DIRECT accepts.
 func aligned(n int) []byte {

@@ -180,7 +180,7 @@ func (l *Ledger) Cosign(ctx context.Context, signed []byte) error {
 	}
 	l.unsaved = append(l.unsaved, s)
 	l.mu.Unlock()
-	// Whoever dies here asks the witness again after the restart, about this checkpoint or a larger one.
+	// Crash point: a cosignature is in memory alone. After a restart the witness is asked again, about this checkpoint or a larger one.
 	failpoint.Hit("ledger.cosigned")
 	if _, err := l.Do(ctx, func(*Tx) error { return nil }); err != nil { // its batch carries the checkpoint into the file
 		return err

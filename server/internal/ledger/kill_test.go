@@ -174,7 +174,7 @@ func newVictim(t *testing.T, program string) *victim {
 
 // command returns the program.
 func (v *victim) command(t *testing.T, plan, work string, end int) *exec.Cmd {
-	cmd := exec.CommandContext(t.Context(), v.program, "-test.run=^TestCrashChild$")
+	cmd := exec.CommandContext(t.Context(), v.program, "-test.run=^TestCrashChild$", "-test.timeout=2m") // one that hangs fails
 	cmd.Env = append(os.Environ(), crashFile+"="+v.o.Path, crashRound+"="+strconv.Itoa(v.round), crashVersion+"="+strconv.Itoa(v.version),
 		crashEnd+"="+strconv.Itoa(end), crashWork+"="+work, failpoint.Variable+"="+plan)
 	return cmd

@@ -200,7 +200,9 @@ func run(t *testing.T, d *Disk, round string, stop, end int, env ...string) []to
 			t.Errorf("unmount: %v", err)
 		}
 	}()
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0])
 	cmd.Env = append(os.Environ(), folderVariable+"="+folder, roundVariable+"="+round, endVariable+"="+strconv.Itoa(end))
 	cmd.Env = append(cmd.Env, env...)
 	var stderr bytes.Buffer
@@ -231,7 +233,9 @@ func run(t *testing.T, d *Disk, round string, stop, end int, env ...string) []to
 			}
 		}
 	}
-	if err := cmd.Wait(); !killed && !d.isOff() && err != nil {
+	if err := cmd.Wait(); ctx.Err() != nil {
+		t.Fatalf("the program hangs\n%s", stderr.String())
+	} else if !killed && !d.isOff() && err != nil {
 		t.Fatalf("the program: %v\n%s", err, stderr.String())
 	}
 	return all

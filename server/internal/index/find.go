@@ -302,9 +302,7 @@ func (x *Index) open(s *search) (*query, error) {
 					if err != nil {
 						return err
 					}
-					if err := p.total(list.Count); err != nil {
-						return err
-					}
+					p.count, p.counted = list.Count, true
 				}
 				group = append(group, p)
 			}
@@ -425,23 +423,14 @@ type postings struct {
 	prefix []byte
 	row    row // the one that was read last
 	recent []uint64
+	// How many entries the map says that the file has of the key, if counted.
+	count   uint64
+	counted bool
 }
 
-// total checks that the file has as many postings as the map says.
-func (p *postings) total(want uint64) error {
-	r, ok, err := p.upTo(^uint64(0))
-	n := uint64(0)
-	if ok {
-		n = r.count()
-	}
-	if err == nil && n != want {
-		err = damaged("it has %d postings of a key, the map says %d", n, want)
-	}
-	return err
-}
-
-// upTo reads the last row that begins at or below i.
-func (p *postings) upTo(i uint64) (row, bool, error) {
+// upTo reads the last row that begins at or below i, and checks that the next row goes on where it ends, or that it is the last: so a row
+// that was removed is missed wherever one looks.
+func (p *postings) upTo(i uint64) (r row, ok bool, err error) {
 	key := binary.BigEndian.AppendUint64(slices.Clone(p.prefix), i)
 	k, v := p.c.Seek(key)
 	if k == nil {
@@ -449,11 +438,24 @@ func (p *postings) upTo(i uint64) (row, bool, error) {
 	} else if !bytes.Equal(k, key) {
 		k, v = p.c.Prev()
 	}
-	if !bytes.HasPrefix(k, p.prefix) {
-		return row{}, false, nil
+	end := uint64(0) // entries up to and with this row
+	if bytes.HasPrefix(k, p.prefix) {
+		if r, err = decodeRow(k, v); err != nil {
+			return row{}, false, err
+		}
+		ok, end = true, r.count()
+		k, v = p.c.Next()
+	} else {
+		k, v = p.c.Seek(p.prefix)
 	}
-	r, err := decodeRow(k, v)
-	return r, err == nil, err
+	if bytes.HasPrefix(k, p.prefix) {
+		if before, n := binary.Uvarint(v); n <= 0 || before != end {
+			return row{}, false, damaged("%d postings of a key come before a row that says %d", end, before)
+		}
+	} else if p.counted && end != p.count {
+		return row{}, false, damaged("it has %d postings of a key, the map says %d", end, p.count)
+	}
+	return r, ok, nil
 }
 
 // after reads the row that follows the one that the cursor is at, or the first.

@@ -48,7 +48,7 @@ const (
 	// initialMap is how much address space is mapped at first: remapping waits for readers.
 	initialMap = 4 << 30
 	// maxRow is how long a row of postings gets before a new one is begun.
-	maxRow  = 1024
+	maxRow  = 64
 	keySize = 16
 )
 

@@ -1,5 +1,41 @@
 // Package index follows the ledger and answers where the entries of a signer, an event, a session or a type are, with a proof that none
 // is left out.
+//
+// # The problem
+//
+// Auditors ask by person, by release and by time, and want to see that they got everything. The ledger knows its entries by their place
+// alone. A projection would answer, but it is written in the transaction of the append: a dozen random writes for each entry, which every
+// signature would wait for. And no reader could check its answer.
+//
+// # The follower
+//
+// [Index.Run] reads what was appended and keeps it in memory. Every so often it computes the root of the index over all entries that it has
+// read and appends it to the ledger, as an entry of the type index.committed (package api/index has the format, and what it proves). When a
+// signed checkpoint covers that entry, what was in memory goes into a file of its own in one transaction: the file always holds the
+// index of a size to which an entry commits, and proofs are made from it. Under load the follower rests most of the time, and when it is far
+// behind, no more than once a second is committed.
+//
+// A commitment cannot be taken back, so it is never made from what is not trusted: when the file is opened, its whole map is computed anew
+// and held against the commitment in the ledger, every page is held against the root whenever it is read, and what the follower computes is
+// held against every commitment that it reads. A file that does not fit is made anew from the entries.
+//
+// # Answers
+//
+// [Index.Find] intersects postings, reads each entry and holds it against the filter; what is newer than the index is read entry by entry.
+// [Index.Prove] writes a completeness document, after it has verified all that stands in it. An answer of Find is not a proof: who can write
+// to the file can make it leave something out, though not without being found out by the next proof about the same key.
+//
+// [Auditor] recomputes every commitment when the ledger is checked or scrubbed.
+//
+// # The file: signet-index-store/v1
+//
+// One bbolt file of mode 0600. Integers are big-endian. Everything in it follows from the entries: it can be deleted.
+//
+//	meta       "format" → "signet-index-store/v1", "origin" → the origin of the ledger, "size" → how many entries the file covers,
+//	           "commitment" → index of the index.committed entry that commits to just these, 8 bytes; not there: none does
+//	pages      prefix (32 bytes) ‖ its bits (2 bytes) → a page of the map: its leaves, each key hash ‖ count ‖ list hash, in order
+//	postings   first 16 bytes of a key's hash ‖ index (8 bytes) → how many entries of the key come before, and the distances from
+//	           that index to the next ones, as uvarints
 package index
 
 import (

@@ -21,15 +21,7 @@ import (
 	"github.com/signetd/signet/server/internal/ledger"
 )
 
-// The file is a bbolt file of mode 0600. Integers are big-endian.
-//
-//	meta       "format" → "signet-index-store/v1", "origin" → the origin of the ledger, "size" → how many entries the file covers,
-//	           "commitment" → index of the index.committed entry that commits to just these, 8 bytes; not there: none does
-//	pages      prefix (32 bytes) ‖ its bits (2 bytes) → a page of the map (see api/index)
-//	postings   first 16 bytes of a key's hash ‖ index (8 bytes) → how many entries of the key come before, and the distances from
-//	           that index to the next ones, as uvarints
-//
-// Everything in it follows from the entries: it can be deleted, and is made anew.
+// storeFormat names the layout of the file; see the package documentation.
 const storeFormat = "signet-index-store/v1"
 
 var (

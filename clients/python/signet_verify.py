@@ -13,7 +13,7 @@ The exit code is the verdict: 0 verified, 1 internal failure, 2 wrong usage, 10 
 
 Passkey signatures are refused (12): their binding to the signer cannot be verified yet. A bundle is a folder, a tar, a tar.gz or a zip.
 """
-import argparse, base64, contextlib, datetime, hashlib, io, json, os, re, stat, struct, subprocess, sys, tarfile, tempfile, unicodedata, zipfile
+import argparse, base64, collections, contextlib, datetime, hashlib, json, os, re, shutil, stat, struct, subprocess, sys, tarfile, tempfile, unicodedata, zipfile
 
 VERDICTS = {0: 'verified', 10: 'content', 11: 'signature', 12: 'untrusted', 13: 'time', 14: 'ledger', 15: 'policy', 16: 'malformed'}
 CONTENT, SIGNATURE, UNTRUSTED, TIME, LEDGER, POLICY, MALFORMED = range(10, 17)
@@ -1164,7 +1164,7 @@ class Export:
 
     def __init__(self, f, trust, faults):
         self.a, self.trust, self.faults, self.sums, self.index, self.bracketed = Archive(f), trust, faults, '', None, 0
-        self.prev, self.last, self.newest, self.covered = None, None, None, 0
+        self.prev, self.last, self.newest, self.covered, self.waiting = None, None, None, 0, collections.deque()
 
     def member(self, name, limit, go=True):
         if go:
@@ -1255,7 +1255,10 @@ class Export:
             with self.faults.check(LEDGER, 'entry %d' % i):
                 self.committed(i, e['body'])
         if self.index:
-            self.waiting = getattr(self, 'waiting', []) + [(i, leaf, index_keys(e))]
+            self.waiting.append((i, leaf, index_keys(e)))
+            self.settle(i - LAG)
+        if len(self.recent) > 3 * LAG:  # no checkpoint that is time-stamped later can be as old
+            self.forget(2 * LAG - 1)
         self.named |= digests(e['body'])
         for k in OWED.get(e['type'], ()):
             for d in digests(e['body'].get(k)):
@@ -1267,9 +1270,19 @@ class Export:
         n = int(body['entries'])
         must(0 < n <= i and i - n <= LAG and (self.newest is None or n > self.newest), 'an index of %d entries does not belong there' % n)
         self.newest = i
-        while self.waiting and self.waiting[0][0] < n:
-            self.index.add(*self.waiting.pop(0))
+        self.settle(n)
         must((self.index.hash(self.index.root).hex(), str(self.index.keys)) == (body['root'], body['keys']), 'the root of the index is another one')
+
+    def settle(self, n):
+        """Brings the entries below n into the index."""
+        while self.waiting and self.waiting[0][0] < n:
+            self.index.add(*self.waiting.popleft())
+
+    def forget(self, n):
+        """Moves the tree that time-stamped checkpoints are held against forward by n entries."""
+        for leaf, self.covered in self.recent[:n]:
+            self.then.add(0, leaf)
+        del self.recent[:n]
 
     def past(self, i, body):
         """What the ledger was at the size that a time-stamped checkpoint names: (root, time of the last entry), or None where that is not known."""
@@ -1281,9 +1294,7 @@ class Export:
         if n < self.then.size:
             self.faults.add(LEDGER, 'entry %d' % i, 'a checkpoint of fewer entries than the one before it')
             return None
-        for leaf, self.covered in self.recent[:n - self.then.size]:
-            self.then.add(0, leaf)
-        del self.recent[:len(self.recent) - (self.tree.size - n)]
+        self.forget(n - self.then.size)
         if self.then.root().hex() != body['root']:
             self.faults.add(LEDGER, 'entry %d' % i, 'the ledger was forked: the entries give another root for the size %d' % n)
         return self.covered
@@ -1348,6 +1359,9 @@ def main(arguments=None):
     parser.add_argument('--json', action='store_true', help='print the verdict as JSON')
     o = parser.parse_args(arguments)
     faults, trust = Faults(), None
+    if not shutil.which('openssl'):
+        print('internal failure: the openssl command is not installed', file=sys.stderr)
+        return 1
     try:
         pinned = open(o.trust, 'rb').read() if o.trust else b''
         with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Stop):

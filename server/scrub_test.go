@@ -28,6 +28,12 @@ func (s *scene) scrubbed() *server.ScrubResult {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	return s.untilScrubbed(begun.Run)
+}
+
+// untilScrubbed waits for the end of a scrub.
+func (s *scene) untilScrubbed(run uint64) *server.ScrubResult {
+	s.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(time.Minute); ; <-tick.C {
@@ -35,7 +41,7 @@ func (s *scene) scrubbed() *server.ScrubResult {
 		switch {
 		case err != nil:
 			s.t.Fatal(err)
-		case status.Run >= begun.Run && !status.Running:
+		case status.Run >= run && !status.Running:
 			if status.Error != "" {
 				s.t.Fatal(status.Error)
 			}
@@ -214,6 +220,7 @@ func TestScrubFindsWhatWasSwapped(t *testing.T) {
 			s.edit(c.change)
 			s.Restart()
 			s.connect()
+			s.untilScrubbed(1) // the one at the start
 			s.health("", notServing)
 			s.Stop()
 			report := s.checked()

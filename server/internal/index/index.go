@@ -12,8 +12,8 @@
 // [Index.Run] reads what was appended and keeps it in memory. Every so often it computes the root of the index over all entries that it has
 // read and appends it to the ledger, as an entry of the type index.committed (package api/index has the format, and what it proves). When a
 // signed checkpoint covers that entry, what was in memory goes into a file of its own in one transaction: the file always holds the
-// index of a size to which an entry commits, and proofs are made from it. Under load the follower rests most of the time, and when it is far
-// behind, no more than once a second is committed.
+// index of a size to which an entry commits, and proofs are made from it. Under load the follower rests most of the time, and commits once a
+// second at the most.
 //
 // A commitment cannot be taken back, so it is never made from what is not trusted: when the file is opened, its whole map is computed anew
 // and held against the commitment in the ledger, every page is held against the root whenever it is read, and what the follower computes is

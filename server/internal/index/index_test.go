@@ -1,6 +1,7 @@
 package index
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -61,6 +62,43 @@ func (f *fixture) allFilters() {
 			f.t.Fatalf("find %+v: %d entries %v, want %d %v", filter, len(got), got, len(want), want)
 		}
 	}
+}
+
+// TestSameEntries asks for all approvals by person, by release and by time.
+func TestSameEntries(t *testing.T) {
+	t.Attr("requirement", "C-11")
+	f := newFixture(t, 100)
+	f.append(400)
+	f.settle()
+	f.append(20)
+	approvals := Filter{Types: []chain.Type{chain.SignatureCreated}}
+	all := f.want(f.entries(), approvals)
+	same := func(how string, filters []Filter) {
+		t.Run(how, func(t *testing.T) {
+			var got []uint64
+			for _, filter := range filters {
+				filter.Types = approvals.Types
+				got = append(got, f.find(filter)...)
+			}
+			if slices.Sort(got); !slices.Equal(got, all) {
+				t.Errorf("%d entries, want %d", len(got), len(all))
+			}
+		})
+	}
+	var byPerson, byRelease, byTime []Filter
+	for i := range 5 {
+		byPerson = append(byPerson, Filter{Actor: fmt.Sprintf("sgn_%d", i)})
+	}
+	for i := range 10 {
+		byRelease = append(byRelease, Filter{Event: fmt.Sprintf("event-%d", i)})
+	}
+	first, last := f.entries()[0].Time, f.l.LastTime()
+	for from := first; !from.After(last); from = from.Add(7 * time.Second) {
+		byTime = append(byTime, Filter{From: from, To: from.Add(7 * time.Second)})
+	}
+	same("by person", byPerson)
+	same("by release", byRelease)
+	same("by time", byTime)
 }
 
 func TestFind(t *testing.T) {

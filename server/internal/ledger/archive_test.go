@@ -386,6 +386,22 @@ func TestArchiveFaults(t *testing.T) {
 			return tx.Bucket([]byte("archived")).Delete(key(3))
 		})
 	})
+	t.Run("an entry that names another digest", func(t *testing.T) {
+		o := ledgertest.Options(t, kept{})
+		l, err := ledger.Open(t.Context(), o) // it does not check, as it should
+		if err != nil {
+			t.Fatal(err)
+		}
+		fill(t, l, 600)
+		do(t, l, func(tx *ledger.Tx) error {
+			tx.Emit(ledger.Event{Type: chain.LedgerArchived, Actor: system, Body: ledger.Archived{Bundles: []string{strings.Repeat("ab", 32)}, First: "1", Store: "x"}})
+			return nil
+		})
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		check(t, o, "it says that entry bundle 1 has the SHA-256 abab")
+	})
 	t.Run("no archive is configured", func(t *testing.T) {
 		o, _ := closed(t)
 		o.Archive = nil

@@ -39,10 +39,11 @@ type audit struct {
 }
 
 func newAudit(fresh func() []Auditor) *audit {
-	if fresh == nil {
-		return &audit{}
+	a := &audit{auditors: []Auditor{new(archiveAuditor)}}
+	if fresh != nil {
+		a.auditors = append(a.auditors, fresh()...)
 	}
-	return &audit{auditors: fresh()}
+	return a
 }
 
 // stop ends the audit, but not the walk.

@@ -2,13 +2,18 @@ package server_test
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 
 	"github.com/signetd/signet/server"
 	"github.com/signetd/signet/server/servertest"
@@ -59,6 +64,39 @@ func TestChangedWhileStopped(t *testing.T) {
 	}
 	if log, metrics := s.opened(); !strings.Contains(log, text) || !strings.Contains(metrics, "\nsignet_ledger_changed_while_stopped 1\n") {
 		t.Errorf("it is not said: %s", log)
+	}
+}
+
+// TestScrubAfterAChange: a ledger that somebody has written to while the service was stopped is read again at once, also where no scrub is due.
+func TestScrubAfterAChange(t *testing.T) {
+	t.Attr("requirement", "11.10(a)")
+	s := start(t, func(c *server.Config) { c.Ledger.Scrub.Every = 0 })
+	s.health("", serving)
+	if status, err := server.AskScrub(t.Context(), s.Config, false); err != nil || status.Run != 0 {
+		t.Errorf("one that nobody has touched: %+v, %v", status, err)
+	}
+	s.Stop()
+	path := s.Config.Path(server.LedgerFile)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.edit(func(tx *bolt.Tx) error {
+		return replaceIn(newest(tx, "identity").Bucket([]byte("signers")), `"roles":["signer"]`, `"roles":["administrator","signer"]`)
+	})
+	s.Restart()
+	if found := s.untilScrubbed(1); len(found.Faults) == 0 || !strings.Contains(fmt.Sprint(found.Faults), "projection identity") {
+		t.Errorf("%+v", found)
+	}
+	s.health("", notServing)
+	s.Stop()
+	if err := os.WriteFile(path, whole, 0o600); err != nil { // older than what the scrub has appended
+		t.Fatal(err)
+	}
+	for _, ending := range []string{".checkpoint", ".state", ".bracket"} {
+		if err := os.Remove(strings.TrimSuffix(path, ".db") + ending); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 // ScrubConfig says how often everything that is stored is read again, byte for byte, and held against the entries.
 type ScrubConfig struct {
 	Rate  int      `json:"rate" doc:"MiB that are read a second; 0: as many as there are"`
-	Every Duration `json:"every" doc:"how often, besides at each start; 0s: never, not even then, which production refuses"`
+	Every Duration `json:"every" doc:"how often, besides at each start; 0s: only at a start that finds the file changed by others, which production refuses"`
 }
 
 func defaultScrub() ScrubConfig { return ScrubConfig{Rate: 16, Every: Duration(24 * time.Hour)} }
@@ -204,7 +204,7 @@ func (s *Server) keepScrubbing(ctx context.Context) {
 	s.background.Go(func() {
 		every := time.Duration(s.config.Ledger.Scrub.Every)
 		timer := time.NewTimer(0)
-		if every == 0 {
+		if every == 0 && len(s.ledger.Changed()) == 0 {
 			timer.Stop()
 		}
 		defer timer.Stop()

@@ -306,8 +306,7 @@ func (m members) cosigned(w *world, quorum string, by ...cosigner) members {
 }
 
 func exportCases() []kase {
-	list := slices.Concat(soundExports(), changedLedgers(), changedArchives())
-	return list
+	return slices.Concat(soundExports(), changedLedgers(), changedArchives(), strictExports())
 }
 
 func soundExports() []kase {

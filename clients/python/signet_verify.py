@@ -458,6 +458,7 @@ class Trust:
             TRUST(t)
             for r in t['signerRoots'] + t['timestampRoots']:
                 must(Certificate(unb64(r['certificate'])).ca(), 'a pinned root is not a CA')
+                must(not r['to'] or instant(r['from']) < instant(r['to']), 'a pinned root that holds at no time')
             for i, l in enumerate(t['ledgers']):
                 must(verifier_key(l['vkey'])[0] == l['origin'], 'a verifier key of another origin')
                 span = lambda x: (int(x['fromSize']), int(x['toSize'] or 1 << 62))

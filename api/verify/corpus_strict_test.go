@@ -1,0 +1,146 @@
+package verify_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"slices"
+	"strings"
+
+	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/api/manifest"
+	"github.com/signetd/signet/api/verify"
+)
+
+// pinnedAs changes the text of the trust file.
+func pinnedAs(change func(k *making, text string) string) func(*making) {
+	return func(k *making) {
+		k.approved()
+		text := string(k.trustFile())
+		if k.pinned = []byte(change(k, text)); string(k.pinned) == text {
+			k.tb.Fatal("the trust file is as it was")
+		}
+	}
+}
+
+// twoLedgers makes the text of a trust file with the ledger twice.
+func twoLedgers(text, from, to string) string {
+	at := strings.Index(text, "    {\n      \"fromSize\"")
+	end := strings.Index(text, "\n  ],")
+	first := text[at:end]
+	second := strings.Replace(strings.Replace(first, `"fromSize": "0"`, `"fromSize": "`+from+`"`, 1), `"toSize": ""`, `"toSize": "`+to+`"`, 1)
+	return text[:end] + ",\n" + second + text[end:]
+}
+
+// policed pins a witness policy, and has two of its witnesses cosign.
+func policed(change func(policy string) string) func(*making) {
+	return func(k *making) {
+		witnessed("G", 0, 1)(k)
+		l := &k.trust.Ledgers[0]
+		before := l.WitnessPolicy
+		if l.WitnessPolicy = change(before); l.WitnessPolicy == before {
+			k.tb.Fatal("the policy is as it was")
+		}
+	}
+}
+
+// noted changes the checkpoint of the first signature's proof.
+func noted(change func(note string) string) func(*making) {
+	return reproved(func(_ *making, p string) string {
+		head, note, _ := strings.Cut(p, "\n\n")
+		return head + "\n\n" + change(note)
+	})
+}
+
+// strictCases are about the one form of everything.
+func strictCases() []kase {
+	const form, ledger = verify.Malformed, verify.Ledger
+	return []kase{
+		{"a trust file with a root that is no CA", form, pinnedAs(func(k *making, s string) string {
+			return strings.ReplaceAll(s, base64.StdEncoding.EncodeToString(k.ca.cert.Raw), base64.StdEncoding.EncodeToString(k.ada.certs[0]))
+		}), nil},
+		{"a trust file with a key of another ledger", form, pinnedAs(func(_ *making, s string) string {
+			return strings.Replace(s, `"origin": "signet.example/ledger"`, `"origin": "other.example/ledger"`, 1)
+		}), nil},
+		{"a trust file with two keys for the same sizes", form, pinnedAs(func(_ *making, s string) string { return twoLedgers(s, "5", "") }), nil},
+		{"a trust file with a key for no size", form, pinnedAs(func(_ *making, s string) string {
+			return strings.Replace(strings.Replace(s, `"fromSize": "0"`, `"fromSize": "5"`, 1), `"toSize": ""`, `"toSize": "5"`, 1)
+		}), nil},
+		{"a trust file with a root that ends before it begins", form, pinnedAs(func(_ *making, s string) string {
+			return strings.Replace(s, `"to": ""`, `"to": "2020-01-01T00:00:00.000Z"`, 1)
+		}), nil},
+		{"a trust file with an issuer that is no https URL", form, pinnedAs(func(_ *making, s string) string { return strings.Replace(s, "https://", "http://", 1) }), nil},
+
+		{"a witness policy with a group of strangers", ledger, policed(func(p string) string { return strings.Replace(p, "2 X Y Z", "2 X Y Z W", 1) }), nil},
+		{"a witness policy with a group of too few", ledger, policed(func(p string) string { return strings.Replace(p, "2 X Y Z", "4 X Y Z", 1) }), nil},
+		{"a witness policy with no quorum", ledger, policed(func(p string) string { return strings.Replace(p, "quorum G\n", "", 1) }), nil},
+		{"a witness policy with an unknown word", ledger, policed(func(p string) string { return p + "witnesses all\n" }), nil},
+		{"a witness policy with one key under two names", ledger, policed(func(p string) string {
+			x := p[strings.Index(p, "witness X"):]
+			x = x[:strings.Index(x, "\n")+1]
+			return strings.Replace(p, x, x+strings.Replace(x, " X ", " V ", 1), 1)
+		}), nil},
+
+		{"a checkpoint with a signature line that is none", ledger, noted(func(n string) string { return n + "— witness.example/x\n" }), nil},
+		{"a checkpoint with its signature twice", ledger, noted(func(n string) string { _, line, _ := strings.Cut(n, "\n\n"); return n + line }), nil},
+		{"a checkpoint without its last line feed", ledger, noted(func(n string) string { return n[:len(n)-1] }), nil},
+		{"a checkpoint with a size that begins with zero", ledger, noted(func(n string) string { return strings.Replace(n, "\n", "\n0", 1) }), nil},
+		{"a proof of another entry", ledger, reproved(func(k *making, _ string) string { return k.proof(1, uint64(len(k.entries))) }), nil},
+		{"a consistency proof with a hash too many", ledger, edited(func(_ *making, m *manifest.Manifest) {
+			l := &m.Signatures[0].Ledger
+			l.Consistency = append(slices.Clone(l.Consistency), make([]byte, 32))
+		}), nil},
+		{"a head that is larger than its ledger", ledger, signedWith(forge{predicate: func(p *manifest.Predicate) { p.Ledger.Size = 1000 }}), nil},
+
+		{"a path with a step back", form, edit(`"path": "bin/signet"`, `"path": "bin/../signet"`), nil},
+		{"a path with an empty step", form, edit(`"path": "bin/signet"`, `"path": "bin//signet"`), nil},
+		{"a path with a backslash", form, edit(`"path": "bin/signet"`, `"path": "bin\\signet"`), nil},
+		{"a path with a control character", form, edit(`"path": "bin/signet"`, `"path": "bin/\u0001signet"`), nil},
+		{"a path that turns the direction of text", form, edit(`"path": "bin/signet"`, "\"path\": \"bin/\u202esignet\""), nil},
+		{"a path that is not normalised", form, edit(`"path": "bin/signet"`, "\"path\": \"bin/signe\u0301t\""), nil},
+		{"an exclusion that leads out", form, edit(`"signatures/"`, `"../signatures/"`), nil},
+		{"a size below zero", form, edit(`"size": 10`, `"size": -10`), nil},
+		{"a preparation that ends before it begins", form, edit(`"expires": "2026-11-21T09:35`, `"expires": "2026-11-21T09:25`), nil},
+		{"a time that is none", form, edit(`"preparedAt": "2026-11-21`, `"preparedAt": "2026-13-21`), nil},
+		{"a zone that is none", form, edit(`"offset": "+01:00"`, `"offset": "+1:00"`), nil},
+		{"an id in capital letters", form, edit(`"id": "sgn_ada"`, `"id": "sgn_Ada"`), nil},
+		{"a control character in the reason", form, edit(`All gates green`, `All gates\u0007 green`), nil},
+		{"an authorization with an assertion that it does not have", form, edit(`"kind": "password"`, "\"credentialId\": \"AAAA\",\n        \"kind\": \"password\""), nil},
+		{"a person who seals", form, edit(`"decision": "approve"`, `"decision": "seal"`), nil},
+		{"an attempt of no activity", form, edit(`"attempt": "0"`, `"attempt": "1"`), nil},
+	}
+}
+
+// strictExports are about the one form of entries.
+func strictExports() []kase {
+	entry := func(old, by string) func(*making) []byte {
+		return changed(func(w *world) {
+			i := len(w.entries) - 1
+			if !bytes.Contains(w.entries[i], []byte(old)) {
+				w.tb.Fatalf("%q is not in the entry", old)
+			}
+			w.entries[i] = bytes.Replace(w.entries[i], []byte(old), []byte(by), 1)
+			w.replant()
+		})
+	}
+	const code = verify.Ledger
+	return []kase{
+		{"export with an entry of another version", code, nil, entry(`"v":1`, `"v":2`)},
+		{"export with an entry of an unknown kind of actor", code, nil, entry(`"kind":"system"`, `"kind":"daemon"`)},
+		{"export with an entry of nobody", code, nil, entry(`"id":"system"`, `"id":""`)},
+		{"export with an entry without a body", code, nil, entry(`{"id":"sgn_ada"}`, `[]`)},
+		{"export with an entry that says more", code, nil, entry(`,"v":1`, `,"v":1,"w":1`)},
+		{"export with a member twice in an entry", code, nil, entry(`{"id":"sgn_ada"}`, `{"id":"sgn_ada","id":"sgn_eve"}`)},
+		{"export with a fraction in an entry", code, nil, entry(`{"id":"sgn_ada"}`, `{"id":1.5}`)},
+		{"export with an escape in an entry", code, nil, entry(`{"id":"sgn_ada"}`, `{"id":"sgn_\u0061da"}`)},
+		{"export with a time in seconds in an entry", code, nil, entry(`.`, ``)},
+		{"export with something before its first entry", code, nil, changed(func(w *world) {
+			w.entries[0] = bytes.Replace(w.entries[0], []byte(chain.Hash{}.String()), []byte(hexSum(nil)), 1)
+			w.replant()
+		})},
+		{"export with an entry that is too large", code, nil, changed(func(w *world) {
+			i := len(w.entries) - 1
+			w.entries[i] = bytes.Replace(w.entries[i], []byte(`sgn_ada`), bytes.Repeat([]byte("a"), 65536), 1)
+			w.replant()
+		})},
+	}
+}

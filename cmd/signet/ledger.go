@@ -20,7 +20,7 @@ func (a *app) ledgerCommand() *cobra.Command {
   signet ledger search --since 24h
   signet ledger prove 41
   signet ledger export --output ledger.tar && signet ledger verify ledger.tar`,
-		a.ledgerHead(), a.ledgerStatus(), a.ledgerSearch(), a.ledgerTail(), a.ledgerGet(), a.ledgerTrace(), a.ledgerProve(), a.ledgerExport(), a.ledgerVerify(),
+		a.ledgerHead(), a.ledgerStatus(), a.ledgerSearch(), a.ledgerTail(), a.ledgerGet(), a.ledgerTrace(), a.ledgerProve(), a.ledgerExport(), a.ledgerVerify(), a.ledgerCopy(),
 		a.ledgerToken())
 }
 
@@ -102,9 +102,39 @@ rewritten or set back is found. Without a trust file nothing vouches for it.`,
 	}, headOut{})
 }
 
+// boundedOut is an entry, and between which times it was appended.
+type boundedOut struct {
+	entryOut
+	NotBefore boundOut `json:"notBefore" doc:"it was appended after this"`
+	NotAfter  boundOut `json:"notAfter" doc:"it was appended before this"`
+}
+
+// boundOut is a time-stamped checkpoint.
+type boundOut struct {
+	Time  string `json:"time" doc:"the time that its time-stamps vouch for; empty: there is none yet"`
+	Index string `json:"index" doc:"its checkpoint.timestamped entry"`
+	Size  string `json:"size" doc:"entries that the checkpoint covers"`
+}
+
+func newBoundOut(b *signetv1.TimeBound) boundOut {
+	if b == nil {
+		return boundOut{}
+	}
+	return boundOut{stamp(b.GetTime().AsTime()), strconv.FormatUint(b.GetIndex(), 10), strconv.FormatUint(b.GetSize(), 10)}
+}
+
+func (b boundOut) String() string {
+	if b.Time == "" {
+		return ""
+	}
+	return whenStamp(b.Time) + " (entry " + b.Index + ")"
+}
+
 func (a *app) ledgerGet() *cobra.Command {
 	return documented(&cobra.Command{
-		Use: "get INDEX", Short: "Show one entry", Args: exactArgs("INDEX"),
+		Use: "get INDEX", Short: "Show one entry, and between which times it was appended", Args: exactArgs("INDEX"),
+		Long: `Show one entry, and between which times it was appended: those of the time-stamped checkpoints before and after it, as the server says.
+The time-stamps themselves are proved by an export that has both (signet ledger export, signet ledger verify).`,
 		Example: "  signet ledger get 41\n  signet ledger get 41 --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			index, err := parseIndex(args[0])
@@ -116,19 +146,24 @@ func (a *app) ledgerGet() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				o, err := newEntryOut(e)
+				plain, err := newEntryOut(e)
 				if err != nil {
 					return err
 				}
+				bracket, err := client.TimeBracket(ctx, index)
+				if err != nil {
+					return err
+				}
+				o := boundedOut{plain, newBoundOut(bracket.GetNotBefore()), newBoundOut(bracket.GetNotAfter())}
 				return a.print(o, func(p *printer) { p.entry(o, e) })
 			})
 		},
-	}, entryOut{})
+	}, boundedOut{})
 }
 
-func (p *printer) entry(o entryOut, e *signetv1.Entry) {
-	p.details(pair{"Entry", o.Index}, pair{"Time", when(e.GetCreateTime().AsTime())}, pair{"Type", o.Type},
-		pair{"Actor", o.actor.ID + " (" + string(o.actor.Kind) + ")"}, pair{"Leaf hash", o.LeafHash})
+func (p *printer) entry(o boundedOut, e *signetv1.Entry) {
+	p.details(pair{"Entry", o.Index}, pair{"Time", when(e.GetCreateTime().AsTime())}, pair{"Not before", o.NotBefore.String()}, pair{"Not after", o.NotAfter.String()},
+		pair{"Type", o.Type}, pair{"Actor", o.actor.ID + " (" + string(o.actor.Kind) + ")"}, pair{"Leaf hash", o.LeafHash})
 	v := o.Entry.Clone()
 	if v.Indent(jsontext.WithIndent("  ")) == nil {
 		p.line("%s", cleanText(string(v)))

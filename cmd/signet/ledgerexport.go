@@ -141,26 +141,39 @@ With --json the whole report is printed: of an export, its fields are those of t
 	return cmd
 }
 
+// openLedgerFile opens an export or a proof of completeness, and says how it begins.
+func openLedgerFile(path string) (f *os.File, first byte, err error) {
+	f, err = os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, usagef("%w", err)
+	} else if err != nil {
+		return nil, 0, err
+	}
+	b := make([]byte, 1)
+	_, err = io.ReadFull(f, b)
+	if errors.Is(err, io.EOF) {
+		err = &exitError{code: exitMalformed, err: fmt.Errorf("%s is empty", path)}
+	} else if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, b[0], nil
+}
+
 func (a *app) verifyLedgerFile(ctx context.Context, path, trustPath string) error {
 	trust, err := a.trustBytes(trustPath)
 	if err != nil {
 		return err
 	}
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return usagef("%w", err)
-	} else if err != nil {
+	f, first, err := openLedgerFile(path)
+	if err != nil {
 		return err
 	}
 	defer f.Close()
-	first := make([]byte, 1)
-	if _, err := io.ReadFull(f, first); err != nil {
-		return &exitError{code: exitMalformed, err: fmt.Errorf("%s is empty", path)}
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	if first[0] == '{' {
+	if first == '{' {
 		return a.verifyComplete(f, trust)
 	}
 	report, err := a.readExport(ctx, f, trust)
@@ -198,14 +211,23 @@ func readComplete(r io.Reader, open index.Open) (completeOut, error) {
 		o.Entries = append(o.Entries, strconv.FormatUint(e.Index, 10))
 		return nil
 	})
-	switch {
-	case errors.Is(err, index.ErrMalformed):
-		return o, &exitError{code: exitMalformed, err: err}
-	case err != nil:
-		return o, ledgerFault("%w", err)
+	if err != nil {
+		return o, completeFault(err)
 	}
 	o.Key, o.Origin, o.Size = string(done.Key), done.Checkpoint.Origin, strconv.FormatUint(done.Checkpoint.Size, 10)
 	return o, nil
+}
+
+// completeFault gives what is wrong with a proof of completeness its exit code.
+func completeFault(err error) error {
+	var coded *exitError
+	switch {
+	case err == nil, errors.As(err, &coded):
+		return err
+	case errors.Is(err, index.ErrMalformed):
+		return &exitError{code: exitMalformed, err: err}
+	}
+	return ledgerFault("%w", err)
 }
 
 func (a *app) verifyComplete(r io.Reader, trust []byte) error {

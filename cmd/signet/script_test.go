@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -76,7 +77,7 @@ func runScripts(t *testing.T, scripts string, setup func(*testscript.Env) error)
 			testscript.Run(t, testscript.Params{
 				Files: []string{file},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"exits": exits, "field": field, "tarball": tarball, "flip": flip, "replace": replace, "strip": strip, "within": within,
+					"exits": exits, "field": field, "tarball": tarball, "flip": flip, "replace": replace, "strip": strip, "within": within, "await": await,
 				},
 				Condition: func(c string) (bool, error) {
 					if c != "netless" {
@@ -207,6 +208,21 @@ func strip(ts *testscript.TestScript, neg bool, args []string) {
 	b, err := json.Marshal(v)
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), b, 0o644))
+}
+
+// await waits until a file holds a text: await text file
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: await text file")
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); <-tick.C {
+		if b, err := os.ReadFile(ts.MkAbs(args[1])); err == nil && strings.Contains(string(b), args[0]) {
+			return
+		}
+	}
+	ts.Fatalf("%s does not come to hold %q", args[1], args[0])
 }
 
 // within wants a file's bytes in another: within part whole

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -98,6 +100,7 @@ func parseMoment(flag, s string, now time.Time) (time.Time, error) {
 func (a *app) ledgerSearch() *cobra.Command {
 	var f filterFlags
 	var format, output string
+	var commas bool
 	cmd := documented(&cobra.Command{
 		Use: "search", Aliases: []string{"list"}, Short: "List entries: by person, record, session, type or time", Args: cobra.NoArgs,
 		Long: `List entries in their order: those that fit all that is given.
@@ -115,6 +118,12 @@ What is listed is what the server's index finds. That nothing was left out is pr
 			words, err := f.settle(time.Now())
 			if err != nil {
 				return err
+			}
+			if commas && format != "" {
+				return usagef("--csv and --format are two ways; use one of them")
+			}
+			if commas {
+				format = string(trail.CSV)
 			}
 			if format != "" {
 				if a.json {
@@ -139,58 +148,45 @@ What is listed is what the server's index finds. That nothing was left out is pr
 	flags.Uint32Var(&f.Limit, "limit", 0, "at most so many (default all)")
 	flags.BoolVar(&f.Descending, "newest-first", false, "begin with the newest")
 	flags.StringVar(&format, "format", "", "make a copy: text, csv, jsonl, html or pdf")
+	flags.BoolVar(&commas, "csv", false, "the same as --format csv")
 	flags.StringVarP(&output, "output", "o", "", "file of the copy (default standard output)")
-	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"text", "csv", "jsonl", "html", "pdf"}, cobra.ShellCompDirectiveNoFileComp))
+	completeFormats(cmd)
 	return cmd
 }
 
 // tableRows is how many entries are aligned with each other; then what has come is shown.
 const tableRows = 200
 
-// showEntries prints entries as they come.
-func (a *app) showEntries(entries func(yield func(*signetv1.Entry, error) bool)) error {
-	header := []string{"INDEX", "TIME", "TYPE", "ACTOR"}
+// showEntries prints entries: with --json as they come, else in a table.
+func (a *app) showEntries(entries iter.Seq2[*signetv1.Entry, error]) error {
+	if a.json {
+		return eachEntry(entries, a.showEntry)
+	}
 	p := a.printer(a.stdout)
 	var rows [][]string
 	shown := false
 	flush := func() {
-		switch {
-		case len(rows) > 0 || !shown && !a.json:
-			if shown {
-				p.rows(rows)
-			} else {
-				p.table(header, rows)
-			}
+		if !shown {
+			p.table([]string{"INDEX", "TIME", "TYPE", "ACTOR"}, rows)
+		} else {
+			p.rows(rows)
 		}
 		rows, shown = nil, true
 	}
-	for e, err := range entries {
-		if err != nil {
-			flush()
-			return err
-		}
+	err := eachEntry(entries, func(e *signetv1.Entry) error {
 		o, err := newEntryOut(e)
 		if err != nil {
 			return err
 		}
-		if a.json {
-			b, err := json.Marshal(o)
-			if err != nil {
-				return err
-			}
-			if _, err := fmt.Fprintf(a.stdout, "%s\n", b); err != nil {
-				return err
-			}
-			continue
-		}
 		if rows = append(rows, entryRow(o, e)); len(rows) == tableRows {
 			flush()
 		}
-	}
-	if !a.json {
+		return nil
+	})
+	if err == nil || len(rows) > 0 {
 		flush()
 	}
-	return nil
+	return err
 }
 
 func entryRow(o entryOut, e *signetv1.Entry) []string {
@@ -199,35 +195,52 @@ func entryRow(o entryOut, e *signetv1.Entry) []string {
 
 func (a *app) ledgerTail() *cobra.Command {
 	var f filterFlags
+	var commas bool
 	last := uint32(20)
 	cmd := documented(&cobra.Command{
 		Use: "tail", Short: "Show the newest entries, and what comes after them", Args: cobra.NoArgs,
-		Long: "Show the newest entries, the newest last. With --follow it goes on with new ones as they come, until it is stopped (Ctrl-C).\nWith --json one object stands on each line.",
+		Long: `Show the newest entries, the newest last. With --follow it goes on with new ones as they come, until it is stopped (Ctrl-C), or the session
+ends: following does not keep it open. With --json one object stands on each line.`,
 		Example: `  signet ledger tail
   signet ledger tail -n 5 --follow
-  signet ledger tail -f --type authentication.failed --type signer.locked --json`,
+  signet ledger tail -f --type authentication.failed --type signer.locked --json
+  signet ledger tail -n 1000 --csv > newest.csv`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := f.settle(time.Now()); err != nil {
 				return err
+			}
+			if commas && a.json {
+				return usagef("--json and --csv are two ways; use one of them")
 			}
 			return a.online(cmd.Context(), func(ctx context.Context, client *signet.Client, _ selected) error {
 				head, err := client.Checkpoint(ctx)
 				if err != nil {
 					return err
 				}
+				show, one := a.showEntries, a.showEntry
+				if commas {
+					copied, err := trail.New(trail.CSV, a.stdout, trail.Header{Origin: head.GetOrigin()})
+					if err != nil {
+						return err
+					}
+					defer copied.Close()
+					one = func(e *signetv1.Entry) error { return copied.Add(e.GetContent()) }
+					show = func(entries iter.Seq2[*signetv1.Entry, error]) error { return eachEntry(entries, one) }
+				}
 				if last > 0 {
 					recent := f.Filter
 					recent.To, recent.Limit, recent.Descending, recent.Follow = head.GetSize(), last, true, false
 					var found []*signetv1.Entry
-					for e, err := range client.Entries(ctx, recent) {
-						if err != nil {
-							return err
-						}
+					err := eachEntry(client.Entries(ctx, recent), func(e *signetv1.Entry) error {
 						found = append(found, e)
+						return nil
+					})
+					if err != nil {
+						return err
 					}
-					err := a.showEntries(func(yield func(*signetv1.Entry, error) bool) {
-						for i := len(found) - 1; i >= 0; i-- {
-							if !yield(found[i], nil) {
+					err = show(func(yield func(*signetv1.Entry, error) bool) {
+						for _, e := range slices.Backward(found) {
+							if !yield(e, nil) {
 								return
 							}
 						}
@@ -239,44 +252,56 @@ func (a *app) ledgerTail() *cobra.Command {
 				if !f.Follow {
 					return nil
 				}
-				return a.followEntries(ctx, client, f.Filter, head.GetSize())
+				f.From = head.GetSize()
+				err = eachEntry(client.Entries(ctx, f.Filter), one)
+				if ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled) {
+					return nil // Ctrl-C is how it ends
+				}
+				return err
 			})
 		},
 	}, entryOut{})
 	f.add(cmd)
 	cmd.Flags().Uint32VarP(&last, "lines", "n", last, "how many of the newest entries are shown first")
 	cmd.Flags().BoolVarP(&f.Follow, "follow", "f", false, "go on with new entries")
+	cmd.Flags().BoolVar(&commas, "csv", false, "as CSV, derived from the entries' bytes")
 	return cmd
 }
 
-// followEntries prints new entries, each as it comes.
-func (a *app) followEntries(ctx context.Context, client *signet.Client, f signet.Filter, from uint64) error {
-	f.From = from
-	p := a.printer(a.stdout)
-	for e, err := range client.Entries(ctx, f) {
-		if err != nil {
-			if ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled) {
-				return nil // Ctrl-C is how it ends
-			}
-			return err
-		}
-		o, err := newEntryOut(e)
+// eachEntry calls do with each entry, up to the first error.
+func eachEntry(entries iter.Seq2[*signetv1.Entry, error], do func(*signetv1.Entry) error) error {
+	for e, err := range entries {
 		if err != nil {
 			return err
 		}
-		if a.json {
-			b, err := json.Marshal(o)
-			if err != nil {
-				return err
-			}
-			if _, err := fmt.Fprintf(a.stdout, "%s\n", b); err != nil {
-				return err
-			}
-			continue
+		if err := do(e); err != nil {
+			return err
 		}
-		p.rows([][]string{entryRow(o, e)})
 	}
 	return nil
+}
+
+// showEntry prints one entry at once.
+func (a *app) showEntry(e *signetv1.Entry) error {
+	o, err := newEntryOut(e)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.jsonLine(o)
+	}
+	a.printer(a.stdout).rows([][]string{entryRow(o, e)})
+	return nil
+}
+
+// jsonLine prints an object on a line of its own.
+func (a *app) jsonLine(v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.stdout, "%s\n", b)
+	return err
 }
 
 // copyEntries makes a copy of entries for people or other programs.
@@ -306,14 +331,12 @@ func (a *app) copyEntries(ctx context.Context, f signet.Filter, words, format, o
 				return err
 			}
 			n := 0
-			for e, err := range client.Entries(ctx, f) {
-				if err != nil {
-					return err
-				}
-				if err := copied.Add(e.GetContent()); err != nil {
-					return err
-				}
+			err = eachEntry(client.Entries(ctx, f), func(e *signetv1.Entry) error {
 				n++
+				return copied.Add(e.GetContent())
+			})
+			if err != nil {
+				return err
 			}
 			if err := copied.Close(); err != nil {
 				return err

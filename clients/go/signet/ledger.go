@@ -24,6 +24,14 @@ func (c *Client) LedgerStatus(ctx context.Context) (*signetv1.GetLedgerStatusRes
 	return c.ledger.GetLedgerStatus(ctx, &signetv1.GetLedgerStatusRequest{})
 }
 
+// TimeBracket says between which times an entry was appended, as time-stamps over checkpoints vouch. The time-stamps themselves are attachments of the
+// entries that it names: an export holds them, and its verification proves them.
+//
+// Errors: [EntryNotFound].
+func (c *Client) TimeBracket(ctx context.Context, index uint64) (*signetv1.GetTimeBracketResponse, error) {
+	return c.ledger.GetTimeBracket(ctx, &signetv1.GetTimeBracketRequest{Index: index})
+}
+
 // Entry reads one entry of the ledger.
 //
 // Errors: [EntryNotFound].

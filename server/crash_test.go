@@ -64,13 +64,13 @@ func (o *output) String() string {
 }
 
 // newVictim makes a service with people and a record.
-func newVictim(t *testing.T) *victim {
+func newVictim(t *testing.T, program string) *victim {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &victim{t: t, program: failpointtest.Program(t, "../cmd/signetd"), data: filepath.Join(t.TempDir(), "var"), address: l.Addr().String(),
+	v := &victim{t: t, program: program, data: filepath.Join(t.TempDir(), "var"), address: l.Addr().String(),
 		own: map[string]int{}}
 	l.Close()
 	if out, err := v.command("", "init", "--data", v.data, "--environment", "demo", "--listen", v.address, "--admin-user", servertest.Administrator,
@@ -259,20 +259,32 @@ func crashes(t *testing.T, short int) int {
 	return n
 }
 
+// perService is how often one service is killed; then comes the next, since the checks after each kill take longer as a ledger grows.
+const perService = 50
+
 // A server that is killed under load, at places of its own choice and at any others, loses nothing that it has answered and does
 // nothing twice: clients that repeat what was not answered get each seal, record and signature once.
 func TestKilledUnderLoad(t *testing.T) {
 	t.Parallel()
-	t.Attr("requirement", "B-47")
-	v := newVictim(t)
+	program := failpointtest.Program(t, "../cmd/signetd")
+	for left := crashes(t, 10); left > 0; left -= perService {
+		t.Run(fmt.Sprintf("%d left", left), func(t *testing.T) {
+			t.Attr("requirement", "B-47")
+			killedUnderLoad(t, program, min(left, perService))
+		})
+	}
+}
+
+func killedUnderLoad(t *testing.T, program string, times int) {
+	v := newVictim(t, program)
 	if !v.start("") {
 		t.Fatal(v.stderr)
 	}
 	l := v.load()
 	v.stop()
-	points := []string{"ledger.before-commit", "ledger.after-commit", "ledger.after-answer", "ledger.checkpoint-signed", "ledger.close", "*", "", "index.committed",
-		"ledger.sidecar-written"}
-	for i := range crashes(t, 10) {
+	points := []string{"ledger.before-commit", "ledger.after-commit", "ledger.after-answer", "ledger.checkpoint-signed", "ledger.close", "*", "",
+		"index.committed", "ledger.sidecar-written"}
+	for i := range times {
 		plan, stop := points[i%len(points)], v.kill
 		switch plan {
 		case "":
@@ -298,7 +310,7 @@ func TestKilledUnderLoad(t *testing.T) {
 func TestKilledAtKeyWork(t *testing.T) {
 	t.Parallel()
 	t.Attr("requirement", "B-31")
-	v := newVictim(t)
+	v := newVictim(t, failpointtest.Program(t, "../cmd/signetd"))
 	if !v.start("") {
 		t.Fatal(v.stderr)
 	}

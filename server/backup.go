@@ -191,9 +191,26 @@ func (s *Server) backup(ctx context.Context, w io.Writer, each func()) (Backup, 
 
 // backups are the backups that a server has handed out: only those are recorded.
 type backups struct {
-	busy sync.Mutex // one at a time
+	once sync.Once
+	room chan struct{} // one at a time
 	mu   sync.Mutex
 	made []Backup // the last few
+}
+
+// backupWait is how long a backup waits for another one to end: one that was given up ends soon.
+const backupWait = 10 * time.Second
+
+// enter waits until no other backup is being made; done lets in the next.
+func (b *backups) enter(ctx context.Context) (done func(), ok bool) {
+	b.once.Do(func() { b.room = make(chan struct{}, 1) })
+	ctx, cancel := context.WithTimeout(ctx, backupWait)
+	defer cancel()
+	select {
+	case b.room <- struct{}{}:
+		return func() { <-b.room }, true
+	case <-ctx.Done():
+		return nil, false
+	}
 }
 
 // maxBackups is how many backups are remembered until somebody says that they are safe.
@@ -258,12 +275,13 @@ func (s *Server) takeTime(w http.ResponseWriter) {
 // serveBackup adds backups to the status socket.
 func (s *Server) serveBackup(mux *http.ServeMux) {
 	mux.HandleFunc("POST /backup", func(w http.ResponseWriter, r *http.Request) {
-		if !s.backups.busy.TryLock() {
+		s.takeTime(w)
+		done, ok := s.backups.enter(r.Context())
+		if !ok {
 			http.Error(w, "another backup is being made: wait for its end", http.StatusConflict)
 			return
 		}
-		defer s.backups.busy.Unlock()
-		s.takeTime(w)
+		defer done()
 		w.Header().Set("Content-Type", "application/x-tar")
 		made, err := s.backup(r.Context(), w, func() { s.takeTime(w) })
 		if err != nil {

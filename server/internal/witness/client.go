@@ -113,7 +113,7 @@ func (c *Client) Status() []Status {
 	var out []Status
 	for _, r := range c.remotes {
 		r.mu.Lock()
-		out = append(out, Status{Name: r.Name, Key: r.Key.Name(), URL: r.url, Size: r.size, Time: r.at, Err: r.err})
+		out = append(out, Status{Name: strings.ToValidUTF8(r.Name, "\ufffd"), Key: r.Key.Name(), URL: r.url, Size: r.size, Time: r.at, Err: r.err})
 		r.mu.Unlock()
 	}
 	return out
@@ -131,8 +131,8 @@ type unfitError struct{ text string }
 
 func (e unfitError) Error() string { return "it answers 422: " + e.text }
 
-// submit sends one request. It returns the checkpoint with the witness's line added.
-func (c *Client) submit(ctx context.Context, r *remote, q request) (cosigned []byte, at time.Time, err error) {
+// submit sends one request about a checkpoint of size entries. It returns the checkpoint with the witness's line added.
+func (c *Client) submit(ctx context.Context, r *remote, q request, size uint64) (cosigned []byte, at time.Time, err error) {
 	post, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url+addCheckpoint, bytes.NewReader(q.encode()))
 	if err != nil {
 		return nil, time.Time{}, err
@@ -154,14 +154,17 @@ func (c *Client) submit(ctx context.Context, r *remote, q request) (cosigned []b
 	switch reply.StatusCode {
 	case http.StatusOK:
 	case http.StatusConflict:
+		if len(body) == 0 && q.old == size { // drafts of the protocol had it for another root of the same size
+			return nil, time.Time{}, unfitError{reply.Status}
+		}
 		if kind, _, err := mime.ParseMediaType(reply.Header.Get("Content-Type")); err != nil || kind != sizeType {
 			return nil, time.Time{}, fmt.Errorf("%w: it answers 409 as %.80q instead of %s", ErrAnswer, reply.Header.Get("Content-Type"), sizeType)
 		}
-		size, err := parseSize(body)
+		newest, err := parseSize(body)
 		if err != nil {
 			return nil, time.Time{}, fmt.Errorf("%w: %w", ErrAnswer, err)
 		}
-		return nil, time.Time{}, conflictError{size}
+		return nil, time.Time{}, conflictError{newest}
 	case http.StatusUnprocessableEntity:
 		return nil, time.Time{}, unfitError{text}
 	case http.StatusNotFound, http.StatusForbidden:
@@ -193,7 +196,7 @@ func (c *Client) exchange(ctx context.Context, r *remote, s ledger.Signed, consi
 				return nil, err
 			}
 		}
-		cosigned, at, err := c.submit(ctx, r, q)
+		cosigned, at, err := c.submit(ctx, r, q, s.Checkpoint.Size)
 		var conflict conflictError
 		var unfit unfitError
 		switch {

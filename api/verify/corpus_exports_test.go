@@ -306,7 +306,7 @@ func (m members) cosigned(w *world, quorum string, by ...cosigner) members {
 }
 
 func exportCases() []kase {
-	return slices.Concat(soundExports(), changedLedgers(), changedArchives(), strictExports())
+	return slices.Concat(soundExports(), changedLedgers(), changedArchives(), strictExports(), subtleExports())
 }
 
 func soundExports() []kase {

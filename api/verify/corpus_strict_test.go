@@ -2,9 +2,11 @@ package verify_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/api/manifest"
@@ -107,6 +109,84 @@ func strictCases() []kase {
 		{"an authorization with an assertion that it does not have", form, edit(`"kind": "password"`, "\"credentialId\": \"AAAA\",\n        \"kind\": \"password\""), nil},
 		{"a person who seals", form, edit(`"decision": "approve"`, `"decision": "seal"`), nil},
 		{"an attempt of no activity", form, edit(`"attempt": "0"`, `"attempt": "1"`), nil},
+	}
+}
+
+// subtleCases break one rule alone.
+func subtleCases() []kase {
+	const ledger, identity = verify.Ledger, verify.Untrusted
+	return []kase{
+		{"an entry older than its signature", ledger, signedWith(forge{entry: func(e *chain.Entry) { e.Time = e.Time.Add(-500 * time.Millisecond) }}), nil},
+		{"an entry of a type that is not known", ledger, edited(func(_ *making, m *manifest.Manifest) {
+			l := &m.Signatures[0].Ledger
+			l.Entry = bytes.Replace(l.Entry, []byte("signature.created"), []byte("signature.creates"), 1)
+		}), nil},
+		{"two entries of one index, proved by checkpoints of two sizes", ledger, func(k *making) {
+			k.approved()
+			fork := *k.world
+			fork.entries, fork.leaves, fork.stored, fork.edge = slices.Clone(k.entries), slices.Clone(k.leaves), slices.Clone(k.stored), *k.edge.Clone()
+			index := k.append(chain.SignerRevoked, manifest.SignerRevoked{By: "sgn_admin", ID: "sgn_eve", Reason: "lost"})
+			fork.append(chain.SignerRevoked, manifest.SignerRevoked{By: "sgn_admin", ID: "sgn_mallory", Reason: "lost"})
+			fork.append(chain.SessionOpened, map[string]string{})
+			k.m.Support = append(k.m.Support, manifest.Support{Entry: k.entries[index], Proof: k.proof(index, index+1)},
+				manifest.Support{Entry: fork.entries[index], Proof: fork.proof(index, index+2)})
+		}, nil},
+		{"a later entry of an earlier time", ledger, func(k *making) {
+			k.approved()
+			k.now = start.Add(time.Second)
+			k.enrol("sgn_grace", "Grace Hopper")
+			k.m = k.manifest()
+		}, nil},
+		{"a revocation that misses something", ledger, func(k *making) {
+			k.support = append(k.support, k.append(chain.SignerRevoked, map[string]string{"id": "sgn_eve"}))
+			k.approved()
+		}, nil},
+		{"a passkey", identity, signedWith(forge{
+			predicate: func(p *manifest.Predicate) { p.Requires = manifest.AuthorizationPasskey },
+			authorization: manifest.Authorization{
+				Kind: manifest.AuthorizationPasskey, AuthenticatorData: []byte("a"), ClientDataJSON: []byte("{}"), CredentialID: []byte("c"), Signature: []byte("s"),
+			},
+		}), nil},
+		{"another certificate for the same key", identity, func(k *making) {
+			k.ada.certs = [][]byte{k.issue(k.ca, signerTemplate("signers", "sgn_ada", "Ada Lovelace", "Example Medical"), k.ada.key.Public()), k.ca.cert.Raw}
+			k.approved()
+		}, nil},
+		{"a certificate that cannot be read", identity, edited(func(_ *making, m *manifest.Manifest) {
+			m.Signatures[0].Certificates = [][]byte{[]byte("x"), m.Signatures[0].Certificates[1]}
+		}), nil},
+	}
+}
+
+// subtleExports break one rule alone.
+func subtleExports() []kase {
+	const code = verify.Ledger
+	last := func(change func(*chain.Entry)) func(*making) []byte {
+		return changed(func(w *world) { w.rewrite(len(w.entries)-1, change) })
+	}
+	return []kase{
+		{"export whose last entry says another index", code, nil, last(func(e *chain.Entry) { e.Index++ })},
+		{"export whose last entry names another one before it", code, nil, last(func(e *chain.Entry) { e.Prev = chain.Hash{1} })},
+		{"export whose last entry is older than the one before it", code, nil, last(func(e *chain.Entry) { e.Time = chain.NewTime(start) })},
+		{"export of the first entry of another ledger", code, nil, func(k *making) []byte {
+			k.world.entries = k.world.entries[:1]
+			k.world.rewrite(0, func(e *chain.Entry) { e.Body = []byte(`{"format":"signet-entry/v1","origin":"other.example/ledger"}`) })
+			return k.world.export(0, 0, 0)
+		}},
+		{"export of a first entry that creates nothing", code, nil, func(k *making) []byte {
+			k.world.entries = k.world.entries[:1]
+			k.world.rewrite(0, func(e *chain.Entry) { e.Type = chain.SessionOpened })
+			return k.world.export(0, 0, 0)
+		}},
+		{"export with the time-stamp of another checkpoint than its entry names", code, nil, changed(func(w *world) {
+			w.bracket(func(b *manifest.CheckpointTimestamped, _ *time.Time) {
+				note := w.note(b.Size - 1)
+				b.Checkpoint = sha256.Sum256(note)
+				w.blobs = append(w.blobs, note)
+			})
+		})},
+		{"export with a member after its sums", verify.Malformed, nil, func(k *making) []byte {
+			return append(unpack(k.tb, k.world.export(0, 0, 0)), member{"README", []byte("read me")}).pack(k.tb)
+		}},
 	}
 }
 

@@ -1,13 +1,18 @@
 package ledger_test
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/server/internal/ledger"
+	"github.com/signetd/signet/server/internal/ledger/ledgertest"
 )
 
 // Entries in the archive are read from there, not from what memory has of them, and while others are moved.
@@ -70,6 +75,39 @@ func TestScrubDropsWhatIsLeft(t *testing.T) {
 	scrub(t, l, ledger.ScrubOptions{})
 	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it is still there: %v", err)
+	}
+}
+
+// Large attachments are read a few at a time.
+func TestScrubOfLargeAttachments(t *testing.T) {
+	t.Attr("requirement", "11.10(a)")
+	o := ledgertest.Options(t, statuses{})
+	l := ledgertest.Open(t, o)
+	n := uint64(0)
+	for _, sizes := range [][]int{{7 << 20, 1}, {7 << 20}, {5 << 20, 5 << 20, 7 << 20, 3}, {}, {1 << 20}, {8 << 20, 8 << 20}, {8 << 20, 8 << 20}, {1}} {
+		do(t, l, func(tx *ledger.Tx) error {
+			ev := ledger.Event{Type: chain.RecordCreated, Actor: actor}
+			b := body{Key: "k", Status: "s"}
+			for i, size := range sizes {
+				a := bytes.Repeat([]byte{byte(i), byte(tx.Size())}, (size+1)/2)[:size]
+				sum := sha256.Sum256(a)
+				b.Digests = append(b.Digests, hex.EncodeToString(sum[:]))
+				ev.Attachments = append(ev.Attachments, a)
+			}
+			ev.Body = b
+			tx.Emit(ev)
+			return nil
+		})
+		n += uint64(len(sizes))
+	}
+	ranges := 0
+	r := scrub(t, l, ledger.ScrubOptions{Progress: func(p ledger.ScrubProgress) {
+		if p.Stage == ledger.StageEntries {
+			ranges++
+		}
+	}})
+	if r.Attachments != n || r.Size != 8 || ranges < 4 {
+		t.Errorf("%d attachments of %d, %d entries, %d ranges", r.Attachments, n, r.Size, ranges)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -69,6 +70,7 @@ func (s *scrub) someEntries(ctx context.Context, total uint64) error {
 	from := s.walk.tree.Size()
 	var entries, hashes, attachments, checkpoints []row
 	var elsewhere *away
+	count := 0
 	err := s.within(ctx, func(tx *bolt.Tx, root diskBucket) (err error) {
 		to := min(total, from+scrubEntries)
 		end, err := archivedEnd(tx)
@@ -86,12 +88,13 @@ func (s *scrub) someEntries(ctx context.Context, total uint64) error {
 		} else if len(entries) > 0 { // as many as fit
 			to = from + uint64(len(entries))
 		}
+		if attachments, to, err = s.attachments(root, from, to); err != nil {
+			return err
+		}
 		if hashes, err = s.rowsOf(root, hashesBucket, indexKey(from), indexKey(to), 0); err != nil {
 			return err
 		}
-		if attachments, err = s.rowsOf(root, attachmentsBucket, indexKey(from), indexKey(to), 0); err != nil {
-			return err
-		}
+		count = int(to - from)
 		checkpoints, err = s.rowsOf(root, checkpointsBucket, indexKey(from+1), indexKey(to+1), 0)
 		return err
 	})
@@ -106,11 +109,36 @@ func (s *scrub) someEntries(ctx context.Context, total uint64) error {
 	if len(entries) == 0 {
 		return corrupt("entry %d is missing; nothing after it can be checked", from)
 	}
+	entries = entries[:min(len(entries), count)]
 	w := s.walk
 	local := listed(entries)
 	w.entries = &entryRows{local: local, k: local.k, v: local.v}
 	w.hashes, w.attachments, w.checkpoints = listed(hashes), listed(attachments), listed(checkpoints)
 	return w.chunk()
+}
+
+// attachmentBytes bounds what one range reads of attachments, unless it is of one entry.
+const attachmentBytes = 16 << 20
+
+// attachments reads the attachments of the entries [from, to), or of fewer, and returns where these end.
+func (s *scrub) attachments(root diskBucket, from, to uint64) ([]row, uint64, error) {
+	rows, err := s.rowsOf(root, attachmentsBucket, indexKey(from), indexKey(to), attachmentBytes)
+	if err != nil || len(rows) == 0 {
+		return nil, to, err
+	}
+	size := 0
+	for _, r := range rows {
+		size += len(r.v)
+	}
+	if size < attachmentBytes {
+		return rows, to, nil
+	}
+	last := rows[len(rows)-1].k[:min(8, len(rows[len(rows)-1].k))] // of this entry there may be more
+	if end := binary.BigEndian.Uint64(append(clone(last), make([]byte, 8-len(last))...)); end > from {
+		return slices.DeleteFunc(rows, func(r row) bool { return bytes.HasPrefix(r.k, last) }), end, nil
+	}
+	rows, err = s.rowsOf(root, attachmentsBucket, indexKey(from), indexKey(from+1), 0)
+	return rows, from + 1, err
 }
 
 // rowsOf reads the rows [from, to) of a bucket from the disk, up to a number of bytes, if that is not 0.

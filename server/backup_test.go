@@ -7,14 +7,20 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
+
 	"github.com/signetd/signet/api/chain"
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/server"
+	"github.com/signetd/signet/server/internal/blob"
+	"github.com/signetd/signet/server/internal/ledger"
 	"github.com/signetd/signet/server/servertest"
 )
 
@@ -251,6 +257,35 @@ func TestArchiveConfig(t *testing.T) {
 		change(&c.Ledger.Archive)
 		if err := c.Validate(); !errors.Is(err, server.ErrConfig) || !strings.Contains(err.Error(), "ledger.archive."+name) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestNothingDeletes walks through all that can be asked of the service and of its stores: nothing of a record can be destroyed.
+func TestNothingDeletes(t *testing.T) {
+	t.Attr("requirement", "11.10(c)")
+	destroys := regexp.MustCompile(`(?i)delete|remove|purge|prune|truncate|trim|drop|expire|erase`)
+	calls := 0
+	for _, file := range []protoreflect.FileDescriptor{signetv1.File_signet_v1_ledger_proto, signetv1.File_signet_v1_record_proto, signetv1.File_signet_v1_signing_proto, signetv1.File_signet_v1_signer_proto,
+		signetv1.File_signet_v1_session_proto, signetv1.File_signet_v1_key_proto, signetv1.File_signet_v1_timestamp_proto} {
+		for i := range file.Services().Len() {
+			methods := file.Services().Get(i).Methods()
+			for j := range methods.Len() {
+				calls++
+				if name := methods.Get(j).FullName(); destroys.MatchString(string(name)) {
+					t.Errorf("%s: what does it destroy?", name)
+				}
+			}
+		}
+	}
+	if calls < 30 {
+		t.Errorf("%d calls", calls)
+	}
+	for _, v := range []any{new(blob.Folder), new(blob.S3), new(ledger.Ledger)} {
+		for m := range reflect.TypeOf(v).Methods() {
+			if destroys.MatchString(m.Name) {
+				t.Errorf("%T.%s: what does it destroy?", v, m.Name)
+			}
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -246,21 +247,53 @@ func (r *restorer) ask(ctx context.Context, prompt string) (string, error) {
 	}
 }
 
-// askPassword asks without showing what is typed.
+// askPassword asks without showing what is typed. The terminal is switched before the prompt is shown, so that nothing typed in answer to it is
+// ever seen, and back whatever happens.
 func (r *restorer) askPassword(ctx context.Context, prompt string) (keystore.Secret, error) {
 	fd := int(os.Stdin.Fd())
-	before, err := term.GetState(fd)
+	before, err := term.MakeRaw(fd)
 	if err != nil {
 		return keystore.Secret{}, err
 	}
 	fmt.Fprint(r.out, prompt)
-	line, err := interruptible(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
+	line, err := interruptible(ctx, func() ([]byte, error) { return typed(os.Stdin) })
 	err = errors.Join(err, term.Restore(fd, before))
 	fmt.Fprintln(r.out)
 	if err != nil {
 		return keystore.Secret{}, fmt.Errorf("nothing was entered: %w", err)
 	}
 	return keystore.NewSecret(string(line)), nil
+}
+
+// typed reads a line from a terminal that passes every key on as it is (raw mode), with the keys that people correct themselves with.
+func typed(in io.Reader) ([]byte, error) {
+	const interrupt, end, backspace, clear, erase = 0x03, 0x04, 0x08, 0x15, 0x7f
+	var line []byte
+	key := make([]byte, 1)
+	for {
+		if n, err := in.Read(key); n == 0 && err != nil {
+			return nil, err
+		}
+		switch key[0] {
+		case '\r', '\n':
+			return line, nil
+		case interrupt:
+			return nil, context.Canceled
+		case end:
+			if len(line) == 0 {
+				return nil, io.ErrUnexpectedEOF
+			}
+		case backspace, erase:
+			_, size := utf8.DecodeLastRune(line)
+			line = line[:len(line)-size]
+		case clear:
+			line = line[:0]
+		default:
+			if line = append(line, key[0]); len(line) > maxPassword {
+				return nil, fmt.Errorf("longer than %d bytes", maxPassword)
+			}
+		}
+	}
 }
 
 // interruptible reads from the terminal until the program is told to stop.

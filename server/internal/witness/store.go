@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -46,14 +47,20 @@ func storeError(err error) error {
 	return fmt.Errorf("%w: %w", ErrStore, err)
 }
 
-type store struct{ db *bolt.DB }
+type store struct {
+	db     *bolt.DB
+	broken atomic.Pointer[error] // set once the outcome of a write is unknown
+}
 
 func openStore(path string, key chain.Cosigner) (*store, error) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second})
 	if err != nil {
 		return nil, storeError(fmt.Errorf("%s: %w (is another witness running on it?)", path, err))
 	}
-	s := &store{db}
+	if err := renewMetas(db, path); err != nil {
+		return nil, storeError(errors.Join(err, db.Close()))
+	}
+	s := &store{db: db}
 	err = db.Update(func(tx *bolt.Tx) error {
 		for _, name := range [][]byte{metaBucket, newestBucket, forksBucket, retiredBucket} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
@@ -141,7 +148,7 @@ func (s *store) shown(origin string, key chain.Cosigner) (cosigned []byte, err e
 
 // put replaces the newest checkpoint of a ledger, durably.
 func (s *store) put(origin string, signed []byte) error {
-	return storeError(s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(newestBucket).Put([]byte(origin), signed) }))
+	return storeError(s.update(func(tx *bolt.Tx) error { return tx.Bucket(newestBucket).Put([]byte(origin), signed) }))
 }
 
 // evidenceKey is where a checkpoint is kept as evidence.
@@ -162,7 +169,7 @@ func count(b *bolt.Bucket, origin string) (n int) {
 
 // keepFork keeps a checkpoint that contradicts the newest one.
 func (s *store) keepFork(h head) error {
-	return storeError(s.db.Update(func(tx *bolt.Tx) error {
+	return storeError(s.update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(forksBucket)
 		if count(b, h.origin) >= maxForks {
 			return nil
@@ -173,7 +180,7 @@ func (s *store) keepFork(h head) error {
 
 // forget moves the newest checkpoint of a ledger, of the given size, to the retired ones.
 func (s *store) forget(origin string, size uint64) error {
-	return storeError(s.db.Update(func(tx *bolt.Tx) error {
+	return storeError(s.update(func(tx *bolt.Tx) error {
 		value := tx.Bucket(newestBucket).Get([]byte(origin))
 		if value == nil {
 			return fmt.Errorf("nothing is remembered of the ledger %.300q", origin)

@@ -26,11 +26,12 @@ import (
 
 // The program under test is this program, started again with a folder on the disk.
 const (
-	folderVariable = "SIGNET_LOSTWRITES_FOLDER"
-	roundVariable  = "SIGNET_LOSTWRITES_ROUND"
-	endVariable    = "SIGNET_LOSTWRITES_END"   // how many entries each committer appends before the ledger is closed; 0 for no end
-	indexVariable  = "SIGNET_LOSTWRITES_INDEX" // an index follows the ledger
-	insideVariable = "SIGNET_LOSTWRITES_NAMESPACE"
+	folderVariable  = "SIGNET_LOSTWRITES_FOLDER"
+	roundVariable   = "SIGNET_LOSTWRITES_ROUND"
+	endVariable     = "SIGNET_LOSTWRITES_END"     // how many entries each committer appends before the ledger is closed; 0 for no end
+	indexVariable   = "SIGNET_LOSTWRITES_INDEX"   // an index follows the ledger
+	witnessVariable = "SIGNET_LOSTWRITES_WITNESS" // it is a witness instead, of a ledger in this folder
+	insideVariable  = "SIGNET_LOSTWRITES_NAMESPACE"
 )
 
 func TestMain(m *testing.M) {
@@ -129,6 +130,9 @@ func program(folder, round string) error {
 	end, err := strconv.Atoi(os.Getenv(endVariable))
 	if err != nil {
 		return err
+	}
+	if os.Getenv(witnessVariable) != "" {
+		return witnessProgram(folder, end)
 	}
 	l, err := ledger.Open(context.Background(), options(folder))
 	if err != nil {

@@ -237,7 +237,25 @@ func TestScrubFindsWhatWasSwapped(t *testing.T) {
 	}
 	s.Restart()
 	s.connect()
+	s.untilScrubbed(1)
 	s.health("", serving)
+	t.Run("what was put back as a whole leaves the traces of those who wrote", func(t *testing.T) {
+		t.Attr("requirement", "11.10(a)")
+		s.Stop()
+		swap := func(tx *bolt.Tx) error { return swapRows(verifiers(tx), ada, bob) }
+		s.edit(swap)
+		s.edit(swap)
+		s.Restart()
+		s.connect()
+		r := s.untilScrubbed(1)
+		if len(r.Faults) > 0 {
+			t.Errorf("faults %+v", r.Faults)
+		}
+		entries := s.find(r.Entry, chain.LedgerScrubbed)
+		if len(entries) == 0 || !bytes.Contains(entries[len(entries)-1].Body, []byte("2 transactions were written by others")) {
+			t.Errorf("the entry does not say so: %+v", entries)
+		}
+	})
 }
 
 // checked returns what the newest ledger.scrubbed entry of a server that is stopped has found.

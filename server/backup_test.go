@@ -84,6 +84,9 @@ func TestBackup(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if err := os.MkdirAll(filepath.Join(dir, ".signet-check-"+name, "left by a check that was killed"), 0o700); err != nil {
+			t.Fatal(err)
+		}
 		checked, err := server.CheckBackup(t.Context(), server.RestoreOptions{From: saved.Path, Trust: s.trust})
 		if err != nil || len(checked.Ledger.Faults) > 0 {
 			t.Fatalf("%s: %+v, %v", name, checked.Ledger.Faults, err)

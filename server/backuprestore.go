@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json/v2"
 	"errors"
 	"fmt"
@@ -97,9 +96,14 @@ func RestoreBackup(ctx context.Context, o RestoreOptions) (_ Restored, err error
 	return r.out, syncDir(filepath.Dir(filepath.Clean(o.To)))
 }
 
-// CheckBackup restores a backup into a folder of its own beside it, checks it there, and removes the folder again.
+// CheckBackup restores a backup into a folder of its own beside it, checks it there, and removes the folder again, as it does with one that an
+// earlier check, which was killed, has left.
 func CheckBackup(ctx context.Context, o RestoreOptions) (_ Restored, err error) {
-	o.To = filepath.Join(filepath.Dir(filepath.Clean(o.From)), ".signet-check-"+rand.Text())
+	from := filepath.Clean(o.From)
+	o.To = filepath.Join(filepath.Dir(from), ".signet-check-"+filepath.Base(from))
+	if err := os.RemoveAll(o.To); err != nil {
+		return Restored{}, err
+	}
 	restored, err := RestoreBackup(ctx, o)
 	restored.Path = o.From
 	return restored, errors.Join(err, os.RemoveAll(o.To))

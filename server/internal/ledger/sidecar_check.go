@@ -97,6 +97,7 @@ type opening struct {
 	damage   []Conflict
 	changed  []string // what others have changed since the program had it
 	state    *state
+	bare     bool // nothing stands beside the file
 }
 
 // readBeside reads what stands beside the file. The lock is held.
@@ -137,7 +138,9 @@ func (l *Ledger) readBeside() (o opening, err error) {
 		if missing && s.entries > 0 {
 			o.changed = append(o.changed, filepath.Base(SidecarPath(l.o.Path))+" is gone")
 		}
-	case errors.Is(err, fs.ErrNotExist) && !missing:
+	case errors.Is(err, fs.ErrNotExist) && missing:
+		o.bare = true
+	case errors.Is(err, fs.ErrNotExist):
 		o.changed = append(o.changed, filepath.Base(StatePath(l.o.Path))+" is gone")
 	}
 	if missing {
@@ -264,6 +267,9 @@ func (l *Ledger) vet(ctx context.Context, o opening) error {
 	}
 	err = l.read(func(tx *bolt.Tx) error {
 		l.changed = append(o.changed, l.changedSince(tx, o.state)...)
+		if o.bare && l.size > 0 {
+			l.changed = append(l.changed, "nothing stands beside it that says how far it went")
+		}
 		return nil
 	})
 	if err != nil || len(conflicts) == 0 {

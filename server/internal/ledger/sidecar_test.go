@@ -401,6 +401,13 @@ func TestChangedWhileStopped(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "ledger.checkpoint is gone"},
+		"all that stands beside it removed": {func(t *testing.T, o ledger.Options) {
+			for _, path := range []string{ledger.SidecarPath(o.Path), ledger.StatePath(o.Path), ledger.BracketPath(o.Path)} {
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, "nothing stands beside it"},
 		"the state beside it removed": {func(t *testing.T, o ledger.Options) {
 			if err := os.Remove(ledger.StatePath(o.Path)); err != nil {
 				t.Fatal(err)

@@ -10,7 +10,8 @@
 //
 // Each entry becomes an [Item]: its index, its time in UTC with milliseconds, who caused it, one sentence that says what happened, why (the "reason" of its
 // body), then every member of its body, whatever it is, by its path, and its leaf hash. So nothing in a body is left out, and values that a later
-// version of a body adds are shown as well.
+// version of a body adds are shown as well. What a signature is about (decision, meaning, reason) stands in its statement, an attachment whose SHA-256 the
+// entry names: where attachments are at hand, as in an export, the statement is held against the digest and shown in the same way.
 //
 //   - text: a block of lines for each entry
 //   - CSV (RFC 4180, UTF-8): the header of [Columns], then a record for each entry. A text that a spreadsheet might take for a formula has a ' before it

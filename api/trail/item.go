@@ -2,7 +2,9 @@ package trail
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json/jsontext"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -23,6 +25,9 @@ type Item struct {
 	Prev     chain.Hash
 	Leaf     chain.Hash
 	Body     []Field
+	// Statement is what was to be signed, of signature.prepared and signature.created: the attachment whose SHA-256 the body names. Nil if it is not at hand.
+	Statement []Field
+	statement []byte
 }
 
 // Field is a member of a body.
@@ -33,6 +38,9 @@ type Field struct {
 
 // Reader makes items of entries. It learns the names of people from their enrolments. The zero Reader is ready.
 type Reader struct {
+	// Attached returns an attachment of the entries by its SHA-256, and nil if it is not at hand. It may be nil. What it returns is held against the digest.
+	Attached func(digest chain.Hash) []byte
+
 	names map[string]string // id → printed name
 }
 
@@ -52,13 +60,44 @@ func (r *Reader) Read(raw []byte) (Item, error) {
 	r.learn(i)
 	i.Who = r.name(e.Actor.ID)
 	i.Reason = i.Get("reason")
+	if err := r.attach(&i); err != nil {
+		return Item{}, fmt.Errorf("entry %d: the statement: %w", e.Index, err)
+	}
 	i.Sentence = r.sentence(i)
 	return i, nil
 }
 
+// attach adds the statement that a signature is about.
+func (r *Reader) attach(i *Item) error {
+	if r.Attached == nil || i.Type != chain.SignaturePrepared && i.Type != chain.SignatureCreated {
+		return nil
+	}
+	digest, err := chain.ParseHash(i.Get("statement"))
+	if err != nil {
+		return nil // a body of another form; it is shown as it is
+	}
+	b := r.Attached(digest)
+	if b == nil {
+		return nil
+	}
+	if sha256.Sum256(b) != digest {
+		return errors.New("what is attached is not what the entry names")
+	}
+	if i.Statement, err = fields(b); err != nil {
+		return err
+	}
+	i.statement = b
+	if reason := value(i.Statement, "predicate.reason"); i.Reason == "" {
+		i.Reason = reason
+	}
+	return nil
+}
+
 // Get returns the value of a member of the body; empty if it has none.
-func (i Item) Get(path string) string {
-	for _, f := range i.Body {
+func (i Item) Get(path string) string { return value(i.Body, path) }
+
+func value(list []Field, path string) string {
+	for _, f := range list {
 		if f.Path == path {
 			return f.Value
 		}

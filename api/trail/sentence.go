@@ -14,7 +14,7 @@ var templates = map[chain.Type]string{
 	chain.CertificateIssued:       "The CA certified the key {keyId} ({role}).",
 	chain.SignerInvited:           "{who} invited {name} ({userName}) to enrol.",
 	chain.SignerEnrolled:          "{@id} enrolled with the key {keyId}.",
-	chain.SignerCredential:        "A credential of {@id} was set, changed or removed ({kind}).",
+	chain.SignerCredential:        "A credential ({kind}) of {@id} was set, changed or removed.",
 	chain.SignerSuspended:         "{who} suspended {@id}.",
 	chain.SignerReinstated:        "{who} reinstated {@id}.",
 	chain.SignerRevoked:           "{who} revoked {@id} for good.",
@@ -38,24 +38,44 @@ var templates = map[chain.Type]string{
 	chain.SourceErased:            "An address or device was erased; its commitment stays.",
 	chain.TimestampRefused:        "No time-stamp could be had.",
 	chain.LedgerRestored:          "The ledger was restored from a backup, with a loss that two administrators accepted.",
-	chain.KeyRotated:              "{who} rotated the key {id}.",
-	chain.KeyDisabled:             "{who} disabled the key {id}.",
-	chain.KeyEnabled:              "{who} enabled the key {id}.",
+	chain.KeyRotated:              "{who} rotated the key {id}: it was {from}, and is {to}.",
+	chain.KeyDisabled:             "{who} disabled the key {id}: it was {from}, and is {to}.",
+	chain.KeyEnabled:              "{who} enabled the key {id}: it was {from}, and is {to}.",
 	chain.KeyDestructionRequested: "{who} asked for the destruction of the key {id}.",
 	chain.KeyDestructionWithdrawn: "The request to destroy the key {id} was withdrawn.",
 	chain.KeyDestructionConfirmed: "{who} confirmed the destruction of the key {id}.",
-	chain.KeyDestroyed:            "The HSM destroyed the private key {id}.",
+	chain.KeyDestroyed:            "The HSM destroyed the private key {id}: it was {from}, and is {to}.",
 	chain.IndexCommitted:          "The root of the index over {entries} entries was committed.",
 	chain.CheckpointTimestamped:   "The checkpoint of {size} entries was time-stamped.",
-	chain.LedgerScrubbed:          "Everything was read again.",
+	chain.LedgerScrubbed:          "Everything was read again, {entries} entries and {rows} rows of what follows from them.",
 	chain.LedgerArchived:          "Old entries were moved to the archive.",
-	chain.BackupCreated:           "A backup was made.",
+	chain.BackupCreated:           "A backup of {entries} entries was made.",
+}
+
+// withStatement are the templates where the statement is at hand; {=path} stands for a member of it.
+var withStatement = map[chain.Type]string{
+	chain.SignaturePrepared: "{who} prepared a signature about event {event}, to decide “{=predicate.decision}”: {=predicate.meaning.text}",
+	chain.SignatureCreated:  "{@signer} signed event {event} and decided “{=predicate.decision}”: {=predicate.meaning.text}",
+}
+
+// keyless are the templates of enrolments without a key.
+const keyless = "{@id} enrolled, without a key to sign with."
+
+// pattern chooses the sentence of an entry.
+func pattern(i Item) string {
+	switch {
+	case i.Type == chain.SignerEnrolled && i.Get("keyId") == "":
+		return keyless
+	case i.Statement != nil:
+		return withStatement[i.Type]
+	}
+	return templates[i.Type]
 }
 
 // sentence says what happened.
 func (r *Reader) sentence(i Item) string {
 	var b strings.Builder
-	for rest := templates[i.Type]; rest != ""; {
+	for rest := pattern(i); rest != ""; {
 		text, after, found := strings.Cut(rest, "{")
 		b.WriteString(text)
 		if !found {
@@ -63,17 +83,19 @@ func (r *Reader) sentence(i Item) string {
 		}
 		var name string
 		name, rest, _ = strings.Cut(after, "}")
-		id := strings.TrimPrefix(name, "@")
-		value := i.Get(id)
+		said := i.Get(strings.TrimPrefix(name, "@"))
 		switch {
 		case name == "who":
-			value = i.Who
-		case id != name && value != "":
-			value = r.name(value)
-		case value == "":
-			value = "–"
+			said = i.Who
+		case name[:1] == "=":
+			said = value(i.Statement, name[1:])
+		case name[:1] == "@" && said != "":
+			said = r.name(said)
 		}
-		b.WriteString(value)
+		if said == "" {
+			said = "–"
+		}
+		b.WriteString(said)
 	}
 	if b.Len() == 0 {
 		return string(i.Type) + "."

@@ -2,6 +2,7 @@ package trail_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/csv"
 	"encoding/json/v2"
 	"errors"
@@ -189,6 +190,95 @@ func TestHarmless(t *testing.T) {
 	if got := records[3][9]; got != `'=HYPERLINK("http://x")` {
 		t.Errorf("a formula: %s", got)
 	}
+}
+
+// A signature's decision, meaning and reason stand in its statement, which the entry names by its digest.
+func TestStatement(t *testing.T) {
+	statement := body(t, object{"predicate": object{"decision": "reject", "meaning": object{"text": "I reject this release."}, "reason": "Test 7 fails."}})
+	digest := chain.Hash(sha256.Sum256(statement))
+	ada := chain.Actor{ID: "sgn_ada", Kind: chain.Person}
+	list := entries(t,
+		chain.Entry{Type: chain.SignaturePrepared, Actor: ada, Body: body(t, object{"signer": "sgn_ada", "event": "0193c1f0", "statement": digest.String()})},
+		chain.Entry{Type: chain.SignatureCreated, Actor: ada, Body: body(t, object{"signer": "sgn_ada", "event": "0193c1f0", "statement": digest.String()})},
+		chain.Entry{Type: chain.SignatureCreated, Actor: ada, Body: body(t, object{"signer": "sgn_ada", "event": "0193c1f0", "statement": strings.Repeat("1e", 32)})},
+	)
+	attached := func(d chain.Hash) []byte {
+		if d == digest {
+			return statement
+		}
+		return nil
+	}
+	r := trail.Reader{Attached: attached}
+	for i, want := range []string{
+		"sgn_ada prepared a signature about event 0193c1f0, to decide “reject”: I reject this release.",
+		"sgn_ada signed event 0193c1f0 and decided “reject”: I reject this release.",
+		"sgn_ada signed event 0193c1f0: statement " + strings.Repeat("1e", 32) + ".",
+	} {
+		item, err := r.Read(list[i])
+		if err != nil || item.Sentence != want {
+			t.Errorf("entry %d: %s, %v", i, item.Sentence, err)
+		}
+		if i < 2 && item.Reason != "Test 7 fails." {
+			t.Errorf("entry %d: why: %q", i, item.Reason)
+		}
+	}
+	for _, f := range []trail.Format{trail.Text, trail.CSV, trail.HTML} {
+		t.Run(string(f), func(t *testing.T) {
+			t.Attr("requirement", "C-100")
+			var b bytes.Buffer
+			w, err := trail.New(f, &b, trail.Header{Origin: "x", Attached: attached})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Add(list[1]); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range []string{"reject", "I reject this release.", "Test 7 fails."} {
+				if strings.Count(b.String(), want) < 2 {
+					t.Errorf("%q is not shown:\n%s", want, b.String())
+				}
+			}
+		})
+	}
+	r.Attached = func(chain.Hash) []byte { return []byte(`{}`) }
+	if _, err := r.Read(list[1]); err == nil {
+		t.Error("another statement was shown")
+	}
+}
+
+// Every type has a sentence of its own, so that a new one is not forgotten.
+func TestEveryTypeHasASentence(t *testing.T) {
+	seen := map[string]chain.Type{}
+	for _, typ := range chain.Types() {
+		list := entries(t, chain.Entry{Type: typ, Actor: chain.Actor{ID: "ACTOR", Kind: chain.Person}, Body: body(t, object{"from": "OLD", "to": "NEW"})})
+		var r trail.Reader
+		i, err := r.Read(list[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i.Sentence == string(typ)+"." || strings.ContainsAny(i.Sentence, "{}") {
+			t.Errorf("%s: %s", typ, i.Sentence)
+		}
+		if other, ok := seen[i.Sentence]; ok {
+			t.Errorf("%s and %s: %s", typ, other, i.Sentence)
+		}
+		seen[i.Sentence] = typ
+	}
+	t.Run("old and new value", func(t *testing.T) {
+		t.Attr("requirement", "11.10(e)")
+		for _, typ := range []chain.Type{chain.KeyRotated, chain.KeyDisabled, chain.KeyEnabled, chain.KeyDestroyed} {
+			found := false
+			for sentence, of := range seen {
+				found = found || of == typ && strings.Contains(sentence, "it was OLD, and is NEW")
+			}
+			if !found {
+				t.Errorf("%s: the sentence does not say both", typ)
+			}
+		}
+	})
 }
 
 // A JSON Lines copy holds the bytes themselves.

@@ -31,10 +31,12 @@ type Header struct {
 	Origin     string            // of the ledger
 	Selection  string            // which entries were asked for, in words; empty: all
 	Checkpoint *chain.Checkpoint // verified, that covers the entries; nil: none is known
+	// Attached returns attachments, see [Reader]: with it, copies show what was signed. It may be nil.
+	Attached func(digest chain.Hash) []byte
 }
 
 // Columns are those of CSV.
-var Columns = []string{"index", "time", "type", "actor", "actor_kind", "method", "session", "source", "what", "reason", "body", "request", "prev", "leaf_hash"}
+var Columns = []string{"index", "time", "type", "actor", "actor_kind", "method", "session", "source", "what", "reason", "body", "request", "prev", "leaf_hash", "statement"}
 
 // Writer makes a copy of entries, in the order in which they are added. It does not keep them.
 type Writer interface {
@@ -50,7 +52,7 @@ func New(f Format, w io.Writer, h Header) (Writer, error) {
 	case Text:
 		return newText(w, h)
 	case CSV:
-		return newCSV(w)
+		return newCSV(w, h)
 	case JSONL:
 		return &jsonl{w: w}, nil
 	case HTML:
@@ -101,9 +103,14 @@ func (i Item) When() string {
 func (i Item) What() string { return clean(i.Sentence) }
 
 // Details are the members of the body, fit for lines.
-func (i Item) Details() [][2]string {
-	out := make([][2]string, len(i.Body))
-	for n, f := range i.Body {
+func (i Item) Details() [][2]string { return details(i.Body) }
+
+// Signed are the members of the statement, fit for lines; none if it is not at hand.
+func (i Item) Signed() [][2]string { return details(i.Statement) }
+
+func details(list []Field) [][2]string {
+	out := make([][2]string, len(list))
+	for n, f := range list {
 		out[n] = [2]string{clean(f.Path), clean(f.Value)}
 		if f.Value == "" {
 			out[n][1] = "(empty)"
@@ -111,6 +118,9 @@ func (i Item) Details() [][2]string {
 	}
 	return out
 }
+
+// StatementTitle stands above the members of a statement.
+const StatementTitle = "Statement (attached to the entry, which names its SHA-256)"
 
 type text struct {
 	reader Reader
@@ -123,7 +133,7 @@ func newText(w io.Writer, h Header) (*text, error) {
 		fmt.Fprintf(&b, "%-12s %s\n", l[0], l[1])
 	}
 	_, err := io.WriteString(w, b.String())
-	return &text{w: w}, err
+	return &text{reader: Reader{Attached: h.Attached}, w: w}, err
 }
 
 func (t *text) Add(raw []byte) error {
@@ -139,6 +149,12 @@ func (t *text) Add(raw []byte) error {
 	for _, f := range i.Details() {
 		fmt.Fprintf(&b, "    %s: %s\n", f[0], f[1])
 	}
+	if signed := i.Signed(); len(signed) > 0 {
+		fmt.Fprintf(&b, "  %s\n", StatementTitle)
+		for _, f := range signed {
+			fmt.Fprintf(&b, "    %s: %s\n", f[0], f[1])
+		}
+	}
 	_, err = io.WriteString(t.w, b.String())
 	return err
 }
@@ -150,8 +166,8 @@ type commas struct {
 	w      *csv.Writer
 }
 
-func newCSV(w io.Writer) (*commas, error) {
-	c := &commas{w: csv.NewWriter(w)}
+func newCSV(w io.Writer, h Header) (*commas, error) {
+	c := &commas{reader: Reader{Attached: h.Attached}, w: csv.NewWriter(w)}
 	c.w.UseCRLF = true
 	return c, c.w.Write(Columns)
 }
@@ -166,7 +182,7 @@ func (c *commas) Add(raw []byte) error {
 		return err
 	}
 	record := []string{strconv.FormatUint(i.Index, 10), i.Time.String(), string(i.Type), i.Actor.ID, string(i.Actor.Kind), i.Actor.Method, i.Actor.Session,
-		i.Actor.Source, i.Sentence, i.Reason, string(e.Body), i.Request, i.Prev.String(), i.Leaf.String()}
+		i.Actor.Source, i.Sentence, i.Reason, string(e.Body), i.Request, i.Prev.String(), i.Leaf.String(), string(i.statement)}
 	for n, v := range record {
 		record[n] = harmless(v)
 	}
@@ -202,13 +218,16 @@ func (j *jsonl) Add(raw []byte) error {
 
 func (j *jsonl) Close() error { return nil }
 
+// StatementTitle is [StatementTitle].
+func (i Item) StatementTitle() string { return StatementTitle }
+
 type page struct {
 	reader Reader
 	w      io.Writer
 }
 
 func newHTML(w io.Writer, h Header) (*page, error) {
-	return &page{w: w}, templatesHTML.ExecuteTemplate(w, "head", h)
+	return &page{reader: Reader{Attached: h.Attached}, w: w}, templatesHTML.ExecuteTemplate(w, "head", h)
 }
 
 func (p *page) Add(raw []byte) error {
@@ -236,6 +255,7 @@ article { border-top: 1px solid #8888; padding: .75rem 0; break-inside: avoid-pa
 h2 { font-size: 1rem; margin: 0; }
 h2 .no { display: inline-block; min-width: 3.5rem; font-variant-numeric: tabular-nums; }
 h2 time { font-weight: 400; font-variant-numeric: tabular-nums; }
+h3 { font-size: .875rem; font-weight: 600; margin: .6rem 0 0; }
 h2 code { font-weight: 400; opacity: .75; }
 .what { margin: .25rem 0 .5rem; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: minmax(8rem, 14rem) 1fr; gap: .1rem 1rem; margin: 0; font-size: .875rem; }
@@ -261,7 +281,11 @@ dl.body { margin-top: .4rem; padding-left: .75rem; border-left: 3px solid #8886;
 <dl class="body">
 {{range .Details}}<dt>{{index . 0}}</dt><dd>{{index . 1}}</dd>
 {{end}}</dl>
-</article>
+{{with .Signed}}<h3>{{$.StatementTitle}}</h3>
+<dl class="body">
+{{range .}}<dt>{{index . 0}}</dt><dd>{{index . 1}}</dd>
+{{end}}</dl>
+{{end}}</article>
 {{end}}{{define "foot"}}</main>
 </body>
 </html>

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/tar"
 	"bufio"
 	"context"
 	"errors"
@@ -36,7 +37,7 @@ func (a *app) ledgerCopy() *cobra.Command {
 		Use: "copy FILE", Short: "Make a copy for people of an export or a proof of completeness, offline", Args: exactArgs("FILE"),
 		Long: `Make a copy for people of an export (signet ledger export) or of a proof of completeness (signet ledger prove --key), offline: the entries, or
 those that fit all that is given, as text, csv, jsonl (the bytes themselves), html or pdf. Everything in it is derived from the entries' bytes, and nothing of
-them is left out.
+them is left out; of an export, what was signed (decision, meaning, reason) is shown from the attached statement, whose SHA-256 the entry names.
 
 FILE is verified first, as by "signet ledger verify", with the same exit codes: of what does not verify there is no copy.`,
 		Example: `  signet ledger copy ledger.tar --format pdf --output trail.pdf
@@ -129,6 +130,44 @@ type verified struct {
 	each   func(fn func(e chain.Entry, raw []byte) error) error
 }
 
+// maxShown bounds an attachment that is shown.
+const maxShown = 64 << 10
+
+// attachments finds the attachments of an export by their names, their digests. Whoever uses one holds it against its digest.
+func attachments(f *os.File) (func(digest chain.Hash) []byte, error) {
+	type extent struct{ at, size int64 }
+	places := map[chain.Hash]extent{}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	for archive := tar.NewReader(f); ; {
+		h, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return nil, err
+		}
+		name, ok := strings.CutPrefix(h.Name, "attachments/")
+		digest, err := chain.ParseHash(name[strings.LastIndexByte(name, '/')+1:])
+		if !ok || err != nil || h.Size > maxShown {
+			continue
+		}
+		at, err := f.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return nil, err
+		}
+		places[digest] = extent{at, h.Size}
+	}
+	return func(digest chain.Hash) []byte {
+		e, ok := places[digest]
+		b := make([]byte, e.size)
+		if _, err := f.ReadAt(b, e.at); !ok || err != nil {
+			return nil
+		}
+		return b
+	}, nil
+}
+
 // errChanged says that a file is not what it was a moment ago.
 var errChanged = errors.New("the file has changed while it was read; take a copy of it, and begin anew")
 
@@ -194,6 +233,9 @@ func (a *app) openVerified(ctx context.Context, path string, trust []byte) (_ *v
 	v.header = trail.Header{Origin: report.Origin, Checkpoint: &chain.Checkpoint{Origin: report.Origin, Size: report.Size, Root: root}}
 	if !report.Whole() {
 		v.header.Selection = fmt.Sprintf("%d to %d", report.Start, max(report.End, 1)-1)
+	}
+	if v.header.Attached, err = attachments(f); err != nil {
+		return nil, err
 	}
 	v.each = func(fn func(e chain.Entry, raw []byte) error) error {
 		if _, err := f.Seek(0, io.SeekStart); err != nil {

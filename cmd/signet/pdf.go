@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -33,7 +34,7 @@ type pdfCopy struct {
 var pdfFonts = map[string][]byte{"text": goregular.TTF, "bold": gobold.TTF, "mono": gomono.TTF}
 
 func newPDF(w io.Writer, h trail.Header) *pdfCopy {
-	c := &pdfCopy{w: w, pdf: fpdf.New("P", "mm", "A4", ""), fonts: map[string]*sfnt.Font{}}
+	c := &pdfCopy{w: w, reader: trail.Reader{Attached: h.Attached}, pdf: fpdf.New("P", "mm", "A4", ""), fonts: map[string]*sfnt.Font{}}
 	p := c.pdf
 	p.SetCatalogSort(true)
 	p.SetProducer("signet", true)
@@ -42,7 +43,7 @@ func newPDF(w io.Writer, h trail.Header) *pdfCopy {
 	p.SetMargins(18, 16, 18)
 	p.SetAutoPageBreak(true, 18)
 	for _, name := range []string{"text", "bold", "mono"} {
-		p.AddUTF8FontFromBytes(name, "", pdfFonts[name])
+		p.AddUTF8FontFromBytes(name, "", bytes.Clone(pdfFonts[name])) // it writes into them
 		if f, err := sfnt.Parse(pdfFonts[name]); err == nil {
 			c.fonts[name] = f
 		}
@@ -57,7 +58,7 @@ func newPDF(w io.Writer, h trail.Header) *pdfCopy {
 	c.font("bold", 15)
 	p.MultiCell(0, 7, c.shown("bold", "Audit trail of "+h.Origin), "", "L", false)
 	p.Ln(1)
-	c.pairs(h.Lines(), 0)
+	c.pairs(h.Lines(), 0, 38)
 	return c
 }
 
@@ -78,9 +79,9 @@ func (c *pdfCopy) shown(font, s string) string {
 }
 
 // pairs writes names and values in two columns.
-func (c *pdfCopy) pairs(list [][2]string, indent float64) {
+func (c *pdfCopy) pairs(list [][2]string, indent, names float64) {
 	p := c.pdf
-	const names, line = 38, 4.1
+	const line = 4.1
 	left, _, right, _ := p.GetMargins()
 	width, height := p.GetPageSize()
 	for _, pair := range list {
@@ -129,9 +130,15 @@ func (c *pdfCopy) Add(raw []byte) error {
 	c.font("text", 9.5)
 	p.MultiCell(0, 4.8, c.shown("text", i.What()), "", "L", false)
 	p.Ln(0.8)
-	c.pairs(i.Facts(), 0)
+	c.pairs(i.Facts(), 0, 38)
 	p.Ln(0.8)
-	c.pairs(i.Details(), 4)
+	c.pairs(i.Details(), 4, 56)
+	if signed := i.Signed(); len(signed) > 0 {
+		p.Ln(0.8)
+		c.font("text", 8)
+		p.MultiCell(0, 4.1, trail.StatementTitle, "", "L", false)
+		c.pairs(signed, 4, 56)
+	}
 	return p.Error()
 }
 

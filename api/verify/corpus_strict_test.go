@@ -141,6 +141,25 @@ func subtleCases() []kase {
 			k.support = append(k.support, k.append(chain.SignerRevoked, map[string]string{"id": "sgn_eve"}))
 			k.approved()
 		}, nil},
+		{"a proof with a control character", ledger, reproved(func(_ *making, p string) string { return strings.Replace(p, "\n\n", "\n\f", 1) }), nil},
+		{"a time-stamp with another signature algorithm", verify.TimeNotProven, edited(func(k *making, m *manifest.Manifest) {
+			token := bytes.Clone(m.Signatures[0].Timestamps[0])
+			at := bytes.LastIndex(token, []byte{0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2}) // ecdsa-with-SHA256
+			if at < 0 {
+				k.tb.Fatal("no signature algorithm")
+			}
+			token[at+7] = 3
+			m.Signatures[0].Timestamps = [][]byte{token}
+		}), nil},
+		{"a certificate with a key of an unknown kind", verify.Signature, edited(func(k *making, m *manifest.Manifest) {
+			c := bytes.Clone(m.Signatures[0].Certificates[0])
+			at := bytes.Index(c, []byte{0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1}) // id-ecPublicKey
+			if at < 0 {
+				k.tb.Fatal("no kind of key")
+			}
+			c[at+6] = 9
+			m.Signatures[0].Certificates = [][]byte{c, m.Signatures[0].Certificates[1]}
+		}), nil},
 		{"a passkey", identity, signedWith(forge{
 			predicate: func(p *manifest.Predicate) { p.Requires = manifest.AuthorizationPasskey },
 			authorization: manifest.Authorization{

@@ -271,7 +271,7 @@ STATEMENT = obj({
         'zone': obj({'name': rx('[A-Za-z0-9][A-Za-z0-9/_+-]{0,63}'), 'offset': rx(r'(\+(0\d|1[0-8]):[0-5]\d)|(-(?!00:00)(0\d|1[0-8]):[0-5]\d)')})})})
 URL64 = rx('[A-Za-z0-9_-]+')
 ASSERTION = ('authenticatorData', 'clientDataJSON', 'credentialId', 'signature')
-ENTRY_PROOF = {'entry': b64(65535), 'proof': text(1 << 17, 1)}
+ENTRY_PROOF = {'entry': b64(65535), 'proof': lambda v: must(isinstance(v, str) and 0 < len(v.encode()) <= 1 << 17, 'no proof')}
 MANIFEST = obj({
     'bundle': lambda v: check_document(v) if v != {} else None, 'mediaType': exactly('application/vnd.signet.manifest.v1+json'), 'record': RECORD,
     'renewals': seq(lambda v: None, 0), 'support': seq(obj(ENTRY_PROOF), 4000),
@@ -359,7 +359,8 @@ def key_algorithm(spki):
     (_, algorithm, _), (_, bits, _) = der(one(spki))
     parts = [c for _, c, _ in der(algorithm)]
     if parts[0] == oid('1.2.840.10045.2.1'):
-        return CURVES.get(parts[1])
+        must(parts[1] in CURVES, 'an elliptic curve that is not known')
+        return CURVES[parts[1]]
     if parts[0] == oid('1.3.101.112'):
         return 'ed25519'
     if parts[0] == oid('1.2.840.113549.1.1.1'):
@@ -559,6 +560,18 @@ class Unpinned(ValueError):
     """A time-stamp that nobody pinned leads to."""
 
 
+def check_signer(infos):
+    """One signer, whose signature algorithm is in its one form and has the hash of the digest algorithm."""
+    fields = der(one(infos))
+    must([t for t, _, _ in fields] == [2, 0x30, 0x30, 0xa0, 0x30, 4], 'not one signer with signed attributes alone')
+    digest, algorithm = der(fields[2][1])[0][1], fields[4][1]
+    n = {oid('2.16.840.1.101.3.4.2.%d' % i): i for i in (1, 2, 3)}.get(digest)
+    must(n, 'a digest other than SHA-256, SHA-384 and SHA-512')
+    alone = lambda s: b'\x06' + bytes([len(oid(s))]) + oid(s)
+    must(algorithm in (alone('1.2.840.10045.4.3.%d' % (n + 1)), alone('1.2.840.113549.1.1.%d' % (n + 10)) + b'\x05\0', alone('1.3.101.112')) or
+         algorithm.startswith(alone('1.2.840.113549.1.1.10')), 'a signature algorithm that is not known, or not in its one form')
+
+
 def parse_token(token):
     """genTime and accuracy in milliseconds, and the certificates, of an RFC 3161 token."""
     must(len(token) <= 65536, 'too large')
@@ -569,6 +582,7 @@ def parse_token(token):
     must(info_kind[1] == oid('1.2.840.113549.1.9.16.1.4'), 'no TSTInfo')
     fields = der(one(one(one(info[2], 0xa0), 4)))
     certificates = [Certificate(whole) for tag, c, _ in parts if tag == 0xa0 for _, _, whole in der(c)]
+    check_signer(one(parts[-1][2], 0x31))
     m = re.fullmatch(rb'(\d{14})(?:\.(\d{1,9}))?Z', fields[4][1])
     must(fields[4][0] == 0x18 and m and not (m[2] or b'1').endswith(b'0'), 'genTime')
     t = datetime.datetime.strptime(m[1].decode(), '%Y%m%d%H%M%S').replace(tzinfo=datetime.timezone.utc)
@@ -890,7 +904,7 @@ class Manifest:
         with s['faults'].check(UNTRUSTED, 'certificates'):
             read = [Certificate(unb64(c)) for c in s['certificates']]
             for c in read[:1]:
-                must(self.ssl.run('x509', '-in', 'leaf', '-noout', '-pubkey', leaf=pem(c.raw))[0], 'a certificate that cannot be read')
+                must(key_algorithm(c.spki) is None or self.ssl.run('x509', '-in', 'leaf', '-noout', '-pubkey', leaf=pem(c.raw))[0], 'a certificate that cannot be read')
             chain = read
         if not chain:
             return

@@ -78,6 +78,22 @@ func TestScrubDropsWhatIsLeft(t *testing.T) {
 	}
 }
 
+// A scrub ends, also where more is appended than it reads.
+func TestScrubEndsUnderLoad(t *testing.T) {
+	t.Attr("requirement", "11.10(a)")
+	o := ledgertest.Options(t, kept{})
+	l := ledgertest.Open(t, o)
+	fill(t, l, 3000)
+	r := scrub(t, l, ledger.ScrubOptions{Progress: func(p ledger.ScrubProgress) {
+		if p.Stage == ledger.StageEntries {
+			fill(t, l, 1100) // a range has fewer
+		}
+	}})
+	if r.Size < 3000 || r.Size > 10_000 {
+		t.Errorf("%d entries were read", r.Size)
+	}
+}
+
 // Large attachments are read a few at a time.
 func TestScrubOfLargeAttachments(t *testing.T) {
 	t.Attr("requirement", "11.10(a)")

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"slices"
 
 	bolt "go.etcd.io/bbolt"
@@ -15,7 +16,7 @@ import (
 	"github.com/signetd/signet/server/internal/tiles"
 )
 
-// entries reads every entry with what belongs to it, and replays it, until it has caught up with those who append.
+// entries reads every entry with what belongs to it, and replays it, until it has caught up with those who append, or cannot.
 func (s *scrub) entries(ctx context.Context) error {
 	auditors := newAudit(s.l.o.Auditors)
 	auditors.rootsFrom(s.l.rootOf)
@@ -26,9 +27,10 @@ func (s *scrub) entries(ctx context.Context) error {
 	if s.walk.seen, err = s.besideRoots(); err != nil {
 		return err
 	}
-	for {
+	for before := uint64(math.MaxUint64); ; {
 		total := s.l.Size()
-		if s.walk.tree.Size() >= total {
+		left := total - s.walk.tree.Size()
+		if left == 0 || left > before/2 { // those who append are as fast: the next scrub reads what they add
 			return nil
 		}
 		for s.walk.tree.Size() < total {
@@ -37,6 +39,7 @@ func (s *scrub) entries(ctx context.Context) error {
 			}
 			s.progress(StageEntries, s.walk.tree.Size(), total)
 		}
+		before = left
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -133,6 +134,14 @@ func (s *Server) webReader(r *http.Request, rule access) (identity.Caller, error
 		return identity.Caller{}, fmt.Errorf("%w: %s", errDenied, needed(rule))
 	}
 	return c, nil
+}
+
+// webWrite ends an answer. A client that has gone is none of our business.
+func (s *Server) webWrite(w http.ResponseWriter, r *http.Request, body []byte) {
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	if _, err := w.Write(body); err != nil {
+		s.log.DebugContext(r.Context(), "an answer was not taken", "path", r.URL.Path, "error", err)
+	}
 }
 
 // webError answers with an error: its status, and a sentence that says what to do.

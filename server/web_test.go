@@ -45,8 +45,21 @@ func newWeb(t *testing.T, s *servertest.Server) *web {
 	return &web{t: t, client: &http.Client{Transport: transport}, root: "https://" + s.WebAddress()}
 }
 
+// answer is what stands before the body.
+type answer struct {
+	StatusCode    int
+	Status, Proto string
+	ProtoMajor    int
+	Header        http.Header
+	ContentLength int64
+}
+
+func answerOf(r *http.Response) answer {
+	return answer{r.StatusCode, r.Status, r.Proto, r.ProtoMajor, r.Header, r.ContentLength}
+}
+
 // get reads a path; with a token if there is one.
-func (w *web) get(method, path, token string) (*http.Response, []byte) {
+func (w *web) get(method, path, token string) (answer, []byte) {
 	w.t.Helper()
 	request, err := http.NewRequestWithContext(w.t.Context(), method, w.root+path, nil)
 	if err != nil {
@@ -64,7 +77,7 @@ func (w *web) get(method, path, token string) (*http.Response, []byte) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return reply, b
+	return answerOf(reply), b
 }
 
 // must reads a path that is there.

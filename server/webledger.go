@@ -2,7 +2,6 @@ package server
 
 import (
 	"net/http"
-	"strconv"
 	"strings"
 
 	"github.com/signetd/signet/server/internal/tiles"
@@ -15,12 +14,11 @@ func (s *Server) serveTiles(mux *http.ServeMux) {
 	mux.HandleFunc("GET /ledger/tile/", s.webTile)
 }
 
-func (s *Server) webCheckpoint(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) webCheckpoint(w http.ResponseWriter, r *http.Request) {
 	note := s.ledger.Head().Note
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-cache")
-	w.Header().Set("Content-Length", strconv.Itoa(len(note)))
-	w.Write(note)
+	s.webWrite(w, r, note)
 }
 
 // webTile answers with a tile or an entry bundle of the tree that the newest checkpoint covers. At its path it never changes.
@@ -49,6 +47,5 @@ func (s *Server) webTile(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Cache-Control", cache)
-	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
-	w.Write(data)
+	s.webWrite(w, r, data)
 }

@@ -5,7 +5,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"strconv"
 )
 
 // Media types of RFC 3161, section 3.4.
@@ -61,6 +60,5 @@ func (s *Server) webTimestamp(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", timestampReply)
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Content-Length", strconv.Itoa(len(reply)))
-	w.Write(reply)
+	s.webWrite(w, r, reply)
 }

@@ -20,7 +20,7 @@ import (
 )
 
 // post sends a body to the time-stamping authority.
-func (w *web) post(kind string, body []byte) (*http.Response, []byte) {
+func (w *web) post(kind string, body []byte) (answer, []byte) {
 	w.t.Helper()
 	request, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.root+"/tsa", bytes.NewReader(body))
 	if err != nil {
@@ -36,7 +36,7 @@ func (w *web) post(kind string, body []byte) (*http.Response, []byte) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return reply, b
+	return answerOf(reply), b
 }
 
 const queryType = "application/timestamp-query"

@@ -42,7 +42,7 @@ func TestWitnesses(t *testing.T) {
 			if time.Now().After(deadline) {
 				t.Fatal(err)
 			}
-			time.Sleep(20 * time.Millisecond) // another process: there is nothing to wait on
+			<-time.After(20 * time.Millisecond) // another process: there is nothing to wait on
 		}
 		return func() {
 			_ = c.Process.Kill()

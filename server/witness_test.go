@@ -324,7 +324,7 @@ func TestWitnessHost(t *testing.T) {
 		}
 	}
 	w := newWitness(t, "witness.example/x", otherLedger(t))
-	reply, err := http.Get("http://" + w.config.Address + "/")
+	reply, err := new(http.Client).Get("http://" + w.config.Address + "/")
 	if err != nil {
 		t.Fatal(err)
 	}

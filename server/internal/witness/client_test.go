@@ -316,7 +316,7 @@ func TestSomebodyElseSubmits(t *testing.T) {
 		t.Fatal(err)
 	}
 	q := request{old: 3, proof: proof, checkpoint: head.Note}
-	reply, err := http.Post(s.witnesses[0].URL+addCheckpoint, textType, strings.NewReader(string(q.encode())))
+	reply, err := new(http.Client).Post(s.witnesses[0].URL+addCheckpoint, textType, strings.NewReader(string(q.encode())))
 	if err != nil || reply.StatusCode != http.StatusOK {
 		t.Fatalf("%v %v", reply, err)
 	}

@@ -291,7 +291,7 @@ func (w *Witness) serveAdd(out http.ResponseWriter, r *http.Request) {
 	case errors.As(err, &refused) && refused.code == http.StatusConflict:
 		out.Header().Set("Content-Type", sizeType)
 		out.WriteHeader(http.StatusConflict)
-		out.Write([]byte(strconv.FormatUint(refused.size, 10) + "\n"))
+		_, _ = out.Write([]byte(strconv.FormatUint(refused.size, 10) + "\n"))
 	case errors.As(err, &refused):
 		w.log.WarnContext(r.Context(), "a checkpoint was refused", "from", r.RemoteAddr, "status", refused.code, "reason", refused.text)
 		http.Error(out, refused.text, refused.code)
@@ -324,5 +324,5 @@ func (w *Witness) serveCheckpoint(out http.ResponseWriter, r *http.Request) {
 func answer(out http.ResponseWriter, kind string, body []byte) {
 	out.Header().Set("Content-Type", kind)
 	out.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	out.Write(body)
+	_, _ = out.Write(body) // who is gone has no use for it
 }

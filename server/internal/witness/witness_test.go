@@ -136,7 +136,7 @@ func (h *host) close(tb testing.TB) {
 
 func (h *host) post(tb testing.TB, body []byte) (status int, kind, answer string) {
 	tb.Helper()
-	reply, err := http.Post(h.URL+addCheckpoint, textType, bytes.NewReader(body))
+	reply, err := new(http.Client).Post(h.URL+addCheckpoint, textType, bytes.NewReader(body))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -241,7 +241,7 @@ func TestProtocol(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			reply, err := http.DefaultClient.Do(r)
+			reply, err := new(http.Client).Do(r)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -269,7 +269,7 @@ func TestMemory(t *testing.T) {
 	h := newHost(t, l.vkey)
 	shown := func() (int, string) {
 		sum := sha256.Sum256([]byte(l.origin))
-		reply, err := http.Get(h.URL + "/" + hex.EncodeToString(sum[:]) + "/checkpoint")
+		reply, err := new(http.Client).Get(h.URL + "/" + hex.EncodeToString(sum[:]) + "/checkpoint")
 		if err != nil {
 			t.Fatal(err)
 		}

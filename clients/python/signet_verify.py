@@ -337,6 +337,14 @@ def one(b, tag=0x30):
     return e[0][1]
 
 
+def check_der(b):
+    """Every element inside is DER, as far as this program tells."""
+    for tag, content, _ in der(b):
+        must(tag & 0x20 or tag & 0x1f not in (0x10, 0x11), 'a SEQUENCE or SET that is not constructed')
+        if tag & 0x20:
+            check_der(content)
+
+
 def oid(s):
     parts = [int(x) for x in s.split('.')]
     out = b''
@@ -357,13 +365,14 @@ CURVES = {oid('1.2.840.10045.3.1.7'): 'ecdsa-p256-sha256', oid('1.3.132.0.34'): 
 def key_algorithm(spki):
     """Which algorithm of the manifest a SubjectPublicKeyInfo is for."""
     (_, algorithm, _), (_, bits, _) = der(one(spki))
-    parts = [c for _, c, _ in der(algorithm)]
-    if parts[0] == oid('1.2.840.10045.2.1'):
-        must(parts[1] in CURVES, 'an elliptic curve that is not known')
-        return CURVES[parts[1]]
-    if parts[0] == oid('1.3.101.112'):
+    kind = algorithm[2:2 + algorithm[1]]
+    if kind == oid('1.2.840.10045.2.1'):
+        curve = der(algorithm)[1][1]
+        must(curve in CURVES, 'an elliptic curve that is not known')
+        return CURVES[curve]
+    if kind == oid('1.3.101.112'):
         return 'ed25519'
-    if parts[0] == oid('1.2.840.113549.1.1.1'):
+    if kind == oid('1.2.840.113549.1.1.1'):
         modulus = int.from_bytes(der(one(bits[1:]))[0][1], 'big')
         return 'rsa-pss-sha256' if 2048 <= modulus.bit_length() <= 8192 else None
     return None
@@ -374,7 +383,7 @@ class Certificate:
         self.raw = raw
         fields = der(der(one(raw))[0][1])
         must(fields[0][0] == 0xa0 and one(fields[0][1], 2) == b'\x02', 'not a certificate of version 3')
-        self.issuer, self.subject, self.spki = fields[3][2], fields[5][2], fields[6][2]
+        self.serial, self.issuer, self.subject, self.spki = fields[1][2], fields[3][2], fields[5][2], fields[6][2]
         self.names = [tuple(c for _, c, _ in der(a)) for _, rdn, _ in der(fields[5][1]) for _, a, _ in der(rdn)]
         self.extensions, self.critical = {}, set()
         for tag, content, _ in fields[7:]:
@@ -561,7 +570,7 @@ class Unpinned(ValueError):
 
 
 def check_signer(infos):
-    """One signer, whose signature algorithm is in its one form and has the hash of the digest algorithm."""
+    """One signer, whose signature algorithm is in its one form and has the hash of the digest algorithm. Returns its issuer and serial number."""
     fields = der(one(infos))
     must([t for t, _, _ in fields] == [2, 0x30, 0x30, 0xa0, 0x30, 4], 'not one signer with signed attributes alone')
     digest, algorithm = der(fields[2][1])[0][1], fields[4][1]
@@ -570,11 +579,13 @@ def check_signer(infos):
     alone = lambda s: b'\x06' + bytes([len(oid(s))]) + oid(s)
     must(algorithm in (alone('1.2.840.10045.4.3.%d' % (n + 1)), alone('1.2.840.113549.1.1.%d' % (n + 10)) + b'\x05\0', alone('1.3.101.112')) or
          algorithm.startswith(alone('1.2.840.113549.1.1.10')), 'a signature algorithm that is not known, or not in its one form')
+    return fields[1][1]
 
 
 def parse_token(token):
     """genTime and accuracy in milliseconds, and the certificates, of an RFC 3161 token."""
     must(len(token) <= 65536, 'too large')
+    check_der(token)
     kind, content = der(one(token))
     must(kind[1] == oid('1.2.840.113549.1.7.2'), 'no CMS SignedData')
     parts = der(one(one(content[2], 0xa0)))
@@ -582,7 +593,8 @@ def parse_token(token):
     must(info_kind[1] == oid('1.2.840.113549.1.9.16.1.4'), 'no TSTInfo')
     fields = der(one(one(one(info[2], 0xa0), 4)))
     certificates = [Certificate(whole) for tag, c, _ in parts if tag == 0xa0 for _, _, whole in der(c)]
-    check_signer(one(parts[-1][2], 0x31))
+    signer = check_signer(one(parts[-1][2], 0x31))
+    must(not certificates or any(c.issuer + c.serial == signer for c in certificates), 'the signer is named by another certificate than is there')
     m = re.fullmatch(rb'(\d{14})(?:\.(\d{1,9}))?Z', fields[4][1])
     must(fields[4][0] == 0x18 and m and not (m[2] or b'1').endswith(b'0'), 'genTime')
     t = datetime.datetime.strptime(m[1].decode(), '%Y%m%d%H%M%S').replace(tzinfo=datetime.timezone.utc)

@@ -255,6 +255,8 @@ article { border-top: 1px solid #8888; padding: .75rem 0; break-inside: avoid-pa
 h2 { font-size: 1rem; margin: 0; }
 h2 .no { display: inline-block; min-width: 3.5rem; font-variant-numeric: tabular-nums; }
 h2 time { font-weight: 400; font-variant-numeric: tabular-nums; }
+h1 + dl { margin-bottom: 1rem; }
+h2 code { margin-left: .75rem; }
 h3 { font-size: .875rem; font-weight: 600; margin: .6rem 0 0; }
 h2 code { font-weight: 400; opacity: .75; }
 .what { margin: .25rem 0 .5rem; overflow-wrap: anywhere; }

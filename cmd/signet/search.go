@@ -106,7 +106,8 @@ func (a *app) ledgerSearch() *cobra.Command {
 		Long: `List entries in their order: those that fit all that is given.
 
 With --json one object stands on each line, and lines come as they are read. With --format the entries become a copy for people or for other
-programs, derived from the entries' bytes alone, with nothing left out: text, csv, jsonl (the bytes themselves), html or pdf.
+programs, derived from the entries' bytes alone, with nothing left out: text, csv, jsonl (the bytes themselves), html or pdf. What was signed (decision,
+meaning, reason) is not in an entry, which names its digest, but beside it: "signet ledger copy" shows it too, from an export.
 
 What is listed is what the server's index finds. That nothing was left out is proved by "signet ledger prove --key".`,
 		Example: `  signet ledger search --actor sgn_kcakv2wzhkvfqa7rnkr4sz2ykq --since 24h

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Verify a Signet signature manifest, or an export of a Signet ledger, offline.
 
-A second, independent verifier: it was written from the published formats, and not from the code of the first one (`signet verify`), so
-that a mistake in one is not a mistake in both. It needs Python 3.9 or newer, its standard library and the openssl command (3.0 or newer),
+A second verifier, which shares no code with the first one (`signet verify`) and is held to the same verdicts by a corpus. It was written from the
+published formats by somebody who knew the first one: a mistake of understanding may be in both. It needs Python 3.9 or newer, its standard library and the openssl command (3.0 or newer),
 asks no server, and trusts nothing but the trust file that it is given.
 
     signet_verify.py --trust signet-trust.json --manifest signatures/release-v0.1.0.json --bundle dist/

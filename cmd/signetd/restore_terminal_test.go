@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -80,16 +81,10 @@ func (r *terminalRun) end() (code int, shown string) {
 	r.line.Close()
 	rest, _ := io.ReadAll(r.terminal) // ends with an error when nobody has the line open any more
 	err := r.cmd.Wait()
-	if exit := (*exec.ExitError)(nil); err != nil && !asExit(err, &exit) {
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		r.t.Fatal(err)
 	}
 	return r.cmd.ProcessState.ExitCode(), r.seen.String() + string(rest)
-}
-
-func asExit(err error, to **exec.ExitError) bool {
-	exit, ok := err.(*exec.ExitError)
-	*to = exit
-	return ok
 }
 
 // TestLedgerRestoreAtATerminal: two people type user names, passwords and reasons; a slip can be corrected, no password is shown, and nothing

@@ -69,7 +69,7 @@ FILE is verified first, as by "signet ledger verify", with the same exit codes: 
 					return err
 				}
 				err = source.each(func(e chain.Entry, raw []byte) error {
-					if !f.fits(e) {
+					if !f.Fits(e) {
 						return nil
 					}
 					n++
@@ -104,23 +104,6 @@ FILE is verified first, as by "signet ledger verify", with the same exit codes: 
 // completeFormats completes the formats of copies.
 func completeFormats(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"text", "csv", "jsonl", "html", formatPDF}, cobra.ShellCompDirectiveNoFileComp))
-}
-
-// fits reports whether an entry is one of those that the flags ask for, by the keys of the index.
-func (f *filterFlags) fits(e chain.Entry) bool {
-	if e.Index < f.From || f.To != 0 && e.Index >= f.To || e.Time.Time().Before(f.Since) || !f.Until.IsZero() && !e.Time.Time().Before(f.Until) {
-		return false
-	}
-	if len(f.Types) > 0 && !slices.Contains(f.Types, string(e.Type)) {
-		return false
-	}
-	keys := index.Keys(e)
-	for kind, value := range map[index.Kind]string{index.Actor: f.Actor, index.Subject: f.Subject, index.Event: f.Event, index.Session: f.Session} {
-		if value = value[strings.LastIndexByte(value, '/')+1:]; value != "" && !slices.Contains(keys, index.Key(string(kind)+":"+value)) {
-			return false
-		}
-	}
-	return true
 }
 
 // verified is a file whose entries were verified, and are read again.

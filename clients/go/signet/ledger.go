@@ -5,11 +5,15 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/api/index"
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 )
 
@@ -54,7 +58,7 @@ type Filter struct {
 	To uint64
 	// Types are the entry types that are wanted; empty means all.
 	Types []string
-	// Actor caused them: the id of a signer or service.
+	// Actor caused them: the id of a signer or service, or its resource name.
 	Actor string
 	// Subject is what they are about: a signer, service, key, preparation, record, bundle or statement (an id, or a digest in hex).
 	Subject string
@@ -107,7 +111,40 @@ func (f Filter) check(e *signetv1.Entry, n uint32, last uint64) error {
 	if i < f.From || f.To != 0 && i >= f.To || n > 0 && (f.Descending && i >= last || !f.Descending && i <= last) {
 		return contradiction("entry %d came out of order", i)
 	}
-	return checkEntry(e, i)
+	if f.Limit > 0 && n >= f.Limit {
+		return contradiction("more than %d entries came", f.Limit)
+	}
+	if err := checkEntry(e, i); err != nil {
+		return err
+	}
+	parsed, err := chain.ParseEntry(e.GetContent())
+	if err != nil {
+		return contradiction("entry %d: %v", i, err)
+	}
+	if !f.Fits(parsed) {
+		return contradiction("entry %d is none of those that were asked for", i)
+	}
+	return nil
+}
+
+// Fits reports whether an entry is one of those that are wanted, whatever the limit, by its bytes alone: by the keys that package index gives it.
+func (f Filter) Fits(e chain.Entry) bool {
+	if e.Index < f.From || f.To != 0 && e.Index >= f.To || len(f.Types) > 0 && !slices.Contains(f.Types, string(e.Type)) {
+		return false
+	}
+	if !f.Since.IsZero() && e.Time.Before(chain.NewTime(f.Since)) || !f.Until.IsZero() && !e.Time.Before(chain.NewTime(f.Until)) {
+		return false
+	}
+	keys := index.Keys(e)
+	for kind, value := range map[index.Kind]string{index.Actor: f.Actor, index.Subject: f.Subject, index.Event: f.Event, index.Session: f.Session} {
+		if kind != index.Session {
+			value = value[strings.LastIndexByte(value, '/')+1:] // a resource name ends with the id
+		}
+		if value != "" && !slices.Contains(keys, index.Key(string(kind)+":"+value)) {
+			return false
+		}
+	}
+	return true
 }
 
 // Entries lists entries of the ledger in their order. After an interruption it goes on behind the last entry that came. It ends after the first error.

@@ -156,6 +156,37 @@ func TestEntriesRefuseWhatIsOutOfOrder(t *testing.T) {
 	}
 }
 
+// A server that leaves the filter aside is found out: what comes is held against it.
+func TestEntriesRefuseWhatWasNotAskedFor(t *testing.T) {
+	entries := ledgerOf(t, 4)
+	first, err := chain.ParseEntry(entries[0].GetContent())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, filter := range map[string]Filter{
+		"another type": {Types: []string{string(chain.SignatureCreated)}}, "another actor": {Actor: "sgn_x"}, "another subject": {Subject: "signers/sgn_x"},
+		"another record": {Event: "0193c1f0"}, "another session": {Session: "ses_x"}, "too early": {Since: first.Time.Time().Add(time.Hour)},
+		"too late": {Until: first.Time.Time()}, "too many": {Limit: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var last error
+			n := 0
+			for _, err := range (&faulty{entries: entries}).client(t).Entries(t.Context(), filter) {
+				if last = err; err == nil {
+					n++
+				}
+			}
+			if !errors.Is(last, ErrContradiction) || uint32(n) != filter.Limit {
+				t.Errorf("%d entries, %v", n, last)
+			}
+		})
+	}
+	f := Filter{Types: []string{"x", string(first.Type)}, Actor: "services/" + first.Actor.ID, Since: first.Time.Time(), Until: first.Time.Time().Add(time.Millisecond), To: 1}
+	if !f.Fits(first) {
+		t.Errorf("%+v does not fit %+v", first, f)
+	}
+}
+
 func TestPages(t *testing.T) {
 	count := func(f *faulty) (n int, last error) {
 		for _, err := range f.client(t).Records(t.Context()) {

@@ -126,10 +126,10 @@ func (e conflictError) Error() string {
 	return fmt.Sprintf("the newest checkpoint that the witness has cosigned has %d entries", e.size)
 }
 
-// unfitError is the answer 422.
+// unfitError is the answer 422, or what stands for it.
 type unfitError struct{ text string }
 
-func (e unfitError) Error() string { return "it answers 422: " + e.text }
+func (e unfitError) Error() string { return "it answers " + e.text }
 
 // submit sends one request about a checkpoint of size entries. It returns the checkpoint with the witness's line added.
 func (c *Client) submit(ctx context.Context, r *remote, q request, size uint64) (cosigned []byte, at time.Time, err error) {
@@ -166,7 +166,7 @@ func (c *Client) submit(ctx context.Context, r *remote, q request, size uint64) 
 		}
 		return nil, time.Time{}, conflictError{newest}
 	case http.StatusUnprocessableEntity:
-		return nil, time.Time{}, unfitError{text}
+		return nil, time.Time{}, unfitError{reply.Status + ": " + text}
 	case http.StatusNotFound, http.StatusForbidden:
 		return nil, time.Time{}, fmt.Errorf("%w: it answers %s: %s", ErrRefused, reply.Status, text)
 	default:

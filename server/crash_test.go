@@ -126,13 +126,13 @@ func (v *victim) start(plan string) bool {
 	}(v.cmd, v.exited)
 	ctx, cancel := context.WithTimeout(v.t.Context(), time.Minute)
 	defer cancel()
-	go func() {
+	go func(exited chan struct{}) {
 		select {
-		case <-v.exited:
+		case <-exited:
 			cancel()
 		case <-ctx.Done():
 		}
-	}()
+	}(v.exited)
 	stream, err := grpc_health_v1.NewHealthClient(v.dial()).Watch(ctx, &grpc_health_v1.HealthCheckRequest{}, grpc.WaitForReady(true))
 	for err == nil {
 		var r *grpc_health_v1.HealthCheckResponse

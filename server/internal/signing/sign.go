@@ -311,27 +311,30 @@ func (c *Ceremony) finish(ctx context.Context, event string, index uint64) (Rele
 	return c.release(ctx, event, index)
 }
 
-// release reads a committed signature back and proves it against a signed checkpoint.
+// release reads a committed signature back and proves it against a signed checkpoint, which covers the record's closing seal, too, so
+// that whoever asks next is shown both.
 func (c *Ceremony) release(ctx context.Context, event string, index uint64) (Released, error) {
-	head, err := c.witnessed(ctx, index+1)
-	if err != nil {
-		return Released{}, err
-	}
 	key, err := eventKey(event)
 	if err != nil {
 		return Released{}, err
 	}
 	var out Released
+	last := index
 	err = c.Ledger.View(func(r *ledger.Read) error {
 		view := r.View(projectionName)
 		state, ok, err := c.state(view, key)
 		if err != nil || !ok {
 			return errors.Join(err, ErrRecordNotFound)
 		}
+		last = max(index, state.Closing)
 		out, err = c.signature(r, view, index)
 		out.Status = state.status()
 		return err
 	})
+	if err != nil {
+		return Released{}, err
+	}
+	head, err := c.witnessed(ctx, last+1)
 	if err != nil {
 		return Released{}, err
 	}

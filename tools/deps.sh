@@ -17,13 +17,13 @@ if ! { command -v "${CC:-gcc}" && [ -e /usr/include/stdio.h ]; } >/dev/null 2>&1
 	missing="$missing gcc libc6-dev"
 fi
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
+command -v python3 >/dev/null 2>&1 || missing="$missing python3" # the tests of api/, which the quick start runs, too, hold two verifiers
+command -v jq >/dev/null 2>&1 || missing="$missing jq"           # against each other, and the README's shell against both
 if [ "${1:-}" = test ]; then
 	present() { [ -e "$1" ]; }
 	present /usr/lib/*/libsoftokn3.so || present /usr/lib64/libsoftokn3.so || missing="$missing libnss3"
 	present /usr/lib/*/pkcs11/libopencryptoki.so || present /usr/lib64/pkcs11/libopencryptoki.so || missing="$missing opencryptoki"
 	command -v pkcs11-tool >/dev/null 2>&1 || missing="$missing opensc"
-	command -v python3 >/dev/null 2>&1 || missing="$missing python3"
-	command -v jq >/dev/null 2>&1 || missing="$missing jq"
 	command -v pdftotext >/dev/null 2>&1 || missing="$missing poppler-utils"
 fi
 [ -n "$missing" ] || exit 0

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs what building and testing need beside Go and git: SoftHSM2 (the PKCS#11 token of tests and demos), a C
-# compiler (for the one package that uses cgo), and OpenSSL, which the tests hold our certificates and time-stamps against.
-# With "test": the PKCS#11 modules of NSS and openCryptoki as well, on which the tests of the key store run, too, and
-# pkcs11-tool, which the runbooks use; python3 for the second verifier, and jq for the commands of the README.
+# compiler (for the one package that uses cgo), and OpenSSL, which the tests hold our certificates and time-stamps against; python3
+# and jq, for the second verifier and the commands of the README.
+# With "test": the PKCS#11 modules of NSS and openCryptoki as well, on which the tests of the key store run, too, pkcs11-tool, which
+# the runbooks use, and pdftotext, which reads our PDFs.
 # Does nothing where they are there; asks for sudo only where it must.
 set -eu
 

@@ -25,6 +25,10 @@ func methods() []string {
 	signetv1.RegisterKeyServiceServer(g, keyService{})
 	signetv1.RegisterLedgerServiceServer(g, ledgerService{})
 	signetv1.RegisterTimestampServiceServer(g, timestampService{})
+	signetv1.RegisterProposalServiceServer(g, proposalService{})
+	signetv1.RegisterCredentialServiceServer(g, credentialService{})
+	signetv1.RegisterRightsServiceServer(g, rightsService{})
+	signetv1.RegisterAlertServiceServer(g, alertService{})
 	grpc_health_v1.RegisterHealthServer(g, health.NewServer())
 	reflection.Register(g)
 	var out []string

@@ -49,7 +49,7 @@ func (s keyService) admitChange(ctx context.Context, method string, in keyReques
 	if err != nil {
 		return c, err
 	}
-	return c, s.identities.CheckKeyAct(ctx, who, p.GetUserName(), identity.Secret(p.GetPassword()), in.GetName())
+	return c, s.identities.ProveAct(ctx, who, proofOf(p, nil), identity.PurposeKey, in.GetName())
 }
 
 // changed answers a change with the key as it is now. A refusal for who asks is an entry.

@@ -44,3 +44,11 @@ func (s sessionService) WhoAmI(ctx context.Context, _ *signetv1.WhoAmIRequest) (
 		Signer: toSigner(signer), Method: c.Method, ExpireTime: stamp(c.Expires), ServerVersion: s.version, Environment: s.config.Environment,
 	}, nil
 }
+
+func (s sessionService) ListSessions(ctx context.Context, in *signetv1.ListSessionsRequest) (*signetv1.ListSessionsResponse, error) {
+	return nil, errUnbuilt
+}
+
+func (s sessionService) EndSession(ctx context.Context, in *signetv1.EndSessionRequest) (*signetv1.EndSessionResponse, error) {
+	return nil, errUnbuilt
+}

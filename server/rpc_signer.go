@@ -16,11 +16,12 @@ type signerService struct {
 }
 
 var roleNames = map[signetv1.Role]identity.Role{
-	signetv1.Role_ROLE_ADMINISTRATOR:   identity.RoleAdministrator,
-	signetv1.Role_ROLE_SIGNER:          identity.RoleSigner,
-	signetv1.Role_ROLE_RELEASE_MANAGER: identity.RoleReleaseManager,
-	signetv1.Role_ROLE_AUDITOR:         identity.RoleAuditor,
-	signetv1.Role_ROLE_SERVICE:         identity.RoleService,
+	signetv1.Role_ROLE_ADMINISTRATOR:    identity.RoleAdministrator,
+	signetv1.Role_ROLE_SIGNER:           identity.RoleSigner,
+	signetv1.Role_ROLE_RELEASE_MANAGER:  identity.RoleReleaseManager,
+	signetv1.Role_ROLE_AUDITOR:          identity.RoleAuditor,
+	signetv1.Role_ROLE_SERVICE:          identity.RoleService,
+	signetv1.Role_ROLE_SECURITY_OFFICER: identity.RoleSecurityOfficer,
 }
 
 var signerStates = map[identity.State]signetv1.SignerState{
@@ -153,4 +154,24 @@ func toSigner(s identity.Signer) *signetv1.Signer {
 		}
 	}
 	return out
+}
+
+func (s signerService) UnlockSigner(ctx context.Context, in *signetv1.UnlockSignerRequest) (*signetv1.UnlockSignerResponse, error) {
+	return nil, errUnbuilt
+}
+
+func (s signerService) SetContact(ctx context.Context, in *signetv1.SetContactRequest) (*signetv1.SetContactResponse, error) {
+	return nil, errUnbuilt
+}
+
+func (s signerService) ChangeService(ctx context.Context, in *signetv1.ChangeServiceRequest) (*signetv1.ChangeServiceResponse, error) {
+	return nil, errUnbuilt
+}
+
+func (s signerService) AddServiceCertificate(ctx context.Context, in *signetv1.AddServiceCertificateRequest) (*signetv1.AddServiceCertificateResponse, error) {
+	return nil, errUnbuilt
+}
+
+func (s signerService) RemoveServiceCertificate(ctx context.Context, in *signetv1.RemoveServiceCertificateRequest) (*signetv1.RemoveServiceCertificateResponse, error) {
+	return nil, errUnbuilt
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/signetd/signet/api/bundle"
 	"github.com/signetd/signet/api/jcs"
 	"github.com/signetd/signet/api/manifest"
+	"github.com/signetd/signet/api/passkey"
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/api/verify"
 	"github.com/signetd/signet/server/internal/identity"
@@ -103,16 +104,27 @@ func preparation(p signing.Preparation) (*signetv1.Preparation, error) {
 func (s signingService) Sign(ctx context.Context, in *signetv1.SignRequest) (*signetv1.SignResponse, error) {
 	c := caller(ctx)
 	p := in.GetPassword()
-	if p.GetUserName() == "" || p.GetPassword() == "" {
+	if in.GetPasskey() == nil && (p.GetUserName() == "" || p.GetPassword() == "") {
 		return nil, errCredentialsMissing
 	}
 	r, err := s.ceremony.Sign(ctx, c, strings.TrimPrefix(in.GetPreparation(), "preparations/"), [32]byte(in.GetStatementSha256()),
-		signing.Proof{UserName: p.GetUserName(), Password: identity.Secret(p.GetPassword())})
+		proofOf(p, in.GetPasskey()))
 	if err != nil {
 		return nil, s.audited(ctx, c, signetv1.SigningService_Sign_FullMethodName, err)
 	}
 	sig, err := signature(r)
 	return &signetv1.SignResponse{Signature: sig, RecordState: recordStates[r.Status]}, err
+}
+
+// proofOf is a person's proof as the wire has it.
+func proofOf(p *signetv1.PasswordCredentials, a *signetv1.PasskeyAssertion) identity.Proof {
+	proof := identity.Proof{UserName: p.GetUserName(), Password: identity.Secret(p.GetPassword()), TOTP: identity.Secret(p.GetTotp())}
+	if a != nil {
+		proof.Passkey = &passkey.Assertion{
+			CredentialID: a.GetCredentialId(), AuthenticatorData: a.GetAuthenticatorData(), ClientDataJSON: a.GetClientDataJson(), Signature: a.GetSignature(),
+		}
+	}
+	return proof
 }
 
 func (s signingService) Seal(ctx context.Context, in *signetv1.SealRequest) (*signetv1.SealResponse, error) {
@@ -263,4 +275,12 @@ func stamp(t time.Time) *timestamppb.Timestamp {
 		return nil
 	}
 	return timestamppb.New(t)
+}
+
+func (s signingService) GetPreparation(ctx context.Context, in *signetv1.GetPreparationRequest) (*signetv1.GetPreparationResponse, error) {
+	return nil, errUnbuilt
+}
+
+func (s signingService) ListOwnSignatures(ctx context.Context, in *signetv1.ListOwnSignaturesRequest) (*signetv1.ListOwnSignaturesResponse, error) {
+	return nil, errUnbuilt
 }

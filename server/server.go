@@ -387,6 +387,10 @@ func (s *Server) listenerOptions() error {
 	signetv1.RegisterKeyServiceServer(s.grpc, keyService{Server: s})
 	signetv1.RegisterLedgerServiceServer(s.grpc, ledgerService{Server: s})
 	signetv1.RegisterTimestampServiceServer(s.grpc, timestampService{Server: s})
+	signetv1.RegisterProposalServiceServer(s.grpc, proposalService{Server: s})
+	signetv1.RegisterCredentialServiceServer(s.grpc, credentialService{Server: s})
+	signetv1.RegisterRightsServiceServer(s.grpc, rightsService{Server: s})
+	signetv1.RegisterAlertServiceServer(s.grpc, alertService{Server: s})
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health.public)
 	reflection.Register(s.grpc)
 	for service, info := range s.grpc.GetServiceInfo() {

@@ -49,6 +49,31 @@ const (
 	LedgerScrubbed        Type = "ledger.scrubbed"        // what was read again, byte for byte, and what was found
 	LedgerArchived        Type = "ledger.archived"        // full entry bundles moved to the archive, by their digests
 	BackupCreated         Type = "backup.created"         // a backup was made: what it holds, by its digest
+
+	ActProposed          Type = "act.proposed"          // an administrator proposes an act that takes a second one
+	ActConfirmed         Type = "act.confirmed"         // another administrator confirms it; what it does follows in the same transaction
+	ActWithdrawn         Type = "act.withdrawn"         // it was withdrawn, refused, or lapsed
+	AccountabilitySigned Type = "accountability.signed" // a person's first signature: over the accountability statement
+	SignerChanged        Type = "signer.changed"        // what is known of a signer: old and new values
+	CredentialUsed       Type = "credential.used"       // a step of a one-time password is spent
+	PasskeyRegistered    Type = "passkey.registered"    // a passkey that waits to be vouched for
+	PasskeyVouched       Type = "passkey.vouched"       // an administrator has vouched for it; another one must
+	PasskeyBound         Type = "passkey.bound"         // a passkey signs for its owner, with what vouches for it
+	PasskeyRevoked       Type = "passkey.revoked"       // a passkey signs no more
+	RoleAssigned         Type = "role.assigned"         // a role for a person or a group, with its validity
+	RoleWithdrawn        Type = "role.withdrawn"        // the role is taken away
+	GroupChanged         Type = "group.changed"         // who belongs to a group
+	DesignationChanged   Type = "designation.changed"   // who may sign records of a type, and with which training
+	TrainingAttested     Type = "training.attested"     // somebody was trained, until when
+	TrainingWithdrawn    Type = "training.withdrawn"    // the attestation no longer holds
+	RightsReviewed       Type = "rights.reviewed"       // a periodic review of credentials and rights was approved
+	ServiceChanged       Type = "service.changed"       // what a service may do, and with which client certificates
+	SourceLocked         Type = "source.locked"         // too many failures from one place
+	SourceUnlocked       Type = "source.unlocked"       // the place is admitted again
+	AlertRaised          Type = "alert.raised"          // what the security unit, or a signer, must hear
+	AlertDelivered       Type = "alert.delivered"       // one try to deliver it, and what came of it
+	AlertAcknowledged    Type = "alert.acknowledged"    // somebody has taken notice
+	AlertEscalated       Type = "alert.escalated"       // nobody has: management is told
 )
 
 // types is the list.
@@ -58,6 +83,9 @@ var types = []Type{
 	RecordCreated, RecordDecided, SignaturePrepared, SignatureAttempted, SignatureCreated, SignatureAbandoned, RecordSuperseded, SourceErased,
 	TimestampRefused, LedgerRestored, ServiceRenewed, KeyRotated, KeyDisabled, KeyEnabled, KeyDestructionRequested, KeyDestructionWithdrawn,
 	KeyDestructionConfirmed, KeyDestroyed, IndexCommitted, CheckpointTimestamped, LedgerScrubbed, LedgerArchived, BackupCreated,
+	ActProposed, ActConfirmed, ActWithdrawn, AccountabilitySigned, SignerChanged, CredentialUsed, PasskeyRegistered, PasskeyVouched, PasskeyBound,
+	PasskeyRevoked, RoleAssigned, RoleWithdrawn, GroupChanged, DesignationChanged, TrainingAttested, TrainingWithdrawn, RightsReviewed,
+	ServiceChanged, SourceLocked, SourceUnlocked, AlertRaised, AlertDelivered, AlertAcknowledged, AlertEscalated,
 }
 
 var known = func() map[Type]bool {

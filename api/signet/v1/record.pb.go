@@ -774,9 +774,11 @@ type ListRecordsRequest struct {
 	// How many at the most; 0 means 50, more than 200 means 200.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The `next_page_token` of the page before; empty for the first page.
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Those alone that wait for the caller's decision.
+	AwaitingCaller bool `protobuf:"varint,3,opt,name=awaiting_caller,json=awaitingCaller,proto3" json:"awaiting_caller,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ListRecordsRequest) Reset() {
@@ -821,6 +823,13 @@ func (x *ListRecordsRequest) GetPageToken() string {
 		return x.PageToken
 	}
 	return ""
+}
+
+func (x *ListRecordsRequest) GetAwaitingCaller() bool {
+	if x != nil {
+		return x.AwaitingCaller
+	}
+	return false
 }
 
 // A page of records.
@@ -1200,11 +1209,12 @@ const file_signet_v1_record_proto_rawDesc = "" +
 	"\x10GetRecordRequest\x122\n" +
 	"\x04name\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^records/[0-9a-f-]{36}$R\x04name\">\n" +
 	"\x11GetRecordResponse\x12)\n" +
-	"\x06record\x18\x01 \x01(\v2\x11.signet.v1.RecordR\x06record\"c\n" +
+	"\x06record\x18\x01 \x01(\v2\x11.signet.v1.RecordR\x06record\"\x8c\x01\n" +
 	"\x12ListRecordsRequest\x12$\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"j\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12'\n" +
+	"\x0fawaiting_caller\x18\x03 \x01(\bR\x0eawaitingCaller\"j\n" +
 	"\x13ListRecordsResponse\x12+\n" +
 	"\arecords\x18\x01 \x03(\v2\x11.signet.v1.RecordR\arecords\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x18\n" +

@@ -31,7 +31,9 @@ type OpenSessionRequest struct {
 	// User name.
 	UserName string `protobuf:"bytes,1,opt,name=user_name,json=userName,proto3" json:"user_name,omitempty"`
 	// Password.
-	Password      string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	Password string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	// A one-time password, where the signer has set one: 6 digits.
+	Totp          string `protobuf:"bytes,3,opt,name=totp,proto3" json:"totp,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -76,6 +78,13 @@ func (x *OpenSessionRequest) GetUserName() string {
 func (x *OpenSessionRequest) GetPassword() string {
 	if x != nil {
 		return x.Password
+	}
+	return ""
+}
+
+func (x *OpenSessionRequest) GetTotp() string {
+	if x != nil {
+		return x.Totp
 	}
 	return ""
 }
@@ -438,15 +447,300 @@ func (x *WhoAmIResponse) GetEnvironment() string {
 	return ""
 }
 
+// Whose sessions.
+type ListSessionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resource name of the signer; empty: the caller.
+	Parent        string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSessionsRequest) Reset() {
+	*x = ListSessionsRequest{}
+	mi := &file_signet_v1_session_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSessionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSessionsRequest) ProtoMessage() {}
+
+func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_session_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
+func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_session_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ListSessionsRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+// An open session.
+type Session struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resource name: `signers/{signer}/sessions/{session}`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// When it was opened.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// When it ends whatever happens.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// How it was opened: an authorization kind of the manifest.
+	Method string `protobuf:"bytes,4,opt,name=method,proto3" json:"method,omitempty"`
+	// From which address; empty where it was erased or is not kept.
+	Address string `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
+	// From which device.
+	Device string `protobuf:"bytes,6,opt,name=device,proto3" json:"device,omitempty"`
+	// Whether it is the caller's own.
+	Current       bool `protobuf:"varint,7,opt,name=current,proto3" json:"current,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Session) Reset() {
+	*x = Session{}
+	mi := &file_signet_v1_session_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Session) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Session) ProtoMessage() {}
+
+func (x *Session) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_session_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Session.ProtoReflect.Descriptor instead.
+func (*Session) Descriptor() ([]byte, []int) {
+	return file_signet_v1_session_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Session) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Session) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *Session) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *Session) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *Session) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Session) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *Session) GetCurrent() bool {
+	if x != nil {
+		return x.Current
+	}
+	return false
+}
+
+// The sessions.
+type ListSessionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Newest first.
+	Sessions      []*Session `protobuf:"bytes,1,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSessionsResponse) Reset() {
+	*x = ListSessionsResponse{}
+	mi := &file_signet_v1_session_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSessionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSessionsResponse) ProtoMessage() {}
+
+func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_session_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
+func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_session_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListSessionsResponse) GetSessions() []*Session {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+// Which session.
+type EndSessionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its resource name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Why.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndSessionRequest) Reset() {
+	*x = EndSessionRequest{}
+	mi := &file_signet_v1_session_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndSessionRequest) ProtoMessage() {}
+
+func (x *EndSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_session_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndSessionRequest.ProtoReflect.Descriptor instead.
+func (*EndSessionRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_session_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *EndSessionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *EndSessionRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// The session has ended.
+type EndSessionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndSessionResponse) Reset() {
+	*x = EndSessionResponse{}
+	mi := &file_signet_v1_session_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndSessionResponse) ProtoMessage() {}
+
+func (x *EndSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_session_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndSessionResponse.ProtoReflect.Descriptor instead.
+func (*EndSessionResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_session_proto_rawDescGZIP(), []int{12}
+}
+
 var File_signet_v1_session_proto protoreflect.FileDescriptor
 
 const file_signet_v1_session_proto_rawDesc = "" +
 	"\n" +
-	"\x17signet/v1/session.proto\x12\tsignet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/signer.proto\"h\n" +
+	"\x17signet/v1/session.proto\x12\tsignet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16signet/v1/signer.proto\"\x95\x01\n" +
 	"\x12OpenSessionRequest\x12'\n" +
 	"\tuser_name\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\buserName\x12)\n" +
-	"\bpassword\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\b\x80\x01\x01R\bpassword\"\xbb\x01\n" +
+	"\bpassword\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\b\x80\x01\x01R\bpassword\x12+\n" +
+	"\x04totp\x18\x03 \x01(\tB\x17\xbaH\x11r\x0f2\r^([0-9]{6})?$\x80\x01\x01R\x04totp\"\xbb\x01\n" +
 	"\x13OpenSessionResponse\x12\x19\n" +
 	"\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01R\x05token\x12)\n" +
 	"\x06signer\x18\x02 \x01(\v2\x11.signet.v1.SignerR\x06signer\x12;\n" +
@@ -467,11 +761,32 @@ const file_signet_v1_session_proto_rawDesc = "" +
 	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12%\n" +
 	"\x0eserver_version\x18\x04 \x01(\tR\rserverVersion\x12 \n" +
-	"\venvironment\x18\x05 \x01(\tR\venvironment2\xc5\x02\n" +
+	"\venvironment\x18\x05 \x01(\tR\venvironment\"U\n" +
+	"\x13ListSessionsRequest\x12>\n" +
+	"\x06parent\x18\x01 \x01(\tB&\xbaH#r!2\x1f^(signers/sgn_[0-9a-z]{1,64})?$R\x06parent\"\xfb\x01\n" +
+	"\aSession\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12;\n" +
+	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x12;\n" +
+	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x12\x16\n" +
+	"\x06method\x18\x04 \x01(\tR\x06method\x12\x18\n" +
+	"\aaddress\x18\x05 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06device\x18\x06 \x01(\tR\x06device\x12\x18\n" +
+	"\acurrent\x18\a \x01(\bR\acurrent\"F\n" +
+	"\x14ListSessionsResponse\x12.\n" +
+	"\bsessions\x18\x01 \x03(\v2\x12.signet.v1.SessionR\bsessions\"\x8a\x01\n" +
+	"\x11EndSessionRequest\x12S\n" +
+	"\x04name\x18\x01 \x01(\tB?\xbaH<r:28^signers/sgn_[0-9a-z]{1,64}/sessions/ses_[0-9a-z]{1,64}$R\x04name\x12 \n" +
+	"\x06reason\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\x06reason\"\x14\n" +
+	"\x12EndSessionResponse2\xe1\x03\n" +
 	"\x0eSessionService\x12L\n" +
 	"\vOpenSession\x12\x1d.signet.v1.OpenSessionRequest\x1a\x1e.signet.v1.OpenSessionResponse\x12O\n" +
 	"\fCloseSession\x12\x1e.signet.v1.CloseSessionRequest\x1a\x1f.signet.v1.CloseSessionResponse\x12U\n" +
-	"\x0eIssueReadToken\x12 .signet.v1.IssueReadTokenRequest\x1a!.signet.v1.IssueReadTokenResponse\x12=\n" +
+	"\x0eIssueReadToken\x12 .signet.v1.IssueReadTokenRequest\x1a!.signet.v1.IssueReadTokenResponse\x12O\n" +
+	"\fListSessions\x12\x1e.signet.v1.ListSessionsRequest\x1a\x1f.signet.v1.ListSessionsResponse\x12I\n" +
+	"\n" +
+	"EndSession\x12\x1c.signet.v1.EndSessionRequest\x1a\x1d.signet.v1.EndSessionResponse\x12=\n" +
 	"\x06WhoAmI\x12\x18.signet.v1.WhoAmIRequest\x1a\x19.signet.v1.WhoAmIResponseB2Z0github.com/signetd/signet/api/signet/v1;signetv1b\x06proto3"
 
 var (
@@ -486,7 +801,7 @@ func file_signet_v1_session_proto_rawDescGZIP() []byte {
 	return file_signet_v1_session_proto_rawDescData
 }
 
-var file_signet_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_signet_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_signet_v1_session_proto_goTypes = []any{
 	(*OpenSessionRequest)(nil),     // 0: signet.v1.OpenSessionRequest
 	(*OpenSessionResponse)(nil),    // 1: signet.v1.OpenSessionResponse
@@ -496,28 +811,40 @@ var file_signet_v1_session_proto_goTypes = []any{
 	(*IssueReadTokenResponse)(nil), // 5: signet.v1.IssueReadTokenResponse
 	(*WhoAmIRequest)(nil),          // 6: signet.v1.WhoAmIRequest
 	(*WhoAmIResponse)(nil),         // 7: signet.v1.WhoAmIResponse
-	(*Signer)(nil),                 // 8: signet.v1.Signer
-	(*timestamppb.Timestamp)(nil),  // 9: google.protobuf.Timestamp
+	(*ListSessionsRequest)(nil),    // 8: signet.v1.ListSessionsRequest
+	(*Session)(nil),                // 9: signet.v1.Session
+	(*ListSessionsResponse)(nil),   // 10: signet.v1.ListSessionsResponse
+	(*EndSessionRequest)(nil),      // 11: signet.v1.EndSessionRequest
+	(*EndSessionResponse)(nil),     // 12: signet.v1.EndSessionResponse
+	(*Signer)(nil),                 // 13: signet.v1.Signer
+	(*timestamppb.Timestamp)(nil),  // 14: google.protobuf.Timestamp
 }
 var file_signet_v1_session_proto_depIdxs = []int32{
-	8, // 0: signet.v1.OpenSessionResponse.signer:type_name -> signet.v1.Signer
-	9, // 1: signet.v1.OpenSessionResponse.expire_time:type_name -> google.protobuf.Timestamp
-	9, // 2: signet.v1.IssueReadTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
-	8, // 3: signet.v1.WhoAmIResponse.signer:type_name -> signet.v1.Signer
-	9, // 4: signet.v1.WhoAmIResponse.expire_time:type_name -> google.protobuf.Timestamp
-	0, // 5: signet.v1.SessionService.OpenSession:input_type -> signet.v1.OpenSessionRequest
-	2, // 6: signet.v1.SessionService.CloseSession:input_type -> signet.v1.CloseSessionRequest
-	4, // 7: signet.v1.SessionService.IssueReadToken:input_type -> signet.v1.IssueReadTokenRequest
-	6, // 8: signet.v1.SessionService.WhoAmI:input_type -> signet.v1.WhoAmIRequest
-	1, // 9: signet.v1.SessionService.OpenSession:output_type -> signet.v1.OpenSessionResponse
-	3, // 10: signet.v1.SessionService.CloseSession:output_type -> signet.v1.CloseSessionResponse
-	5, // 11: signet.v1.SessionService.IssueReadToken:output_type -> signet.v1.IssueReadTokenResponse
-	7, // 12: signet.v1.SessionService.WhoAmI:output_type -> signet.v1.WhoAmIResponse
-	9, // [9:13] is the sub-list for method output_type
-	5, // [5:9] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	13, // 0: signet.v1.OpenSessionResponse.signer:type_name -> signet.v1.Signer
+	14, // 1: signet.v1.OpenSessionResponse.expire_time:type_name -> google.protobuf.Timestamp
+	14, // 2: signet.v1.IssueReadTokenResponse.expire_time:type_name -> google.protobuf.Timestamp
+	13, // 3: signet.v1.WhoAmIResponse.signer:type_name -> signet.v1.Signer
+	14, // 4: signet.v1.WhoAmIResponse.expire_time:type_name -> google.protobuf.Timestamp
+	14, // 5: signet.v1.Session.create_time:type_name -> google.protobuf.Timestamp
+	14, // 6: signet.v1.Session.expire_time:type_name -> google.protobuf.Timestamp
+	9,  // 7: signet.v1.ListSessionsResponse.sessions:type_name -> signet.v1.Session
+	0,  // 8: signet.v1.SessionService.OpenSession:input_type -> signet.v1.OpenSessionRequest
+	2,  // 9: signet.v1.SessionService.CloseSession:input_type -> signet.v1.CloseSessionRequest
+	4,  // 10: signet.v1.SessionService.IssueReadToken:input_type -> signet.v1.IssueReadTokenRequest
+	8,  // 11: signet.v1.SessionService.ListSessions:input_type -> signet.v1.ListSessionsRequest
+	11, // 12: signet.v1.SessionService.EndSession:input_type -> signet.v1.EndSessionRequest
+	6,  // 13: signet.v1.SessionService.WhoAmI:input_type -> signet.v1.WhoAmIRequest
+	1,  // 14: signet.v1.SessionService.OpenSession:output_type -> signet.v1.OpenSessionResponse
+	3,  // 15: signet.v1.SessionService.CloseSession:output_type -> signet.v1.CloseSessionResponse
+	5,  // 16: signet.v1.SessionService.IssueReadToken:output_type -> signet.v1.IssueReadTokenResponse
+	10, // 17: signet.v1.SessionService.ListSessions:output_type -> signet.v1.ListSessionsResponse
+	12, // 18: signet.v1.SessionService.EndSession:output_type -> signet.v1.EndSessionResponse
+	7,  // 19: signet.v1.SessionService.WhoAmI:output_type -> signet.v1.WhoAmIResponse
+	14, // [14:20] is the sub-list for method output_type
+	8,  // [8:14] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_session_proto_init() }
@@ -532,7 +859,7 @@ func file_signet_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_session_proto_rawDesc), len(file_signet_v1_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,8 @@ const (
 	SessionService_OpenSession_FullMethodName    = "/signet.v1.SessionService/OpenSession"
 	SessionService_CloseSession_FullMethodName   = "/signet.v1.SessionService/CloseSession"
 	SessionService_IssueReadToken_FullMethodName = "/signet.v1.SessionService/IssueReadToken"
+	SessionService_ListSessions_FullMethodName   = "/signet.v1.SessionService/ListSessions"
+	SessionService_EndSession_FullMethodName     = "/signet.v1.SessionService/EndSession"
 	SessionService_WhoAmI_FullMethodName         = "/signet.v1.SessionService/WhoAmI"
 )
 
@@ -43,6 +45,14 @@ type SessionServiceClient interface {
 	// caller's name: `Authorization: Bearer …`. It ends with the caller's session, holds from the caller's address alone, opens nothing
 	// but reading, and does not keep the session from ending when idle.
 	IssueReadToken(ctx context.Context, in *IssueReadTokenRequest, opts ...grpc.CallOption) (*IssueReadTokenResponse, error)
+	// Lists the open sessions of the caller; for administrators those of any signer.
+	//
+	// Errors: NOT_FOUND (SIGNER_NOT_FOUND), PERMISSION_DENIED (DENIED).
+	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
+	// Ends a session: the caller's own, or for administrators anybody's.
+	//
+	// Errors: NOT_FOUND (SESSION_NOT_FOUND).
+	EndSession(ctx context.Context, in *EndSessionRequest, opts ...grpc.CallOption) (*EndSessionResponse, error)
 	// Says who the caller is.
 	WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error)
 }
@@ -85,6 +95,26 @@ func (c *sessionServiceClient) IssueReadToken(ctx context.Context, in *IssueRead
 	return out, nil
 }
 
+func (c *sessionServiceClient) ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSessionsResponse)
+	err := c.cc.Invoke(ctx, SessionService_ListSessions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sessionServiceClient) EndSession(ctx context.Context, in *EndSessionRequest, opts ...grpc.CallOption) (*EndSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EndSessionResponse)
+	err := c.cc.Invoke(ctx, SessionService_EndSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *sessionServiceClient) WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(WhoAmIResponse)
@@ -111,6 +141,14 @@ type SessionServiceServer interface {
 	// caller's name: `Authorization: Bearer …`. It ends with the caller's session, holds from the caller's address alone, opens nothing
 	// but reading, and does not keep the session from ending when idle.
 	IssueReadToken(context.Context, *IssueReadTokenRequest) (*IssueReadTokenResponse, error)
+	// Lists the open sessions of the caller; for administrators those of any signer.
+	//
+	// Errors: NOT_FOUND (SIGNER_NOT_FOUND), PERMISSION_DENIED (DENIED).
+	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
+	// Ends a session: the caller's own, or for administrators anybody's.
+	//
+	// Errors: NOT_FOUND (SESSION_NOT_FOUND).
+	EndSession(context.Context, *EndSessionRequest) (*EndSessionResponse, error)
 	// Says who the caller is.
 	WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error)
 	mustEmbedUnimplementedSessionServiceServer()
@@ -131,6 +169,12 @@ func (UnimplementedSessionServiceServer) CloseSession(context.Context, *CloseSes
 }
 func (UnimplementedSessionServiceServer) IssueReadToken(context.Context, *IssueReadTokenRequest) (*IssueReadTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method IssueReadToken not implemented")
+}
+func (UnimplementedSessionServiceServer) ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSessions not implemented")
+}
+func (UnimplementedSessionServiceServer) EndSession(context.Context, *EndSessionRequest) (*EndSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EndSession not implemented")
 }
 func (UnimplementedSessionServiceServer) WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WhoAmI not implemented")
@@ -210,6 +254,42 @@ func _SessionService_IssueReadToken_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SessionService_ListSessions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSessionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).ListSessions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_ListSessions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).ListSessions(ctx, req.(*ListSessionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SessionService_EndSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EndSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).EndSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_EndSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).EndSession(ctx, req.(*EndSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SessionService_WhoAmI_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(WhoAmIRequest)
 	if err := dec(in); err != nil {
@@ -246,6 +326,14 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "IssueReadToken",
 			Handler:    _SessionService_IssueReadToken_Handler,
+		},
+		{
+			MethodName: "ListSessions",
+			Handler:    _SessionService_ListSessions_Handler,
+		},
+		{
+			MethodName: "EndSession",
+			Handler:    _SessionService_EndSession_Handler,
 		},
 		{
 			MethodName: "WhoAmI",

@@ -155,6 +155,8 @@ const (
 	Role_ROLE_AUDITOR Role = 4
 	// A program: seals and verifies.
 	Role_ROLE_SERVICE Role = 5
+	// Hears of attacks, and acknowledges alerts.
+	Role_ROLE_SECURITY_OFFICER Role = 6
 )
 
 // Enum value maps for Role.
@@ -166,14 +168,16 @@ var (
 		3: "ROLE_RELEASE_MANAGER",
 		4: "ROLE_AUDITOR",
 		5: "ROLE_SERVICE",
+		6: "ROLE_SECURITY_OFFICER",
 	}
 	Role_value = map[string]int32{
-		"ROLE_UNSPECIFIED":     0,
-		"ROLE_ADMINISTRATOR":   1,
-		"ROLE_SIGNER":          2,
-		"ROLE_RELEASE_MANAGER": 3,
-		"ROLE_AUDITOR":         4,
-		"ROLE_SERVICE":         5,
+		"ROLE_UNSPECIFIED":      0,
+		"ROLE_ADMINISTRATOR":    1,
+		"ROLE_SIGNER":           2,
+		"ROLE_RELEASE_MANAGER":  3,
+		"ROLE_AUDITOR":          4,
+		"ROLE_SERVICE":          5,
+		"ROLE_SECURITY_OFFICER": 6,
 	}
 )
 
@@ -202,6 +206,63 @@ func (x Role) Number() protoreflect.EnumNumber {
 // Deprecated: Use Role.Descriptor instead.
 func (Role) EnumDescriptor() ([]byte, []int) {
 	return file_signet_v1_signer_proto_rawDescGZIP(), []int{2}
+}
+
+// Why a signer is revoked.
+type RevocationCause int32
+
+const (
+	// Another cause: the reason says it.
+	RevocationCause_REVOCATION_CAUSE_UNSPECIFIED RevocationCause = 0
+	// The person has left.
+	RevocationCause_REVOCATION_CAUSE_LEFT RevocationCause = 1
+	// A credential is lost or stolen.
+	RevocationCause_REVOCATION_CAUSE_LOST RevocationCause = 2
+	// Somebody has misused it.
+	RevocationCause_REVOCATION_CAUSE_MISUSED RevocationCause = 3
+)
+
+// Enum value maps for RevocationCause.
+var (
+	RevocationCause_name = map[int32]string{
+		0: "REVOCATION_CAUSE_UNSPECIFIED",
+		1: "REVOCATION_CAUSE_LEFT",
+		2: "REVOCATION_CAUSE_LOST",
+		3: "REVOCATION_CAUSE_MISUSED",
+	}
+	RevocationCause_value = map[string]int32{
+		"REVOCATION_CAUSE_UNSPECIFIED": 0,
+		"REVOCATION_CAUSE_LEFT":        1,
+		"REVOCATION_CAUSE_LOST":        2,
+		"REVOCATION_CAUSE_MISUSED":     3,
+	}
+)
+
+func (x RevocationCause) Enum() *RevocationCause {
+	p := new(RevocationCause)
+	*p = x
+	return p
+}
+
+func (x RevocationCause) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RevocationCause) Descriptor() protoreflect.EnumDescriptor {
+	return file_signet_v1_signer_proto_enumTypes[3].Descriptor()
+}
+
+func (RevocationCause) Type() protoreflect.EnumType {
+	return &file_signet_v1_signer_proto_enumTypes[3]
+}
+
+func (x RevocationCause) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RevocationCause.Descriptor instead.
+func (RevocationCause) EnumDescriptor() ([]byte, []int) {
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{3}
 }
 
 // A signer.
@@ -234,9 +295,19 @@ type Signer struct {
 	// When the signer was enrolled.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// Until when wrong passwords have locked them out; not set: not locked.
-	LockedUntil   *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=locked_until,json=lockedUntil,proto3" json:"locked_until,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	LockedUntil *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=locked_until,json=lockedUntil,proto3" json:"locked_until,omitempty"`
+	// What a service may do.
+	ServiceRights *ServiceRights `protobuf:"bytes,15,opt,name=service_rights,json=serviceRights,proto3" json:"service_rights,omitempty"`
+	// The client certificates of a service that are admitted, by the hex SHA-256 of their DER.
+	ClientCertificates []string `protobuf:"bytes,16,rep,name=client_certificates,json=clientCertificates,proto3" json:"client_certificates,omitempty"`
+	// Whether one-time passwords are set.
+	Totp bool `protobuf:"varint,17,opt,name=totp,proto3" json:"totp,omitempty"`
+	// When the password was set.
+	PasswordTime *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=password_time,json=passwordTime,proto3" json:"password_time,omitempty"`
+	// Version of the accountability statement that the person has signed.
+	Accountability string `protobuf:"bytes,19,opt,name=accountability,proto3" json:"accountability,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Signer) Reset() {
@@ -365,6 +436,41 @@ func (x *Signer) GetLockedUntil() *timestamppb.Timestamp {
 		return x.LockedUntil
 	}
 	return nil
+}
+
+func (x *Signer) GetServiceRights() *ServiceRights {
+	if x != nil {
+		return x.ServiceRights
+	}
+	return nil
+}
+
+func (x *Signer) GetClientCertificates() []string {
+	if x != nil {
+		return x.ClientCertificates
+	}
+	return nil
+}
+
+func (x *Signer) GetTotp() bool {
+	if x != nil {
+		return x.Totp
+	}
+	return false
+}
+
+func (x *Signer) GetPasswordTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PasswordTime
+	}
+	return nil
+}
+
+func (x *Signer) GetAccountability() string {
+	if x != nil {
+		return x.Accountability
+	}
+	return ""
 }
 
 // Whom to enrol.
@@ -627,8 +733,13 @@ type EnrollService struct {
 	Organisation string `protobuf:"bytes,2,opt,name=organisation,proto3" json:"organisation,omitempty"`
 	// The client certificate (DER) with which the service authenticates itself; its public key is pinned.
 	ClientCertificate []byte `protobuf:"bytes,3,opt,name=client_certificate,json=clientCertificate,proto3" json:"client_certificate,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// What it may do; left out: everything that services may.
+	Rights *ServiceRights `protobuf:"bytes,4,opt,name=rights,proto3" json:"rights,omitempty"`
+	// Instead of a pinned certificate: the URI that its certificate of the organisation's own CA (`services.clientAuthorities`) must have as
+	// its one URI alternative name.
+	ClientUri     string `protobuf:"bytes,5,opt,name=client_uri,json=clientUri,proto3" json:"client_uri,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *EnrollService) Reset() {
@@ -682,6 +793,20 @@ func (x *EnrollService) GetClientCertificate() []byte {
 	return nil
 }
 
+func (x *EnrollService) GetRights() *ServiceRights {
+	if x != nil {
+		return x.Rights
+	}
+	return nil
+}
+
+func (x *EnrollService) GetClientUri() string {
+	if x != nil {
+		return x.ClientUri
+	}
+	return ""
+}
+
 // The enrolled signer.
 type EnrollSignerResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -691,8 +816,11 @@ type EnrollSignerResponse struct {
 	EnrollmentCode string `protobuf:"bytes,2,opt,name=enrollment_code,json=enrollmentCode,proto3" json:"enrollment_code,omitempty"`
 	// When the code lapses.
 	CodeExpireTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=code_expire_time,json=codeExpireTime,proto3" json:"code_expire_time,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The proposal, where it waits for a second administrator: then `signer` is left out, and the code is the first half of it. The second
+	// administrator gets the other half; the person needs both.
+	Proposal      *Proposal `protobuf:"bytes,4,opt,name=proposal,proto3" json:"proposal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *EnrollSignerResponse) Reset() {
@@ -742,6 +870,13 @@ func (x *EnrollSignerResponse) GetEnrollmentCode() string {
 func (x *EnrollSignerResponse) GetCodeExpireTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.CodeExpireTime
+	}
+	return nil
+}
+
+func (x *EnrollSignerResponse) GetProposal() *Proposal {
+	if x != nil {
+		return x.Proposal
 	}
 	return nil
 }
@@ -826,8 +961,10 @@ type RedeemEnrollmentResponse struct {
 	Signer *Signer `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
 	// The accountability statement that was acknowledged.
 	AccountabilityStatement string `protobuf:"bytes,2,opt,name=accountability_statement,json=accountabilityStatement,proto3" json:"accountability_statement,omitempty"`
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	// The person's first signature, made with their new key over the accountability statement: the entry that holds it.
+	AccountabilityEntry uint64 `protobuf:"varint,3,opt,name=accountability_entry,json=accountabilityEntry,proto3" json:"accountability_entry,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *RedeemEnrollmentResponse) Reset() {
@@ -872,6 +1009,13 @@ func (x *RedeemEnrollmentResponse) GetAccountabilityStatement() string {
 		return x.AccountabilityStatement
 	}
 	return ""
+}
+
+func (x *RedeemEnrollmentResponse) GetAccountabilityEntry() uint64 {
+	if x != nil {
+		return x.AccountabilityEntry
+	}
+	return 0
 }
 
 // Which signer.
@@ -1236,7 +1380,9 @@ func (x *ReinstateSignerRequest) GetReason() string {
 type ReinstateSignerResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The signer.
-	Signer        *Signer `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	Signer *Signer `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	// The proposal, where it waits for a second administrator.
+	Proposal      *Proposal `protobuf:"bytes,2,opt,name=proposal,proto3" json:"proposal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1278,13 +1424,22 @@ func (x *ReinstateSignerResponse) GetSigner() *Signer {
 	return nil
 }
 
+func (x *ReinstateSignerResponse) GetProposal() *Proposal {
+	if x != nil {
+		return x.Proposal
+	}
+	return nil
+}
+
 // Whom to revoke, and why.
 type RevokeSignerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Resource name: `signers/{signer}`.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Why.
-	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What has happened.
+	Cause         RevocationCause `protobuf:"varint,3,opt,name=cause,proto3,enum=signet.v1.RevocationCause" json:"cause,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1331,6 +1486,13 @@ func (x *RevokeSignerRequest) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *RevokeSignerRequest) GetCause() RevocationCause {
+	if x != nil {
+		return x.Cause
+	}
+	return RevocationCause_REVOCATION_CAUSE_UNSPECIFIED
 }
 
 // The revoked signer.
@@ -1479,8 +1641,10 @@ type RenewSignerResponse struct {
 	EnrollmentCode string `protobuf:"bytes,2,opt,name=enrollment_code,json=enrollmentCode,proto3" json:"enrollment_code,omitempty"`
 	// When the code lapses.
 	CodeExpireTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=code_expire_time,json=codeExpireTime,proto3" json:"code_expire_time,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The proposal, where it waits for a second administrator: then the code is the first half of it.
+	Proposal      *Proposal `protobuf:"bytes,4,opt,name=proposal,proto3" json:"proposal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RenewSignerResponse) Reset() {
@@ -1534,11 +1698,650 @@ func (x *RenewSignerResponse) GetCodeExpireTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *RenewSignerResponse) GetProposal() *Proposal {
+	if x != nil {
+		return x.Proposal
+	}
+	return nil
+}
+
+// Ends a lock.
+type UnlockSignerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resource name of the signer.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Why.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnlockSignerRequest) Reset() {
+	*x = UnlockSignerRequest{}
+	mi := &file_signet_v1_signer_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnlockSignerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnlockSignerRequest) ProtoMessage() {}
+
+func (x *UnlockSignerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_signer_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnlockSignerRequest.ProtoReflect.Descriptor instead.
+func (*UnlockSignerRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *UnlockSignerRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UnlockSignerRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// The signer after it.
+type UnlockSignerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it stands now.
+	Signer        *Signer `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnlockSignerResponse) Reset() {
+	*x = UnlockSignerResponse{}
+	mi := &file_signet_v1_signer_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnlockSignerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnlockSignerResponse) ProtoMessage() {}
+
+func (x *UnlockSignerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_signer_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnlockSignerResponse.ProtoReflect.Descriptor instead.
+func (*UnlockSignerResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *UnlockSignerResponse) GetSigner() *Signer {
+	if x != nil {
+		return x.Signer
+	}
+	return nil
+}
+
+// Where a person is told.
+type SetContactRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resource name of the signer.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// E-mail address; empty: erase it.
+	Email string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
+	// Why.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetContactRequest) Reset() {
+	*x = SetContactRequest{}
+	mi := &file_signet_v1_signer_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetContactRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetContactRequest) ProtoMessage() {}
+
+func (x *SetContactRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_signer_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetContactRequest.ProtoReflect.Descriptor instead.
+func (*SetContactRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *SetContactRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SetContactRequest) GetEmail() string {
+	if x != nil {
+		return x.Email
+	}
+	return ""
+}
+
+func (x *SetContactRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// It is set.
+type SetContactResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetContactResponse) Reset() {
+	*x = SetContactResponse{}
+	mi := &file_signet_v1_signer_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetContactResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetContactResponse) ProtoMessage() {}
+
+func (x *SetContactResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_signer_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetContactResponse.ProtoReflect.Descriptor instead.
+func (*SetContactResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{23}
+}
+
+// What a service may do. Each list that is empty bounds nothing.
+type ServiceRights struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Full names of methods, for example `/signet.v1.SigningService/Seal`.
+	Methods []string `protobuf:"bytes,1,rep,name=methods,proto3" json:"methods,omitempty"`
+	// Record types that it may seal.
+	RecordTypes []string `protobuf:"bytes,2,rep,name=record_types,json=recordTypes,proto3" json:"record_types,omitempty"`
+	// Networks that it may call from: CIDR prefixes.
+	Networks []string `protobuf:"bytes,3,rep,name=networks,proto3" json:"networks,omitempty"`
+	// Calls a second that it may make, on average; 0: the configuration's.
+	CallsPerSecond float64 `protobuf:"fixed64,4,opt,name=calls_per_second,json=callsPerSecond,proto3" json:"calls_per_second,omitempty"`
+	// Calls that it may make at once, beyond that.
+	Burst         int32 `protobuf:"varint,5,opt,name=burst,proto3" json:"burst,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServiceRights) Reset() {
+	*x = ServiceRights{}
+	mi := &file_signet_v1_signer_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceRights) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceRights) ProtoMessage() {}
+
+func (x *ServiceRights) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_signer_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceRights.ProtoReflect.Descriptor instead.
+func (*ServiceRights) Descriptor() ([]byte, []int) {
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ServiceRights) GetMethods() []string {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+func (x *ServiceRights) GetRecordTypes() []string {
+	if x != nil {
+		return x.RecordTypes
+	}
+	return nil
+}
+
+func (x *ServiceRights) GetNetworks() []string {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
+func (x *ServiceRights) GetCallsPerSecond() float64 {
+	if x != nil {
+		return x.CallsPerSecond
+	}
+	return 0
+}
+
+func (x *ServiceRights) GetBurst() int32 {
+	if x != nil {
+		return x.Burst
+	}
+	return 0
+}
+
+// Changes what a service may do.
+type ChangeServiceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resource name of the service.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What it may do from now on.
+	Rights *ServiceRights `protobuf:"bytes,2,opt,name=rights,proto3" json:"rights,omitempty"`
+	// Why.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeServiceRequest) Reset() {
+	*x = ChangeServiceRequest{}
+	mi := &file_signet_v1_signer_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeServiceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeServiceRequest) ProtoMessage() {}
+
+func (x *ChangeServiceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_signer_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeServiceRequest.ProtoReflect.Descriptor instead.
+func (*ChangeServiceRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ChangeServiceRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ChangeServiceRequest) GetRights() *ServiceRights {
+	if x != nil {
+		return x.Rights
+	}
+	return nil
+}
+
+func (x *ChangeServiceRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// The service, or the proposal of the change.
+type ChangeServiceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it stands now.
+	Signer *Signer `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	// The proposal, where it waits for a second administrator.
+	Proposal      *Proposal `protobuf:"bytes,2,opt,name=proposal,proto3" json:"proposal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeServiceResponse) Reset() {
+	*x = ChangeServiceResponse{}
+	mi := &file_signet_v1_signer_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeServiceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeServiceResponse) ProtoMessage() {}
+
+func (x *ChangeServiceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_signer_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeServiceResponse.ProtoReflect.Descriptor instead.
+func (*ChangeServiceResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ChangeServiceResponse) GetSigner() *Signer {
+	if x != nil {
+		return x.Signer
+	}
+	return nil
+}
+
+func (x *ChangeServiceResponse) GetProposal() *Proposal {
+	if x != nil {
+		return x.Proposal
+	}
+	return nil
+}
+
+// Another certificate.
+type AddServiceCertificateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resource name of the service.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The client certificate, DER.
+	ClientCertificate []byte `protobuf:"bytes,2,opt,name=client_certificate,json=clientCertificate,proto3" json:"client_certificate,omitempty"`
+	// Why.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddServiceCertificateRequest) Reset() {
+	*x = AddServiceCertificateRequest{}
+	mi := &file_signet_v1_signer_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddServiceCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddServiceCertificateRequest) ProtoMessage() {}
+
+func (x *AddServiceCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_signer_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddServiceCertificateRequest.ProtoReflect.Descriptor instead.
+func (*AddServiceCertificateRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *AddServiceCertificateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AddServiceCertificateRequest) GetClientCertificate() []byte {
+	if x != nil {
+		return x.ClientCertificate
+	}
+	return nil
+}
+
+func (x *AddServiceCertificateRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// The service, or the proposal of the change.
+type AddServiceCertificateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it stands now.
+	Signer *Signer `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	// The proposal, where it waits for a second administrator.
+	Proposal      *Proposal `protobuf:"bytes,2,opt,name=proposal,proto3" json:"proposal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddServiceCertificateResponse) Reset() {
+	*x = AddServiceCertificateResponse{}
+	mi := &file_signet_v1_signer_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddServiceCertificateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddServiceCertificateResponse) ProtoMessage() {}
+
+func (x *AddServiceCertificateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_signer_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddServiceCertificateResponse.ProtoReflect.Descriptor instead.
+func (*AddServiceCertificateResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *AddServiceCertificateResponse) GetSigner() *Signer {
+	if x != nil {
+		return x.Signer
+	}
+	return nil
+}
+
+func (x *AddServiceCertificateResponse) GetProposal() *Proposal {
+	if x != nil {
+		return x.Proposal
+	}
+	return nil
+}
+
+// A certificate less.
+type RemoveServiceCertificateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resource name of the service.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Hex SHA-256 of the certificate's DER.
+	CertificateSha256 string `protobuf:"bytes,2,opt,name=certificate_sha256,json=certificateSha256,proto3" json:"certificate_sha256,omitempty"`
+	// Why.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveServiceCertificateRequest) Reset() {
+	*x = RemoveServiceCertificateRequest{}
+	mi := &file_signet_v1_signer_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveServiceCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveServiceCertificateRequest) ProtoMessage() {}
+
+func (x *RemoveServiceCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_signer_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveServiceCertificateRequest.ProtoReflect.Descriptor instead.
+func (*RemoveServiceCertificateRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *RemoveServiceCertificateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RemoveServiceCertificateRequest) GetCertificateSha256() string {
+	if x != nil {
+		return x.CertificateSha256
+	}
+	return ""
+}
+
+func (x *RemoveServiceCertificateRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// The service after it.
+type RemoveServiceCertificateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it stands now.
+	Signer        *Signer `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveServiceCertificateResponse) Reset() {
+	*x = RemoveServiceCertificateResponse{}
+	mi := &file_signet_v1_signer_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveServiceCertificateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveServiceCertificateResponse) ProtoMessage() {}
+
+func (x *RemoveServiceCertificateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_signer_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveServiceCertificateResponse.ProtoReflect.Descriptor instead.
+func (*RemoveServiceCertificateResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *RemoveServiceCertificateResponse) GetSigner() *Signer {
+	if x != nil {
+		return x.Signer
+	}
+	return nil
+}
+
 var File_signet_v1_signer_proto protoreflect.FileDescriptor
 
 const file_signet_v1_signer_proto_rawDesc = "" +
 	"\n" +
-	"\x16signet/v1/signer.proto\x12\tsignet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x04\n" +
+	"\x16signet/v1/signer.proto\x12\tsignet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18signet/v1/proposal.proto\"\xf7\x05\n" +
 	"\x06Signer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12)\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x15.signet.v1.SignerKindR\x04kind\x12,\n" +
@@ -1557,7 +2360,12 @@ const file_signet_v1_signer_proto_rawDesc = "" +
 	"enrollment\x12;\n" +
 	"\vcreate_time\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12=\n" +
-	"\flocked_until\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\vlockedUntil\"\xbc\x01\n" +
+	"\flocked_until\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\vlockedUntil\x12?\n" +
+	"\x0eservice_rights\x18\x0f \x01(\v2\x18.signet.v1.ServiceRightsR\rserviceRights\x12/\n" +
+	"\x13client_certificates\x18\x10 \x03(\tR\x12clientCertificates\x12\x12\n" +
+	"\x04totp\x18\x11 \x01(\bR\x04totp\x12?\n" +
+	"\rpassword_time\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\fpasswordTime\x12&\n" +
+	"\x0eaccountability\x18\x13 \x01(\tR\x0eaccountability\"\xbc\x01\n" +
 	"\x13EnrollSignerRequest\x121\n" +
 	"\x06person\x18\x01 \x01(\v2\x17.signet.v1.EnrollPersonH\x00R\x06person\x124\n" +
 	"\aservice\x18\x02 \x01(\v2\x18.signet.v1.EnrollServiceH\x00R\aservice\x12*\n" +
@@ -1570,30 +2378,35 @@ const file_signet_v1_signer_proto_rawDesc = "" +
 	"\x05title\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x05title\x12+\n" +
 	"\forganisation\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\forganisation\x12&\n" +
 	"\ttime_zone\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\btimeZone\x12>\n" +
-	"\x05roles\x18\x06 \x03(\x0e2\x0f.signet.v1.RoleB\x17\xbaH\x14\x92\x01\x11\b\x01\x10\x04\x18\x01\"\t\x82\x01\x06\x10\x01 \x00 \x05R\x05roles\x12?\n" +
+	"\x05roles\x18\x06 \x03(\x0e2\x0f.signet.v1.RoleB\x17\xbaH\x14\x92\x01\x11\b\x01\x10\x05\x18\x01\"\t\x82\x01\x06\x10\x01 \x00 \x05R\x05roles\x12?\n" +
 	"\bproofing\x18\a \x01(\v2\x1b.signet.v1.IdentityProofingB\x06\xbaH\x03\xc8\x01\x01R\bproofing\"`\n" +
 	"\x10IdentityProofing\x12\"\n" +
 	"\x06method\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x03\x18\xf4\x03R\x06method\x12(\n" +
 	"\treference\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\treference\"\xbf\x01\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xc8\x01R\treference\"\x98\x02\n" +
 	"\rEnrollService\x12E\n" +
 	"\fservice_name\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{1,63}$R\vserviceName\x12+\n" +
-	"\forganisation\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\forganisation\x12:\n" +
-	"\x12client_certificate\x18\x03 \x01(\fB\v\xbaH\bz\x06\x10\x01\x18\x80\x80\x04R\x11clientCertificate\"\xb5\x01\n" +
+	"\forganisation\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\forganisation\x128\n" +
+	"\x12client_certificate\x18\x03 \x01(\fB\t\xbaH\x06z\x04\x18\x80\x80\x04R\x11clientCertificate\x120\n" +
+	"\x06rights\x18\x04 \x01(\v2\x18.signet.v1.ServiceRightsR\x06rights\x12'\n" +
+	"\n" +
+	"client_uri\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tclientUri\"\xe6\x01\n" +
 	"\x14EnrollSignerResponse\x12)\n" +
 	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer\x12,\n" +
 	"\x0fenrollment_code\x18\x02 \x01(\tB\x03\x80\x01\x01R\x0eenrollmentCode\x12D\n" +
-	"\x10code_expire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x0ecodeExpireTime\"\xe6\x01\n" +
+	"\x10code_expire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x0ecodeExpireTime\x12/\n" +
+	"\bproposal\x18\x04 \x01(\v2\x13.signet.v1.ProposalR\bproposal\"\xe6\x01\n" +
 	"\x17RedeemEnrollmentRequest\x126\n" +
 	"\x0fenrollment_code\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x01\x80\x01\x01R\x0eenrollmentCode\x12'\n" +
 	"\tuser_name\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\buserName\x12)\n" +
 	"\bpassword\x18\x03 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\b\x80\x01\x01R\bpassword\x12?\n" +
-	"\x1baccountability_acknowledged\x18\x04 \x01(\bR\x1aaccountabilityAcknowledged\"\x80\x01\n" +
+	"\x1baccountability_acknowledged\x18\x04 \x01(\bR\x1aaccountabilityAcknowledged\"\xb3\x01\n" +
 	"\x18RedeemEnrollmentResponse\x12)\n" +
 	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer\x129\n" +
-	"\x18accountability_statement\x18\x02 \x01(\tR\x17accountabilityStatement\"R\n" +
+	"\x18accountability_statement\x18\x02 \x01(\tR\x17accountabilityStatement\x121\n" +
+	"\x14accountability_entry\x18\x03 \x01(\x04R\x13accountabilityEntry\"R\n" +
 	"\x10GetSignerRequest\x12>\n" +
 	"\x04name\x18\x01 \x01(\tB*\xbaH'r%2#^signers/(sgn|svc)_[0-9a-z_]{1,64}$R\x04name\">\n" +
 	"\x11GetSignerResponse\x12)\n" +
@@ -1614,13 +2427,15 @@ const file_signet_v1_signer_proto_rawDesc = "" +
 	"\x16ReinstateSignerRequest\x12>\n" +
 	"\x04name\x18\x01 \x01(\tB*\xbaH'r%2#^signers/(sgn|svc)_[0-9a-z_]{1,64}$R\x04name\x12\"\n" +
 	"\x06reason\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\"D\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\"u\n" +
 	"\x17ReinstateSignerResponse\x12)\n" +
-	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer\"y\n" +
+	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer\x12/\n" +
+	"\bproposal\x18\x02 \x01(\v2\x13.signet.v1.ProposalR\bproposal\"\xb5\x01\n" +
 	"\x13RevokeSignerRequest\x12>\n" +
 	"\x04name\x18\x01 \x01(\tB*\xbaH'r%2#^signers/(sgn|svc)_[0-9a-z_]{1,64}$R\x04name\x12\"\n" +
 	"\x06reason\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\"A\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\x12:\n" +
+	"\x05cause\x18\x03 \x01(\x0e2\x1a.signet.v1.RevocationCauseB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05cause\"A\n" +
 	"\x14RevokeSignerResponse\x12)\n" +
 	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer\"\x9d\x02\n" +
 	"\x12RenewSignerRequest\x127\n" +
@@ -1631,11 +2446,56 @@ const file_signet_v1_signer_proto_rawDesc = "" +
 	"\fprinted_name\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18@R\vprintedName\x12\x1e\n" +
 	"\x05title\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x05title\x12\x1d\n" +
 	"\n" +
-	"revoke_now\x18\x06 \x01(\bR\trevokeNow\"\xb4\x01\n" +
+	"revoke_now\x18\x06 \x01(\bR\trevokeNow\"\xe5\x01\n" +
 	"\x13RenewSignerResponse\x12)\n" +
 	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer\x12,\n" +
 	"\x0fenrollment_code\x18\x02 \x01(\tB\x03\x80\x01\x01R\x0eenrollmentCode\x12D\n" +
-	"\x10code_expire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x0ecodeExpireTime*Z\n" +
+	"\x10code_expire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x0ecodeExpireTime\x12/\n" +
+	"\bproposal\x18\x04 \x01(\v2\x13.signet.v1.ProposalR\bproposal\"r\n" +
+	"\x13UnlockSignerRequest\x127\n" +
+	"\x04name\x18\x01 \x01(\tB#\xbaH r\x1e2\x1c^signers/sgn_[0-9a-z]{1,64}$R\x04name\x12\"\n" +
+	"\x06reason\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\"A\n" +
+	"\x14UnlockSignerResponse\x12)\n" +
+	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer\"\x90\x01\n" +
+	"\x11SetContactRequest\x127\n" +
+	"\x04name\x18\x01 \x01(\tB#\xbaH r\x1e2\x1c^signers/sgn_[0-9a-z]{1,64}$R\x04name\x12\x1e\n" +
+	"\x05email\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xfe\x01R\x05email\x12\"\n" +
+	"\x06reason\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\"\x14\n" +
+	"\x12SetContactResponse\"\xf2\x01\n" +
+	"\rServiceRights\x12$\n" +
+	"\amethods\x18\x01 \x03(\tB\n" +
+	"\xbaH\a\x92\x01\x04\x10@\x18\x01R\amethods\x12-\n" +
+	"\frecord_types\x18\x02 \x03(\tB\n" +
+	"\xbaH\a\x92\x01\x04\x10@\x18\x01R\vrecordTypes\x12&\n" +
+	"\bnetworks\x18\x03 \x03(\tB\n" +
+	"\xbaH\a\x92\x01\x04\x10@\x18\x01R\bnetworks\x12A\n" +
+	"\x10calls_per_second\x18\x04 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x80\x84.A)\x00\x00\x00\x00\x00\x00\x00\x00R\x0ecallsPerSecond\x12!\n" +
+	"\x05burst\x18\x05 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xc0\x84=(\x00R\x05burst\"\xae\x01\n" +
+	"\x14ChangeServiceRequest\x128\n" +
+	"\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^signers/svc_[0-9a-z_]{1,64}$R\x04name\x128\n" +
+	"\x06rights\x18\x02 \x01(\v2\x18.signet.v1.ServiceRightsB\x06\xbaH\x03\xc8\x01\x01R\x06rights\x12\"\n" +
+	"\x06reason\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\"s\n" +
+	"\x15ChangeServiceResponse\x12)\n" +
+	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer\x12/\n" +
+	"\bproposal\x18\x02 \x01(\v2\x13.signet.v1.ProposalR\bproposal\"\xb8\x01\n" +
+	"\x1cAddServiceCertificateRequest\x128\n" +
+	"\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^signers/svc_[0-9a-z_]{1,64}$R\x04name\x12:\n" +
+	"\x12client_certificate\x18\x02 \x01(\fB\v\xbaH\bz\x06\x10\x01\x18\x80\x80\x04R\x11clientCertificate\x12\"\n" +
+	"\x06reason\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\"{\n" +
+	"\x1dAddServiceCertificateResponse\x12)\n" +
+	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer\x12/\n" +
+	"\bproposal\x18\x02 \x01(\v2\x13.signet.v1.ProposalR\bproposal\"\xc5\x01\n" +
+	"\x1fRemoveServiceCertificateRequest\x128\n" +
+	"\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^signers/svc_[0-9a-z_]{1,64}$R\x04name\x12D\n" +
+	"\x12certificate_sha256\x18\x02 \x01(\tB\x15\xbaH\x12r\x102\x0e^[0-9a-f]{64}$R\x11certificateSha256\x12\"\n" +
+	"\x06reason\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\"M\n" +
+	" RemoveServiceCertificateResponse\x12)\n" +
+	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer*Z\n" +
 	"\n" +
 	"SignerKind\x12\x1b\n" +
 	"\x17SIGNER_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
@@ -1646,14 +2506,20 @@ const file_signet_v1_signer_proto_rawDesc = "" +
 	"\x14SIGNER_STATE_INVITED\x10\x01\x12\x17\n" +
 	"\x13SIGNER_STATE_ACTIVE\x10\x02\x12\x1a\n" +
 	"\x16SIGNER_STATE_SUSPENDED\x10\x03\x12\x18\n" +
-	"\x14SIGNER_STATE_REVOKED\x10\x04*\x83\x01\n" +
+	"\x14SIGNER_STATE_REVOKED\x10\x04*\x9e\x01\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ROLE_ADMINISTRATOR\x10\x01\x12\x0f\n" +
 	"\vROLE_SIGNER\x10\x02\x12\x18\n" +
 	"\x14ROLE_RELEASE_MANAGER\x10\x03\x12\x10\n" +
 	"\fROLE_AUDITOR\x10\x04\x12\x10\n" +
-	"\fROLE_SERVICE\x10\x052\xa0\x05\n" +
+	"\fROLE_SERVICE\x10\x05\x12\x19\n" +
+	"\x15ROLE_SECURITY_OFFICER\x10\x06*\x87\x01\n" +
+	"\x0fRevocationCause\x12 \n" +
+	"\x1cREVOCATION_CAUSE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15REVOCATION_CAUSE_LEFT\x10\x01\x12\x19\n" +
+	"\x15REVOCATION_CAUSE_LOST\x10\x02\x12\x1c\n" +
+	"\x18REVOCATION_CAUSE_MISUSED\x10\x032\xf1\b\n" +
 	"\rSignerService\x12O\n" +
 	"\fEnrollSigner\x12\x1e.signet.v1.EnrollSignerRequest\x1a\x1f.signet.v1.EnrollSignerResponse\x12[\n" +
 	"\x10RedeemEnrollment\x12\".signet.v1.RedeemEnrollmentRequest\x1a#.signet.v1.RedeemEnrollmentResponse\x12F\n" +
@@ -1662,7 +2528,13 @@ const file_signet_v1_signer_proto_rawDesc = "" +
 	"\rSuspendSigner\x12\x1f.signet.v1.SuspendSignerRequest\x1a .signet.v1.SuspendSignerResponse\x12X\n" +
 	"\x0fReinstateSigner\x12!.signet.v1.ReinstateSignerRequest\x1a\".signet.v1.ReinstateSignerResponse\x12O\n" +
 	"\fRevokeSigner\x12\x1e.signet.v1.RevokeSignerRequest\x1a\x1f.signet.v1.RevokeSignerResponse\x12L\n" +
-	"\vRenewSigner\x12\x1d.signet.v1.RenewSignerRequest\x1a\x1e.signet.v1.RenewSignerResponseB2Z0github.com/signetd/signet/api/signet/v1;signetv1b\x06proto3"
+	"\vRenewSigner\x12\x1d.signet.v1.RenewSignerRequest\x1a\x1e.signet.v1.RenewSignerResponse\x12O\n" +
+	"\fUnlockSigner\x12\x1e.signet.v1.UnlockSignerRequest\x1a\x1f.signet.v1.UnlockSignerResponse\x12I\n" +
+	"\n" +
+	"SetContact\x12\x1c.signet.v1.SetContactRequest\x1a\x1d.signet.v1.SetContactResponse\x12R\n" +
+	"\rChangeService\x12\x1f.signet.v1.ChangeServiceRequest\x1a .signet.v1.ChangeServiceResponse\x12j\n" +
+	"\x15AddServiceCertificate\x12'.signet.v1.AddServiceCertificateRequest\x1a(.signet.v1.AddServiceCertificateResponse\x12s\n" +
+	"\x18RemoveServiceCertificate\x12*.signet.v1.RemoveServiceCertificateRequest\x1a+.signet.v1.RemoveServiceCertificateResponseB2Z0github.com/signetd/signet/api/signet/v1;signetv1b\x06proto3"
 
 var (
 	file_signet_v1_signer_proto_rawDescOnce sync.Once
@@ -1676,76 +2548,113 @@ func file_signet_v1_signer_proto_rawDescGZIP() []byte {
 	return file_signet_v1_signer_proto_rawDescData
 }
 
-var file_signet_v1_signer_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_signet_v1_signer_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_signet_v1_signer_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_signet_v1_signer_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_signet_v1_signer_proto_goTypes = []any{
-	(SignerKind)(0),                  // 0: signet.v1.SignerKind
-	(SignerState)(0),                 // 1: signet.v1.SignerState
-	(Role)(0),                        // 2: signet.v1.Role
-	(*Signer)(nil),                   // 3: signet.v1.Signer
-	(*EnrollSignerRequest)(nil),      // 4: signet.v1.EnrollSignerRequest
-	(*EnrollPerson)(nil),             // 5: signet.v1.EnrollPerson
-	(*IdentityProofing)(nil),         // 6: signet.v1.IdentityProofing
-	(*EnrollService)(nil),            // 7: signet.v1.EnrollService
-	(*EnrollSignerResponse)(nil),     // 8: signet.v1.EnrollSignerResponse
-	(*RedeemEnrollmentRequest)(nil),  // 9: signet.v1.RedeemEnrollmentRequest
-	(*RedeemEnrollmentResponse)(nil), // 10: signet.v1.RedeemEnrollmentResponse
-	(*GetSignerRequest)(nil),         // 11: signet.v1.GetSignerRequest
-	(*GetSignerResponse)(nil),        // 12: signet.v1.GetSignerResponse
-	(*ListSignersRequest)(nil),       // 13: signet.v1.ListSignersRequest
-	(*ListSignersResponse)(nil),      // 14: signet.v1.ListSignersResponse
-	(*SuspendSignerRequest)(nil),     // 15: signet.v1.SuspendSignerRequest
-	(*SuspendSignerResponse)(nil),    // 16: signet.v1.SuspendSignerResponse
-	(*ReinstateSignerRequest)(nil),   // 17: signet.v1.ReinstateSignerRequest
-	(*ReinstateSignerResponse)(nil),  // 18: signet.v1.ReinstateSignerResponse
-	(*RevokeSignerRequest)(nil),      // 19: signet.v1.RevokeSignerRequest
-	(*RevokeSignerResponse)(nil),     // 20: signet.v1.RevokeSignerResponse
-	(*RenewSignerRequest)(nil),       // 21: signet.v1.RenewSignerRequest
-	(*RenewSignerResponse)(nil),      // 22: signet.v1.RenewSignerResponse
-	(*timestamppb.Timestamp)(nil),    // 23: google.protobuf.Timestamp
+	(SignerKind)(0),                          // 0: signet.v1.SignerKind
+	(SignerState)(0),                         // 1: signet.v1.SignerState
+	(Role)(0),                                // 2: signet.v1.Role
+	(RevocationCause)(0),                     // 3: signet.v1.RevocationCause
+	(*Signer)(nil),                           // 4: signet.v1.Signer
+	(*EnrollSignerRequest)(nil),              // 5: signet.v1.EnrollSignerRequest
+	(*EnrollPerson)(nil),                     // 6: signet.v1.EnrollPerson
+	(*IdentityProofing)(nil),                 // 7: signet.v1.IdentityProofing
+	(*EnrollService)(nil),                    // 8: signet.v1.EnrollService
+	(*EnrollSignerResponse)(nil),             // 9: signet.v1.EnrollSignerResponse
+	(*RedeemEnrollmentRequest)(nil),          // 10: signet.v1.RedeemEnrollmentRequest
+	(*RedeemEnrollmentResponse)(nil),         // 11: signet.v1.RedeemEnrollmentResponse
+	(*GetSignerRequest)(nil),                 // 12: signet.v1.GetSignerRequest
+	(*GetSignerResponse)(nil),                // 13: signet.v1.GetSignerResponse
+	(*ListSignersRequest)(nil),               // 14: signet.v1.ListSignersRequest
+	(*ListSignersResponse)(nil),              // 15: signet.v1.ListSignersResponse
+	(*SuspendSignerRequest)(nil),             // 16: signet.v1.SuspendSignerRequest
+	(*SuspendSignerResponse)(nil),            // 17: signet.v1.SuspendSignerResponse
+	(*ReinstateSignerRequest)(nil),           // 18: signet.v1.ReinstateSignerRequest
+	(*ReinstateSignerResponse)(nil),          // 19: signet.v1.ReinstateSignerResponse
+	(*RevokeSignerRequest)(nil),              // 20: signet.v1.RevokeSignerRequest
+	(*RevokeSignerResponse)(nil),             // 21: signet.v1.RevokeSignerResponse
+	(*RenewSignerRequest)(nil),               // 22: signet.v1.RenewSignerRequest
+	(*RenewSignerResponse)(nil),              // 23: signet.v1.RenewSignerResponse
+	(*UnlockSignerRequest)(nil),              // 24: signet.v1.UnlockSignerRequest
+	(*UnlockSignerResponse)(nil),             // 25: signet.v1.UnlockSignerResponse
+	(*SetContactRequest)(nil),                // 26: signet.v1.SetContactRequest
+	(*SetContactResponse)(nil),               // 27: signet.v1.SetContactResponse
+	(*ServiceRights)(nil),                    // 28: signet.v1.ServiceRights
+	(*ChangeServiceRequest)(nil),             // 29: signet.v1.ChangeServiceRequest
+	(*ChangeServiceResponse)(nil),            // 30: signet.v1.ChangeServiceResponse
+	(*AddServiceCertificateRequest)(nil),     // 31: signet.v1.AddServiceCertificateRequest
+	(*AddServiceCertificateResponse)(nil),    // 32: signet.v1.AddServiceCertificateResponse
+	(*RemoveServiceCertificateRequest)(nil),  // 33: signet.v1.RemoveServiceCertificateRequest
+	(*RemoveServiceCertificateResponse)(nil), // 34: signet.v1.RemoveServiceCertificateResponse
+	(*timestamppb.Timestamp)(nil),            // 35: google.protobuf.Timestamp
+	(*Proposal)(nil),                         // 36: signet.v1.Proposal
 }
 var file_signet_v1_signer_proto_depIdxs = []int32{
 	0,  // 0: signet.v1.Signer.kind:type_name -> signet.v1.SignerKind
 	1,  // 1: signet.v1.Signer.state:type_name -> signet.v1.SignerState
 	2,  // 2: signet.v1.Signer.roles:type_name -> signet.v1.Role
-	23, // 3: signet.v1.Signer.create_time:type_name -> google.protobuf.Timestamp
-	23, // 4: signet.v1.Signer.locked_until:type_name -> google.protobuf.Timestamp
-	5,  // 5: signet.v1.EnrollSignerRequest.person:type_name -> signet.v1.EnrollPerson
-	7,  // 6: signet.v1.EnrollSignerRequest.service:type_name -> signet.v1.EnrollService
-	2,  // 7: signet.v1.EnrollPerson.roles:type_name -> signet.v1.Role
-	6,  // 8: signet.v1.EnrollPerson.proofing:type_name -> signet.v1.IdentityProofing
-	3,  // 9: signet.v1.EnrollSignerResponse.signer:type_name -> signet.v1.Signer
-	23, // 10: signet.v1.EnrollSignerResponse.code_expire_time:type_name -> google.protobuf.Timestamp
-	3,  // 11: signet.v1.RedeemEnrollmentResponse.signer:type_name -> signet.v1.Signer
-	3,  // 12: signet.v1.GetSignerResponse.signer:type_name -> signet.v1.Signer
-	3,  // 13: signet.v1.ListSignersResponse.signers:type_name -> signet.v1.Signer
-	3,  // 14: signet.v1.SuspendSignerResponse.signer:type_name -> signet.v1.Signer
-	3,  // 15: signet.v1.ReinstateSignerResponse.signer:type_name -> signet.v1.Signer
-	3,  // 16: signet.v1.RevokeSignerResponse.signer:type_name -> signet.v1.Signer
-	6,  // 17: signet.v1.RenewSignerRequest.proofing:type_name -> signet.v1.IdentityProofing
-	3,  // 18: signet.v1.RenewSignerResponse.signer:type_name -> signet.v1.Signer
-	23, // 19: signet.v1.RenewSignerResponse.code_expire_time:type_name -> google.protobuf.Timestamp
-	4,  // 20: signet.v1.SignerService.EnrollSigner:input_type -> signet.v1.EnrollSignerRequest
-	9,  // 21: signet.v1.SignerService.RedeemEnrollment:input_type -> signet.v1.RedeemEnrollmentRequest
-	11, // 22: signet.v1.SignerService.GetSigner:input_type -> signet.v1.GetSignerRequest
-	13, // 23: signet.v1.SignerService.ListSigners:input_type -> signet.v1.ListSignersRequest
-	15, // 24: signet.v1.SignerService.SuspendSigner:input_type -> signet.v1.SuspendSignerRequest
-	17, // 25: signet.v1.SignerService.ReinstateSigner:input_type -> signet.v1.ReinstateSignerRequest
-	19, // 26: signet.v1.SignerService.RevokeSigner:input_type -> signet.v1.RevokeSignerRequest
-	21, // 27: signet.v1.SignerService.RenewSigner:input_type -> signet.v1.RenewSignerRequest
-	8,  // 28: signet.v1.SignerService.EnrollSigner:output_type -> signet.v1.EnrollSignerResponse
-	10, // 29: signet.v1.SignerService.RedeemEnrollment:output_type -> signet.v1.RedeemEnrollmentResponse
-	12, // 30: signet.v1.SignerService.GetSigner:output_type -> signet.v1.GetSignerResponse
-	14, // 31: signet.v1.SignerService.ListSigners:output_type -> signet.v1.ListSignersResponse
-	16, // 32: signet.v1.SignerService.SuspendSigner:output_type -> signet.v1.SuspendSignerResponse
-	18, // 33: signet.v1.SignerService.ReinstateSigner:output_type -> signet.v1.ReinstateSignerResponse
-	20, // 34: signet.v1.SignerService.RevokeSigner:output_type -> signet.v1.RevokeSignerResponse
-	22, // 35: signet.v1.SignerService.RenewSigner:output_type -> signet.v1.RenewSignerResponse
-	28, // [28:36] is the sub-list for method output_type
-	20, // [20:28] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	35, // 3: signet.v1.Signer.create_time:type_name -> google.protobuf.Timestamp
+	35, // 4: signet.v1.Signer.locked_until:type_name -> google.protobuf.Timestamp
+	28, // 5: signet.v1.Signer.service_rights:type_name -> signet.v1.ServiceRights
+	35, // 6: signet.v1.Signer.password_time:type_name -> google.protobuf.Timestamp
+	6,  // 7: signet.v1.EnrollSignerRequest.person:type_name -> signet.v1.EnrollPerson
+	8,  // 8: signet.v1.EnrollSignerRequest.service:type_name -> signet.v1.EnrollService
+	2,  // 9: signet.v1.EnrollPerson.roles:type_name -> signet.v1.Role
+	7,  // 10: signet.v1.EnrollPerson.proofing:type_name -> signet.v1.IdentityProofing
+	28, // 11: signet.v1.EnrollService.rights:type_name -> signet.v1.ServiceRights
+	4,  // 12: signet.v1.EnrollSignerResponse.signer:type_name -> signet.v1.Signer
+	35, // 13: signet.v1.EnrollSignerResponse.code_expire_time:type_name -> google.protobuf.Timestamp
+	36, // 14: signet.v1.EnrollSignerResponse.proposal:type_name -> signet.v1.Proposal
+	4,  // 15: signet.v1.RedeemEnrollmentResponse.signer:type_name -> signet.v1.Signer
+	4,  // 16: signet.v1.GetSignerResponse.signer:type_name -> signet.v1.Signer
+	4,  // 17: signet.v1.ListSignersResponse.signers:type_name -> signet.v1.Signer
+	4,  // 18: signet.v1.SuspendSignerResponse.signer:type_name -> signet.v1.Signer
+	4,  // 19: signet.v1.ReinstateSignerResponse.signer:type_name -> signet.v1.Signer
+	36, // 20: signet.v1.ReinstateSignerResponse.proposal:type_name -> signet.v1.Proposal
+	3,  // 21: signet.v1.RevokeSignerRequest.cause:type_name -> signet.v1.RevocationCause
+	4,  // 22: signet.v1.RevokeSignerResponse.signer:type_name -> signet.v1.Signer
+	7,  // 23: signet.v1.RenewSignerRequest.proofing:type_name -> signet.v1.IdentityProofing
+	4,  // 24: signet.v1.RenewSignerResponse.signer:type_name -> signet.v1.Signer
+	35, // 25: signet.v1.RenewSignerResponse.code_expire_time:type_name -> google.protobuf.Timestamp
+	36, // 26: signet.v1.RenewSignerResponse.proposal:type_name -> signet.v1.Proposal
+	4,  // 27: signet.v1.UnlockSignerResponse.signer:type_name -> signet.v1.Signer
+	28, // 28: signet.v1.ChangeServiceRequest.rights:type_name -> signet.v1.ServiceRights
+	4,  // 29: signet.v1.ChangeServiceResponse.signer:type_name -> signet.v1.Signer
+	36, // 30: signet.v1.ChangeServiceResponse.proposal:type_name -> signet.v1.Proposal
+	4,  // 31: signet.v1.AddServiceCertificateResponse.signer:type_name -> signet.v1.Signer
+	36, // 32: signet.v1.AddServiceCertificateResponse.proposal:type_name -> signet.v1.Proposal
+	4,  // 33: signet.v1.RemoveServiceCertificateResponse.signer:type_name -> signet.v1.Signer
+	5,  // 34: signet.v1.SignerService.EnrollSigner:input_type -> signet.v1.EnrollSignerRequest
+	10, // 35: signet.v1.SignerService.RedeemEnrollment:input_type -> signet.v1.RedeemEnrollmentRequest
+	12, // 36: signet.v1.SignerService.GetSigner:input_type -> signet.v1.GetSignerRequest
+	14, // 37: signet.v1.SignerService.ListSigners:input_type -> signet.v1.ListSignersRequest
+	16, // 38: signet.v1.SignerService.SuspendSigner:input_type -> signet.v1.SuspendSignerRequest
+	18, // 39: signet.v1.SignerService.ReinstateSigner:input_type -> signet.v1.ReinstateSignerRequest
+	20, // 40: signet.v1.SignerService.RevokeSigner:input_type -> signet.v1.RevokeSignerRequest
+	22, // 41: signet.v1.SignerService.RenewSigner:input_type -> signet.v1.RenewSignerRequest
+	24, // 42: signet.v1.SignerService.UnlockSigner:input_type -> signet.v1.UnlockSignerRequest
+	26, // 43: signet.v1.SignerService.SetContact:input_type -> signet.v1.SetContactRequest
+	29, // 44: signet.v1.SignerService.ChangeService:input_type -> signet.v1.ChangeServiceRequest
+	31, // 45: signet.v1.SignerService.AddServiceCertificate:input_type -> signet.v1.AddServiceCertificateRequest
+	33, // 46: signet.v1.SignerService.RemoveServiceCertificate:input_type -> signet.v1.RemoveServiceCertificateRequest
+	9,  // 47: signet.v1.SignerService.EnrollSigner:output_type -> signet.v1.EnrollSignerResponse
+	11, // 48: signet.v1.SignerService.RedeemEnrollment:output_type -> signet.v1.RedeemEnrollmentResponse
+	13, // 49: signet.v1.SignerService.GetSigner:output_type -> signet.v1.GetSignerResponse
+	15, // 50: signet.v1.SignerService.ListSigners:output_type -> signet.v1.ListSignersResponse
+	17, // 51: signet.v1.SignerService.SuspendSigner:output_type -> signet.v1.SuspendSignerResponse
+	19, // 52: signet.v1.SignerService.ReinstateSigner:output_type -> signet.v1.ReinstateSignerResponse
+	21, // 53: signet.v1.SignerService.RevokeSigner:output_type -> signet.v1.RevokeSignerResponse
+	23, // 54: signet.v1.SignerService.RenewSigner:output_type -> signet.v1.RenewSignerResponse
+	25, // 55: signet.v1.SignerService.UnlockSigner:output_type -> signet.v1.UnlockSignerResponse
+	27, // 56: signet.v1.SignerService.SetContact:output_type -> signet.v1.SetContactResponse
+	30, // 57: signet.v1.SignerService.ChangeService:output_type -> signet.v1.ChangeServiceResponse
+	32, // 58: signet.v1.SignerService.AddServiceCertificate:output_type -> signet.v1.AddServiceCertificateResponse
+	34, // 59: signet.v1.SignerService.RemoveServiceCertificate:output_type -> signet.v1.RemoveServiceCertificateResponse
+	47, // [47:60] is the sub-list for method output_type
+	34, // [34:47] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_signer_proto_init() }
@@ -1753,6 +2662,7 @@ func file_signet_v1_signer_proto_init() {
 	if File_signet_v1_signer_proto != nil {
 		return
 	}
+	file_signet_v1_proposal_proto_init()
 	file_signet_v1_signer_proto_msgTypes[1].OneofWrappers = []any{
 		(*EnrollSignerRequest_Person)(nil),
 		(*EnrollSignerRequest_Service)(nil),
@@ -1762,8 +2672,8 @@ func file_signet_v1_signer_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_signer_proto_rawDesc), len(file_signet_v1_signer_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   20,
+			NumEnums:      4,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,14 +21,19 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SignerService_EnrollSigner_FullMethodName     = "/signet.v1.SignerService/EnrollSigner"
-	SignerService_RedeemEnrollment_FullMethodName = "/signet.v1.SignerService/RedeemEnrollment"
-	SignerService_GetSigner_FullMethodName        = "/signet.v1.SignerService/GetSigner"
-	SignerService_ListSigners_FullMethodName      = "/signet.v1.SignerService/ListSigners"
-	SignerService_SuspendSigner_FullMethodName    = "/signet.v1.SignerService/SuspendSigner"
-	SignerService_ReinstateSigner_FullMethodName  = "/signet.v1.SignerService/ReinstateSigner"
-	SignerService_RevokeSigner_FullMethodName     = "/signet.v1.SignerService/RevokeSigner"
-	SignerService_RenewSigner_FullMethodName      = "/signet.v1.SignerService/RenewSigner"
+	SignerService_EnrollSigner_FullMethodName             = "/signet.v1.SignerService/EnrollSigner"
+	SignerService_RedeemEnrollment_FullMethodName         = "/signet.v1.SignerService/RedeemEnrollment"
+	SignerService_GetSigner_FullMethodName                = "/signet.v1.SignerService/GetSigner"
+	SignerService_ListSigners_FullMethodName              = "/signet.v1.SignerService/ListSigners"
+	SignerService_SuspendSigner_FullMethodName            = "/signet.v1.SignerService/SuspendSigner"
+	SignerService_ReinstateSigner_FullMethodName          = "/signet.v1.SignerService/ReinstateSigner"
+	SignerService_RevokeSigner_FullMethodName             = "/signet.v1.SignerService/RevokeSigner"
+	SignerService_RenewSigner_FullMethodName              = "/signet.v1.SignerService/RenewSigner"
+	SignerService_UnlockSigner_FullMethodName             = "/signet.v1.SignerService/UnlockSigner"
+	SignerService_SetContact_FullMethodName               = "/signet.v1.SignerService/SetContact"
+	SignerService_ChangeService_FullMethodName            = "/signet.v1.SignerService/ChangeService"
+	SignerService_AddServiceCertificate_FullMethodName    = "/signet.v1.SignerService/AddServiceCertificate"
+	SignerService_RemoveServiceCertificate_FullMethodName = "/signet.v1.SignerService/RemoveServiceCertificate"
 )
 
 // SignerServiceClient is the client API for SignerService service.
@@ -69,6 +74,27 @@ type SignerServiceClient interface {
 	//
 	// Errors: NOT_FOUND (SIGNER_NOT_FOUND), FAILED_PRECONDITION (SIGNER_STATE).
 	RenewSigner(ctx context.Context, in *RenewSignerRequest, opts ...grpc.CallOption) (*RenewSignerResponse, error)
+	// Ends a lock before its time, with a reason.
+	//
+	// Errors: NOT_FOUND (SIGNER_NOT_FOUND), FAILED_PRECONDITION (NOT_LOCKED), PERMISSION_DENIED (DENIED: nobody unlocks themselves).
+	UnlockSigner(ctx context.Context, in *UnlockSignerRequest, opts ...grpc.CallOption) (*UnlockSignerResponse, error)
+	// Sets where a person is told of the use of their signature: they themselves, or an administrator. It is kept beside the ledger, which
+	// has a commitment to it, and can be erased.
+	//
+	// Errors: NOT_FOUND (SIGNER_NOT_FOUND), INVALID_ARGUMENT (CONTACT_INVALID), UNAUTHENTICATED (BAD_CREDENTIALS, CREDENTIALS_MISSING).
+	SetContact(ctx context.Context, in *SetContactRequest, opts ...grpc.CallOption) (*SetContactResponse, error)
+	// Changes what a service may do: its methods, record types, networks and rate.
+	//
+	// Errors: NOT_FOUND (SIGNER_NOT_FOUND), INVALID_ARGUMENT (METHOD_UNKNOWN, RECORD_TYPE_UNKNOWN, NETWORK_INVALID).
+	ChangeService(ctx context.Context, in *ChangeServiceRequest, opts ...grpc.CallOption) (*ChangeServiceResponse, error)
+	// Admits another client certificate of a service beside those that it has: for a change without downtime.
+	//
+	// Errors: NOT_FOUND (SIGNER_NOT_FOUND), INVALID_ARGUMENT (CERTIFICATE_INVALID), ALREADY_EXISTS (CERTIFICATE_TAKEN).
+	AddServiceCertificate(ctx context.Context, in *AddServiceCertificateRequest, opts ...grpc.CallOption) (*AddServiceCertificateResponse, error)
+	// Admits a client certificate of a service no longer.
+	//
+	// Errors: NOT_FOUND (SIGNER_NOT_FOUND, CERTIFICATE_NOT_FOUND).
+	RemoveServiceCertificate(ctx context.Context, in *RemoveServiceCertificateRequest, opts ...grpc.CallOption) (*RemoveServiceCertificateResponse, error)
 }
 
 type signerServiceClient struct {
@@ -159,6 +185,56 @@ func (c *signerServiceClient) RenewSigner(ctx context.Context, in *RenewSignerRe
 	return out, nil
 }
 
+func (c *signerServiceClient) UnlockSigner(ctx context.Context, in *UnlockSignerRequest, opts ...grpc.CallOption) (*UnlockSignerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnlockSignerResponse)
+	err := c.cc.Invoke(ctx, SignerService_UnlockSigner_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *signerServiceClient) SetContact(ctx context.Context, in *SetContactRequest, opts ...grpc.CallOption) (*SetContactResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetContactResponse)
+	err := c.cc.Invoke(ctx, SignerService_SetContact_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *signerServiceClient) ChangeService(ctx context.Context, in *ChangeServiceRequest, opts ...grpc.CallOption) (*ChangeServiceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangeServiceResponse)
+	err := c.cc.Invoke(ctx, SignerService_ChangeService_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *signerServiceClient) AddServiceCertificate(ctx context.Context, in *AddServiceCertificateRequest, opts ...grpc.CallOption) (*AddServiceCertificateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AddServiceCertificateResponse)
+	err := c.cc.Invoke(ctx, SignerService_AddServiceCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *signerServiceClient) RemoveServiceCertificate(ctx context.Context, in *RemoveServiceCertificateRequest, opts ...grpc.CallOption) (*RemoveServiceCertificateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveServiceCertificateResponse)
+	err := c.cc.Invoke(ctx, SignerService_RemoveServiceCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SignerServiceServer is the server API for SignerService service.
 // All implementations must embed UnimplementedSignerServiceServer
 // for forward compatibility.
@@ -197,6 +273,27 @@ type SignerServiceServer interface {
 	//
 	// Errors: NOT_FOUND (SIGNER_NOT_FOUND), FAILED_PRECONDITION (SIGNER_STATE).
 	RenewSigner(context.Context, *RenewSignerRequest) (*RenewSignerResponse, error)
+	// Ends a lock before its time, with a reason.
+	//
+	// Errors: NOT_FOUND (SIGNER_NOT_FOUND), FAILED_PRECONDITION (NOT_LOCKED), PERMISSION_DENIED (DENIED: nobody unlocks themselves).
+	UnlockSigner(context.Context, *UnlockSignerRequest) (*UnlockSignerResponse, error)
+	// Sets where a person is told of the use of their signature: they themselves, or an administrator. It is kept beside the ledger, which
+	// has a commitment to it, and can be erased.
+	//
+	// Errors: NOT_FOUND (SIGNER_NOT_FOUND), INVALID_ARGUMENT (CONTACT_INVALID), UNAUTHENTICATED (BAD_CREDENTIALS, CREDENTIALS_MISSING).
+	SetContact(context.Context, *SetContactRequest) (*SetContactResponse, error)
+	// Changes what a service may do: its methods, record types, networks and rate.
+	//
+	// Errors: NOT_FOUND (SIGNER_NOT_FOUND), INVALID_ARGUMENT (METHOD_UNKNOWN, RECORD_TYPE_UNKNOWN, NETWORK_INVALID).
+	ChangeService(context.Context, *ChangeServiceRequest) (*ChangeServiceResponse, error)
+	// Admits another client certificate of a service beside those that it has: for a change without downtime.
+	//
+	// Errors: NOT_FOUND (SIGNER_NOT_FOUND), INVALID_ARGUMENT (CERTIFICATE_INVALID), ALREADY_EXISTS (CERTIFICATE_TAKEN).
+	AddServiceCertificate(context.Context, *AddServiceCertificateRequest) (*AddServiceCertificateResponse, error)
+	// Admits a client certificate of a service no longer.
+	//
+	// Errors: NOT_FOUND (SIGNER_NOT_FOUND, CERTIFICATE_NOT_FOUND).
+	RemoveServiceCertificate(context.Context, *RemoveServiceCertificateRequest) (*RemoveServiceCertificateResponse, error)
 	mustEmbedUnimplementedSignerServiceServer()
 }
 
@@ -230,6 +327,21 @@ func (UnimplementedSignerServiceServer) RevokeSigner(context.Context, *RevokeSig
 }
 func (UnimplementedSignerServiceServer) RenewSigner(context.Context, *RenewSignerRequest) (*RenewSignerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RenewSigner not implemented")
+}
+func (UnimplementedSignerServiceServer) UnlockSigner(context.Context, *UnlockSignerRequest) (*UnlockSignerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnlockSigner not implemented")
+}
+func (UnimplementedSignerServiceServer) SetContact(context.Context, *SetContactRequest) (*SetContactResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetContact not implemented")
+}
+func (UnimplementedSignerServiceServer) ChangeService(context.Context, *ChangeServiceRequest) (*ChangeServiceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangeService not implemented")
+}
+func (UnimplementedSignerServiceServer) AddServiceCertificate(context.Context, *AddServiceCertificateRequest) (*AddServiceCertificateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AddServiceCertificate not implemented")
+}
+func (UnimplementedSignerServiceServer) RemoveServiceCertificate(context.Context, *RemoveServiceCertificateRequest) (*RemoveServiceCertificateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveServiceCertificate not implemented")
 }
 func (UnimplementedSignerServiceServer) mustEmbedUnimplementedSignerServiceServer() {}
 func (UnimplementedSignerServiceServer) testEmbeddedByValue()                       {}
@@ -396,6 +508,96 @@ func _SignerService_RenewSigner_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SignerService_UnlockSigner_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnlockSignerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignerServiceServer).UnlockSigner(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SignerService_UnlockSigner_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignerServiceServer).UnlockSigner(ctx, req.(*UnlockSignerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SignerService_SetContact_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetContactRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignerServiceServer).SetContact(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SignerService_SetContact_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignerServiceServer).SetContact(ctx, req.(*SetContactRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SignerService_ChangeService_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangeServiceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignerServiceServer).ChangeService(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SignerService_ChangeService_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignerServiceServer).ChangeService(ctx, req.(*ChangeServiceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SignerService_AddServiceCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AddServiceCertificateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignerServiceServer).AddServiceCertificate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SignerService_AddServiceCertificate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignerServiceServer).AddServiceCertificate(ctx, req.(*AddServiceCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SignerService_RemoveServiceCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveServiceCertificateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignerServiceServer).RemoveServiceCertificate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SignerService_RemoveServiceCertificate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignerServiceServer).RemoveServiceCertificate(ctx, req.(*RemoveServiceCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SignerService_ServiceDesc is the grpc.ServiceDesc for SignerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -434,6 +636,26 @@ var SignerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RenewSigner",
 			Handler:    _SignerService_RenewSigner_Handler,
+		},
+		{
+			MethodName: "UnlockSigner",
+			Handler:    _SignerService_UnlockSigner_Handler,
+		},
+		{
+			MethodName: "SetContact",
+			Handler:    _SignerService_SetContact_Handler,
+		},
+		{
+			MethodName: "ChangeService",
+			Handler:    _SignerService_ChangeService_Handler,
+		},
+		{
+			MethodName: "AddServiceCertificate",
+			Handler:    _SignerService_AddServiceCertificate_Handler,
+		},
+		{
+			MethodName: "RemoveServiceCertificate",
+			Handler:    _SignerService_RemoveServiceCertificate_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -25,6 +25,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Where a preparation stands.
+type PreparationState int32
+
+const (
+	// Not known to this client.
+	PreparationState_PREPARATION_STATE_UNSPECIFIED PreparationState = 0
+	// It waits for its signer.
+	PreparationState_PREPARATION_STATE_WAITING PreparationState = 1
+	// It is being signed.
+	PreparationState_PREPARATION_STATE_ATTEMPTED PreparationState = 2
+	// It was signed.
+	PreparationState_PREPARATION_STATE_SIGNED PreparationState = 3
+	// It lapsed, or its attempt was abandoned.
+	PreparationState_PREPARATION_STATE_OVER PreparationState = 4
+)
+
+// Enum value maps for PreparationState.
+var (
+	PreparationState_name = map[int32]string{
+		0: "PREPARATION_STATE_UNSPECIFIED",
+		1: "PREPARATION_STATE_WAITING",
+		2: "PREPARATION_STATE_ATTEMPTED",
+		3: "PREPARATION_STATE_SIGNED",
+		4: "PREPARATION_STATE_OVER",
+	}
+	PreparationState_value = map[string]int32{
+		"PREPARATION_STATE_UNSPECIFIED": 0,
+		"PREPARATION_STATE_WAITING":     1,
+		"PREPARATION_STATE_ATTEMPTED":   2,
+		"PREPARATION_STATE_SIGNED":      3,
+		"PREPARATION_STATE_OVER":        4,
+	}
+)
+
+func (x PreparationState) Enum() *PreparationState {
+	p := new(PreparationState)
+	*p = x
+	return p
+}
+
+func (x PreparationState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PreparationState) Descriptor() protoreflect.EnumDescriptor {
+	return file_signet_v1_signing_proto_enumTypes[0].Descriptor()
+}
+
+func (PreparationState) Type() protoreflect.EnumType {
+	return &file_signet_v1_signing_proto_enumTypes[0]
+}
+
+func (x PreparationState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PreparationState.Descriptor instead.
+func (PreparationState) EnumDescriptor() ([]byte, []int) {
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{0}
+}
+
 // What to prepare. Name, role and time are the server's, never the caller's.
 type PrepareRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -37,7 +98,10 @@ type PrepareRequest struct {
 	// Why the signer decides so, in their own words; signed verbatim.
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	// A UUID by which a retried call is known (AIP-155); empty: not retried.
-	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// The components that the signer wants to prove themselves with: an authorization kind of the manifest that has at least those that the
+	// policy asks for; empty: those.
+	Requires      string `protobuf:"bytes,6,opt,name=requires,proto3" json:"requires,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -107,6 +171,13 @@ func (x *PrepareRequest) GetRequestId() string {
 	return ""
 }
 
+func (x *PrepareRequest) GetRequires() string {
+	if x != nil {
+		return x.Requires
+	}
+	return ""
+}
+
 // A statement that waits for its signer.
 type Preparation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -121,7 +192,17 @@ type Preparation struct {
 	// The components demanded at Sign: an authorization kind of the manifest, for example `password`.
 	Requires string `protobuf:"bytes,5,opt,name=requires,proto3" json:"requires,omitempty"`
 	// When the preparation lapses.
-	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// PublicKeyCredentialRequestOptionsJSON (WebAuthn Level 3) for this statement, where the signer has a passkey.
+	PasskeyOptions []byte `protobuf:"bytes,7,opt,name=passkey_options,json=passkeyOptions,proto3" json:"passkey_options,omitempty"`
+	// Resource name of the record.
+	Record string `protobuf:"bytes,8,opt,name=record,proto3" json:"record,omitempty"`
+	// Where it stands.
+	State PreparationState `protobuf:"varint,9,opt,name=state,proto3,enum=signet.v1.PreparationState" json:"state,omitempty"`
+	// Resource name of the signature, once there is one.
+	Signature string `protobuf:"bytes,10,opt,name=signature,proto3" json:"signature,omitempty"`
+	// The page on which the signer can sign it; empty where there are no pages.
+	Page          string `protobuf:"bytes,11,opt,name=page,proto3" json:"page,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -198,6 +279,361 @@ func (x *Preparation) GetExpireTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Preparation) GetPasskeyOptions() []byte {
+	if x != nil {
+		return x.PasskeyOptions
+	}
+	return nil
+}
+
+func (x *Preparation) GetRecord() string {
+	if x != nil {
+		return x.Record
+	}
+	return ""
+}
+
+func (x *Preparation) GetState() PreparationState {
+	if x != nil {
+		return x.State
+	}
+	return PreparationState_PREPARATION_STATE_UNSPECIFIED
+}
+
+func (x *Preparation) GetSignature() string {
+	if x != nil {
+		return x.Signature
+	}
+	return ""
+}
+
+func (x *Preparation) GetPage() string {
+	if x != nil {
+		return x.Page
+	}
+	return ""
+}
+
+// Which preparation.
+type GetPreparationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its resource name.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPreparationRequest) Reset() {
+	*x = GetPreparationRequest{}
+	mi := &file_signet_v1_signing_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPreparationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPreparationRequest) ProtoMessage() {}
+
+func (x *GetPreparationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_signing_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPreparationRequest.ProtoReflect.Descriptor instead.
+func (*GetPreparationRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GetPreparationRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// The preparation.
+type GetPreparationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it stands now.
+	Preparation   *Preparation `protobuf:"bytes,1,opt,name=preparation,proto3" json:"preparation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPreparationResponse) Reset() {
+	*x = GetPreparationResponse{}
+	mi := &file_signet_v1_signing_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPreparationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPreparationResponse) ProtoMessage() {}
+
+func (x *GetPreparationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_signing_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPreparationResponse.ProtoReflect.Descriptor instead.
+func (*GetPreparationResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetPreparationResponse) GetPreparation() *Preparation {
+	if x != nil {
+		return x.Preparation
+	}
+	return nil
+}
+
+// Where was my signature used?
+type ListOwnSignaturesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many at the most; 0 means 50, more than 200 means 200.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The `next_page_token` of the page before; empty for the first page.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOwnSignaturesRequest) Reset() {
+	*x = ListOwnSignaturesRequest{}
+	mi := &file_signet_v1_signing_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOwnSignaturesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOwnSignaturesRequest) ProtoMessage() {}
+
+func (x *ListOwnSignaturesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_signing_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOwnSignaturesRequest.ProtoReflect.Descriptor instead.
+func (*ListOwnSignaturesRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ListOwnSignaturesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListOwnSignaturesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// A use of the caller's signature.
+type SignatureUse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resource name of the signature.
+	Signature string `protobuf:"bytes,1,opt,name=signature,proto3" json:"signature,omitempty"`
+	// Resource name of the record.
+	Record string `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`
+	// Name and version of what was signed.
+	Title string `protobuf:"bytes,3,opt,name=title,proto3" json:"title,omitempty"`
+	// The decision.
+	Decision Decision `protobuf:"varint,4,opt,name=decision,proto3,enum=signet.v1.Decision" json:"decision,omitempty"`
+	// The meaning.
+	Meaning string `protobuf:"bytes,5,opt,name=meaning,proto3" json:"meaning,omitempty"`
+	// How the signer proved themselves: an authorization kind of the manifest.
+	Authorization string `protobuf:"bytes,6,opt,name=authorization,proto3" json:"authorization,omitempty"`
+	// When.
+	SignTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=sign_time,json=signTime,proto3" json:"sign_time,omitempty"`
+	// From which address; empty where it was erased or is not kept.
+	Address string `protobuf:"bytes,8,opt,name=address,proto3" json:"address,omitempty"`
+	// From which device.
+	Device        string `protobuf:"bytes,9,opt,name=device,proto3" json:"device,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignatureUse) Reset() {
+	*x = SignatureUse{}
+	mi := &file_signet_v1_signing_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignatureUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignatureUse) ProtoMessage() {}
+
+func (x *SignatureUse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_signing_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignatureUse.ProtoReflect.Descriptor instead.
+func (*SignatureUse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SignatureUse) GetSignature() string {
+	if x != nil {
+		return x.Signature
+	}
+	return ""
+}
+
+func (x *SignatureUse) GetRecord() string {
+	if x != nil {
+		return x.Record
+	}
+	return ""
+}
+
+func (x *SignatureUse) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *SignatureUse) GetDecision() Decision {
+	if x != nil {
+		return x.Decision
+	}
+	return Decision_DECISION_UNSPECIFIED
+}
+
+func (x *SignatureUse) GetMeaning() string {
+	if x != nil {
+		return x.Meaning
+	}
+	return ""
+}
+
+func (x *SignatureUse) GetAuthorization() string {
+	if x != nil {
+		return x.Authorization
+	}
+	return ""
+}
+
+func (x *SignatureUse) GetSignTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SignTime
+	}
+	return nil
+}
+
+func (x *SignatureUse) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *SignatureUse) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+// A page of uses.
+type ListOwnSignaturesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Newest first.
+	Uses []*SignatureUse `protobuf:"bytes,1,rep,name=uses,proto3" json:"uses,omitempty"`
+	// Empty: there are no more.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOwnSignaturesResponse) Reset() {
+	*x = ListOwnSignaturesResponse{}
+	mi := &file_signet_v1_signing_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOwnSignaturesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOwnSignaturesResponse) ProtoMessage() {}
+
+func (x *ListOwnSignaturesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_signing_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOwnSignaturesResponse.ProtoReflect.Descriptor instead.
+func (*ListOwnSignaturesResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ListOwnSignaturesResponse) GetUses() []*SignatureUse {
+	if x != nil {
+		return x.Uses
+	}
+	return nil
+}
+
+func (x *ListOwnSignaturesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 // The prepared statement.
 type PrepareResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -209,7 +645,7 @@ type PrepareResponse struct {
 
 func (x *PrepareResponse) Reset() {
 	*x = PrepareResponse{}
-	mi := &file_signet_v1_signing_proto_msgTypes[2]
+	mi := &file_signet_v1_signing_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -221,7 +657,7 @@ func (x *PrepareResponse) String() string {
 func (*PrepareResponse) ProtoMessage() {}
 
 func (x *PrepareResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signing_proto_msgTypes[2]
+	mi := &file_signet_v1_signing_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -234,7 +670,7 @@ func (x *PrepareResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareResponse.ProtoReflect.Descriptor instead.
 func (*PrepareResponse) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signing_proto_rawDescGZIP(), []int{2}
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PrepareResponse) GetPreparation() *Preparation {
@@ -251,15 +687,17 @@ type SignRequest struct {
 	Preparation string `protobuf:"bytes,1,opt,name=preparation,proto3" json:"preparation,omitempty"`
 	// SHA-256 of the statement that was shown to the signer. Another one is refused: nobody signs what they did not see.
 	StatementSha256 []byte `protobuf:"bytes,2,opt,name=statement_sha256,json=statementSha256,proto3" json:"statement_sha256,omitempty"`
-	// The signer's proof for this one statement. Left out: UNAUTHENTICATED (CREDENTIALS_MISSING).
-	Password      *PasswordCredentials `protobuf:"bytes,3,opt,name=password,proto3" json:"password,omitempty"`
+	// The signer's proof for this one statement. Left out where a component is demanded that it has: UNAUTHENTICATED (CREDENTIALS_MISSING).
+	Password *PasswordCredentials `protobuf:"bytes,3,opt,name=password,proto3" json:"password,omitempty"`
+	// The signer's device's proof for this one statement: an assertion whose challenge is that of the preparation.
+	Passkey       *PasskeyAssertion `protobuf:"bytes,4,opt,name=passkey,proto3" json:"passkey,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SignRequest) Reset() {
 	*x = SignRequest{}
-	mi := &file_signet_v1_signing_proto_msgTypes[3]
+	mi := &file_signet_v1_signing_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -271,7 +709,7 @@ func (x *SignRequest) String() string {
 func (*SignRequest) ProtoMessage() {}
 
 func (x *SignRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signing_proto_msgTypes[3]
+	mi := &file_signet_v1_signing_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -284,7 +722,7 @@ func (x *SignRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignRequest.ProtoReflect.Descriptor instead.
 func (*SignRequest) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signing_proto_rawDescGZIP(), []int{3}
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SignRequest) GetPreparation() string {
@@ -308,20 +746,102 @@ func (x *SignRequest) GetPassword() *PasswordCredentials {
 	return nil
 }
 
-// Two components: who, and what only they know.
+func (x *SignRequest) GetPasskey() *PasskeyAssertion {
+	if x != nil {
+		return x.Passkey
+	}
+	return nil
+}
+
+// A WebAuthn assertion (Level 3, section 7.2), as AuthenticatorAssertionResponse gives it.
+type PasskeyAssertion struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The credential that signed.
+	CredentialId []byte `protobuf:"bytes,1,opt,name=credential_id,json=credentialId,proto3" json:"credential_id,omitempty"`
+	// Its authenticator data.
+	AuthenticatorData []byte `protobuf:"bytes,2,opt,name=authenticator_data,json=authenticatorData,proto3" json:"authenticator_data,omitempty"`
+	// The client data, exactly as they were signed.
+	ClientDataJson []byte `protobuf:"bytes,3,opt,name=client_data_json,json=clientDataJson,proto3" json:"client_data_json,omitempty"`
+	// The signature over both.
+	Signature     []byte `protobuf:"bytes,4,opt,name=signature,proto3" json:"signature,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PasskeyAssertion) Reset() {
+	*x = PasskeyAssertion{}
+	mi := &file_signet_v1_signing_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PasskeyAssertion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PasskeyAssertion) ProtoMessage() {}
+
+func (x *PasskeyAssertion) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_signing_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PasskeyAssertion.ProtoReflect.Descriptor instead.
+func (*PasskeyAssertion) Descriptor() ([]byte, []int) {
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PasskeyAssertion) GetCredentialId() []byte {
+	if x != nil {
+		return x.CredentialId
+	}
+	return nil
+}
+
+func (x *PasskeyAssertion) GetAuthenticatorData() []byte {
+	if x != nil {
+		return x.AuthenticatorData
+	}
+	return nil
+}
+
+func (x *PasskeyAssertion) GetClientDataJson() []byte {
+	if x != nil {
+		return x.ClientDataJson
+	}
+	return nil
+}
+
+func (x *PasskeyAssertion) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+// Two components: who, and what only they know; and a one-time password where one is demanded.
 type PasswordCredentials struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The signer's user name.
 	UserName string `protobuf:"bytes,1,opt,name=user_name,json=userName,proto3" json:"user_name,omitempty"`
 	// The signer's password.
-	Password      string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	Password string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	// A time-based one-time password (RFC 6238): 6 digits. A step of the clock never counts twice.
+	Totp          string `protobuf:"bytes,3,opt,name=totp,proto3" json:"totp,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PasswordCredentials) Reset() {
 	*x = PasswordCredentials{}
-	mi := &file_signet_v1_signing_proto_msgTypes[4]
+	mi := &file_signet_v1_signing_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -333,7 +853,7 @@ func (x *PasswordCredentials) String() string {
 func (*PasswordCredentials) ProtoMessage() {}
 
 func (x *PasswordCredentials) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signing_proto_msgTypes[4]
+	mi := &file_signet_v1_signing_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -346,7 +866,7 @@ func (x *PasswordCredentials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PasswordCredentials.ProtoReflect.Descriptor instead.
 func (*PasswordCredentials) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signing_proto_rawDescGZIP(), []int{4}
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PasswordCredentials) GetUserName() string {
@@ -359,6 +879,13 @@ func (x *PasswordCredentials) GetUserName() string {
 func (x *PasswordCredentials) GetPassword() string {
 	if x != nil {
 		return x.Password
+	}
+	return ""
+}
+
+func (x *PasswordCredentials) GetTotp() string {
+	if x != nil {
+		return x.Totp
 	}
 	return ""
 }
@@ -376,7 +903,7 @@ type SignResponse struct {
 
 func (x *SignResponse) Reset() {
 	*x = SignResponse{}
-	mi := &file_signet_v1_signing_proto_msgTypes[5]
+	mi := &file_signet_v1_signing_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -388,7 +915,7 @@ func (x *SignResponse) String() string {
 func (*SignResponse) ProtoMessage() {}
 
 func (x *SignResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signing_proto_msgTypes[5]
+	mi := &file_signet_v1_signing_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -401,7 +928,7 @@ func (x *SignResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignResponse.ProtoReflect.Descriptor instead.
 func (*SignResponse) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signing_proto_rawDescGZIP(), []int{5}
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SignResponse) GetSignature() *Signature {
@@ -431,7 +958,7 @@ type Input struct {
 
 func (x *Input) Reset() {
 	*x = Input{}
-	mi := &file_signet_v1_signing_proto_msgTypes[6]
+	mi := &file_signet_v1_signing_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -443,7 +970,7 @@ func (x *Input) String() string {
 func (*Input) ProtoMessage() {}
 
 func (x *Input) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signing_proto_msgTypes[6]
+	mi := &file_signet_v1_signing_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -456,7 +983,7 @@ func (x *Input) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Input.ProtoReflect.Descriptor instead.
 func (*Input) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signing_proto_rawDescGZIP(), []int{6}
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Input) GetName() string {
@@ -492,7 +1019,7 @@ type SealRequest struct {
 
 func (x *SealRequest) Reset() {
 	*x = SealRequest{}
-	mi := &file_signet_v1_signing_proto_msgTypes[7]
+	mi := &file_signet_v1_signing_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -504,7 +1031,7 @@ func (x *SealRequest) String() string {
 func (*SealRequest) ProtoMessage() {}
 
 func (x *SealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signing_proto_msgTypes[7]
+	mi := &file_signet_v1_signing_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -517,7 +1044,7 @@ func (x *SealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealRequest.ProtoReflect.Descriptor instead.
 func (*SealRequest) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signing_proto_rawDescGZIP(), []int{7}
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SealRequest) GetRecord() string {
@@ -566,7 +1093,7 @@ type SealResponse struct {
 
 func (x *SealResponse) Reset() {
 	*x = SealResponse{}
-	mi := &file_signet_v1_signing_proto_msgTypes[8]
+	mi := &file_signet_v1_signing_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -578,7 +1105,7 @@ func (x *SealResponse) String() string {
 func (*SealResponse) ProtoMessage() {}
 
 func (x *SealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signing_proto_msgTypes[8]
+	mi := &file_signet_v1_signing_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -591,7 +1118,7 @@ func (x *SealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealResponse.ProtoReflect.Descriptor instead.
 func (*SealResponse) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signing_proto_rawDescGZIP(), []int{8}
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SealResponse) GetSignature() *Signature {
@@ -614,7 +1141,7 @@ type WithdrawRequest struct {
 
 func (x *WithdrawRequest) Reset() {
 	*x = WithdrawRequest{}
-	mi := &file_signet_v1_signing_proto_msgTypes[9]
+	mi := &file_signet_v1_signing_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +1153,7 @@ func (x *WithdrawRequest) String() string {
 func (*WithdrawRequest) ProtoMessage() {}
 
 func (x *WithdrawRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signing_proto_msgTypes[9]
+	mi := &file_signet_v1_signing_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +1166,7 @@ func (x *WithdrawRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WithdrawRequest.ProtoReflect.Descriptor instead.
 func (*WithdrawRequest) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signing_proto_rawDescGZIP(), []int{9}
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WithdrawRequest) GetRecord() string {
@@ -667,7 +1194,7 @@ type WithdrawResponse struct {
 
 func (x *WithdrawResponse) Reset() {
 	*x = WithdrawResponse{}
-	mi := &file_signet_v1_signing_proto_msgTypes[10]
+	mi := &file_signet_v1_signing_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -679,7 +1206,7 @@ func (x *WithdrawResponse) String() string {
 func (*WithdrawResponse) ProtoMessage() {}
 
 func (x *WithdrawResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signing_proto_msgTypes[10]
+	mi := &file_signet_v1_signing_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -692,7 +1219,7 @@ func (x *WithdrawResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WithdrawResponse.ProtoReflect.Descriptor instead.
 func (*WithdrawResponse) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signing_proto_rawDescGZIP(), []int{10}
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WithdrawResponse) GetPreparation() *Preparation {
@@ -718,7 +1245,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_signet_v1_signing_proto_msgTypes[11]
+	mi := &file_signet_v1_signing_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -730,7 +1257,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signing_proto_msgTypes[11]
+	mi := &file_signet_v1_signing_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -743,7 +1270,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signing_proto_rawDescGZIP(), []int{11}
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *VerifyRequest) GetPart() isVerifyRequest_Part {
@@ -809,7 +1336,7 @@ type VerifyResponse struct {
 
 func (x *VerifyResponse) Reset() {
 	*x = VerifyResponse{}
-	mi := &file_signet_v1_signing_proto_msgTypes[12]
+	mi := &file_signet_v1_signing_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -821,7 +1348,7 @@ func (x *VerifyResponse) String() string {
 func (*VerifyResponse) ProtoMessage() {}
 
 func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signing_proto_msgTypes[12]
+	mi := &file_signet_v1_signing_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -834,7 +1361,7 @@ func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyResponse) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signing_proto_rawDescGZIP(), []int{12}
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *VerifyResponse) GetCode() int32 {
@@ -887,7 +1414,7 @@ type Fault struct {
 
 func (x *Fault) Reset() {
 	*x = Fault{}
-	mi := &file_signet_v1_signing_proto_msgTypes[13]
+	mi := &file_signet_v1_signing_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -899,7 +1426,7 @@ func (x *Fault) String() string {
 func (*Fault) ProtoMessage() {}
 
 func (x *Fault) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signing_proto_msgTypes[13]
+	mi := &file_signet_v1_signing_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -912,7 +1439,7 @@ func (x *Fault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fault.ProtoReflect.Descriptor instead.
 func (*Fault) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signing_proto_rawDescGZIP(), []int{13}
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Fault) GetCode() int32 {
@@ -947,7 +1474,7 @@ type GetManifestRequest struct {
 
 func (x *GetManifestRequest) Reset() {
 	*x = GetManifestRequest{}
-	mi := &file_signet_v1_signing_proto_msgTypes[14]
+	mi := &file_signet_v1_signing_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1486,7 @@ func (x *GetManifestRequest) String() string {
 func (*GetManifestRequest) ProtoMessage() {}
 
 func (x *GetManifestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signing_proto_msgTypes[14]
+	mi := &file_signet_v1_signing_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1499,7 @@ func (x *GetManifestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetManifestRequest.ProtoReflect.Descriptor instead.
 func (*GetManifestRequest) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signing_proto_rawDescGZIP(), []int{14}
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetManifestRequest) GetRecord() string {
@@ -995,7 +1522,7 @@ type GetManifestResponse struct {
 
 func (x *GetManifestResponse) Reset() {
 	*x = GetManifestResponse{}
-	mi := &file_signet_v1_signing_proto_msgTypes[15]
+	mi := &file_signet_v1_signing_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1007,7 +1534,7 @@ func (x *GetManifestResponse) String() string {
 func (*GetManifestResponse) ProtoMessage() {}
 
 func (x *GetManifestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signing_proto_msgTypes[15]
+	mi := &file_signet_v1_signing_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1020,7 +1547,7 @@ func (x *GetManifestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetManifestResponse.ProtoReflect.Descriptor instead.
 func (*GetManifestResponse) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signing_proto_rawDescGZIP(), []int{15}
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetManifestResponse) GetChunk() []byte {
@@ -1052,7 +1579,7 @@ type ListSignaturesRequest struct {
 
 func (x *ListSignaturesRequest) Reset() {
 	*x = ListSignaturesRequest{}
-	mi := &file_signet_v1_signing_proto_msgTypes[16]
+	mi := &file_signet_v1_signing_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1064,7 +1591,7 @@ func (x *ListSignaturesRequest) String() string {
 func (*ListSignaturesRequest) ProtoMessage() {}
 
 func (x *ListSignaturesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signing_proto_msgTypes[16]
+	mi := &file_signet_v1_signing_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1077,7 +1604,7 @@ func (x *ListSignaturesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSignaturesRequest.ProtoReflect.Descriptor instead.
 func (*ListSignaturesRequest) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signing_proto_rawDescGZIP(), []int{16}
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListSignaturesRequest) GetParent() string {
@@ -1114,7 +1641,7 @@ type ListSignaturesResponse struct {
 
 func (x *ListSignaturesResponse) Reset() {
 	*x = ListSignaturesResponse{}
-	mi := &file_signet_v1_signing_proto_msgTypes[17]
+	mi := &file_signet_v1_signing_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1653,7 @@ func (x *ListSignaturesResponse) String() string {
 func (*ListSignaturesResponse) ProtoMessage() {}
 
 func (x *ListSignaturesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signing_proto_msgTypes[17]
+	mi := &file_signet_v1_signing_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +1666,7 @@ func (x *ListSignaturesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSignaturesResponse.ProtoReflect.Descriptor instead.
 func (*ListSignaturesResponse) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signing_proto_rawDescGZIP(), []int{17}
+	return file_signet_v1_signing_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListSignaturesResponse) GetSignatures() []*Signature {
@@ -1160,7 +1687,7 @@ var File_signet_v1_signing_proto protoreflect.FileDescriptor
 
 const file_signet_v1_signing_proto_rawDesc = "" +
 	"\n" +
-	"\x17signet/v1/signing.proto\x12\tsignet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19signet/v1/signature.proto\"\xfe\x01\n" +
+	"\x17signet/v1/signing.proto\x12\tsignet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19signet/v1/signature.proto\"\xd9\x02\n" +
 	"\x0ePrepareRequest\x126\n" +
 	"\x06record\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^records/[0-9a-f-]{36}$R\x06record\x12?\n" +
 	"\bdecision\x18\x02 \x01(\x0e2\x13.signet.v1.DecisionB\x0e\xbaH\v\x82\x01\b\x10\x01 \x00 \x06 \aR\bdecision\x12#\n" +
@@ -1168,7 +1695,8 @@ const file_signet_v1_signing_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xa0\x1fR\x06reason\x12*\n" +
 	"\n" +
-	"request_id\x18\x05 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"\xd4\x01\n" +
+	"request_id\x18\x05 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\x12Y\n" +
+	"\brequires\x18\x06 \x01(\tB=\xbaH:r826^(password|password\\+totp|passkey|password\\+passkey)?$R\brequires\"\xfa\x02\n" +
 	"\vPreparation\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tstatement\x18\x02 \x01(\fR\tstatement\x12\x1c\n" +
@@ -1176,16 +1704,52 @@ const file_signet_v1_signing_proto_rawDesc = "" +
 	"\tchallenge\x18\x04 \x01(\fR\tchallenge\x12\x1a\n" +
 	"\brequires\x18\x05 \x01(\tR\brequires\x12;\n" +
 	"\vexpire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"K\n" +
+	"expireTime\x12'\n" +
+	"\x0fpasskey_options\x18\a \x01(\fR\x0epasskeyOptions\x12\x16\n" +
+	"\x06record\x18\b \x01(\tR\x06record\x121\n" +
+	"\x05state\x18\t \x01(\x0e2\x1b.signet.v1.PreparationStateR\x05state\x12\x1c\n" +
+	"\tsignature\x18\n" +
+	" \x01(\tR\tsignature\x12\x12\n" +
+	"\x04page\x18\v \x01(\tR\x04page\"U\n" +
+	"\x15GetPreparationRequest\x12<\n" +
+	"\x04name\x18\x01 \x01(\tB(\xbaH%r#2!^preparations/prp_[0-9a-z]{1,64}$R\x04name\"R\n" +
+	"\x16GetPreparationResponse\x128\n" +
+	"\vpreparation\x18\x01 \x01(\v2\x16.signet.v1.PreparationR\vpreparation\"i\n" +
+	"\x18ListOwnSignaturesRequest\x12$\n" +
+	"\tpage_size\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"\xb6\x02\n" +
+	"\fSignatureUse\x12\x1c\n" +
+	"\tsignature\x18\x01 \x01(\tR\tsignature\x12\x16\n" +
+	"\x06record\x18\x02 \x01(\tR\x06record\x12\x14\n" +
+	"\x05title\x18\x03 \x01(\tR\x05title\x12/\n" +
+	"\bdecision\x18\x04 \x01(\x0e2\x13.signet.v1.DecisionR\bdecision\x12\x18\n" +
+	"\ameaning\x18\x05 \x01(\tR\ameaning\x12$\n" +
+	"\rauthorization\x18\x06 \x01(\tR\rauthorization\x127\n" +
+	"\tsign_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\bsignTime\x12\x18\n" +
+	"\aaddress\x18\b \x01(\tR\aaddress\x12\x16\n" +
+	"\x06device\x18\t \x01(\tR\x06device\"p\n" +
+	"\x19ListOwnSignaturesResponse\x12+\n" +
+	"\x04uses\x18\x01 \x03(\v2\x17.signet.v1.SignatureUseR\x04uses\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"K\n" +
 	"\x0fPrepareResponse\x128\n" +
-	"\vpreparation\x18\x01 \x01(\v2\x16.signet.v1.PreparationR\vpreparation\"\xc9\x01\n" +
+	"\vpreparation\x18\x01 \x01(\v2\x16.signet.v1.PreparationR\vpreparation\"\x80\x02\n" +
 	"\vSignRequest\x12J\n" +
 	"\vpreparation\x18\x01 \x01(\tB(\xbaH%r#2!^preparations/prp_[0-9a-z]{1,64}$R\vpreparation\x122\n" +
 	"\x10statement_sha256\x18\x02 \x01(\fB\a\xbaH\x04z\x02h R\x0fstatementSha256\x12:\n" +
-	"\bpassword\x18\x03 \x01(\v2\x1e.signet.v1.PasswordCredentialsR\bpassword\"e\n" +
+	"\bpassword\x18\x03 \x01(\v2\x1e.signet.v1.PasswordCredentialsR\bpassword\x125\n" +
+	"\apasskey\x18\x04 \x01(\v2\x1b.signet.v1.PasskeyAssertionR\apasskey\"\xe0\x01\n" +
+	"\x10PasskeyAssertion\x12/\n" +
+	"\rcredential_id\x18\x01 \x01(\fB\n" +
+	"\xbaH\az\x05\x10\x01\x18\xff\aR\fcredentialId\x12:\n" +
+	"\x12authenticator_data\x18\x02 \x01(\fB\v\xbaH\bz\x06\x10%\x18\x80\x80\x04R\x11authenticatorData\x125\n" +
+	"\x10client_data_json\x18\x03 \x01(\fB\v\xbaH\bz\x06\x10\x01\x18\x80\x80\x04R\x0eclientDataJson\x12(\n" +
+	"\tsignature\x18\x04 \x01(\fB\n" +
+	"\xbaH\az\x05\x10\x01\x18\x80 R\tsignature\"\x92\x01\n" +
 	"\x13PasswordCredentials\x12%\n" +
 	"\tuser_name\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\buserName\x12'\n" +
-	"\bpassword\x18\x02 \x01(\tB\v\xbaH\x05r\x03\x18\x80\b\x80\x01\x01R\bpassword\"}\n" +
+	"\bpassword\x18\x02 \x01(\tB\v\xbaH\x05r\x03\x18\x80\b\x80\x01\x01R\bpassword\x12+\n" +
+	"\x04totp\x18\x03 \x01(\tB\x17\xbaH\x11r\x0f2\r^([0-9]{6})?$\x80\x01\x01R\x04totp\"}\n" +
 	"\fSignResponse\x122\n" +
 	"\tsignature\x18\x01 \x01(\v2\x14.signet.v1.SignatureR\tsignature\x129\n" +
 	"\frecord_state\x18\x02 \x01(\x0e2\x16.signet.v1.RecordStateR\vrecordState\"F\n" +
@@ -1235,9 +1799,17 @@ const file_signet_v1_signing_proto_rawDesc = "" +
 	"\n" +
 	"signatures\x18\x01 \x03(\v2\x14.signet.v1.SignatureR\n" +
 	"signatures\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xf1\x03\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*\xaf\x01\n" +
+	"\x10PreparationState\x12!\n" +
+	"\x1dPREPARATION_STATE_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19PREPARATION_STATE_WAITING\x10\x01\x12\x1f\n" +
+	"\x1bPREPARATION_STATE_ATTEMPTED\x10\x02\x12\x1c\n" +
+	"\x18PREPARATION_STATE_SIGNED\x10\x03\x12\x1a\n" +
+	"\x16PREPARATION_STATE_OVER\x10\x042\xa8\x05\n" +
 	"\x0eSigningService\x12@\n" +
-	"\aPrepare\x12\x19.signet.v1.PrepareRequest\x1a\x1a.signet.v1.PrepareResponse\x127\n" +
+	"\aPrepare\x12\x19.signet.v1.PrepareRequest\x1a\x1a.signet.v1.PrepareResponse\x12U\n" +
+	"\x0eGetPreparation\x12 .signet.v1.GetPreparationRequest\x1a!.signet.v1.GetPreparationResponse\x12^\n" +
+	"\x11ListOwnSignatures\x12#.signet.v1.ListOwnSignaturesRequest\x1a$.signet.v1.ListOwnSignaturesResponse\x127\n" +
 	"\x04Sign\x12\x16.signet.v1.SignRequest\x1a\x17.signet.v1.SignResponse\x127\n" +
 	"\x04Seal\x12\x16.signet.v1.SealRequest\x1a\x17.signet.v1.SealResponse\x12C\n" +
 	"\bWithdraw\x12\x1a.signet.v1.WithdrawRequest\x1a\x1b.signet.v1.WithdrawResponse\x12?\n" +
@@ -1257,62 +1829,80 @@ func file_signet_v1_signing_proto_rawDescGZIP() []byte {
 	return file_signet_v1_signing_proto_rawDescData
 }
 
-var file_signet_v1_signing_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_signet_v1_signing_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_signet_v1_signing_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_signet_v1_signing_proto_goTypes = []any{
-	(*PrepareRequest)(nil),         // 0: signet.v1.PrepareRequest
-	(*Preparation)(nil),            // 1: signet.v1.Preparation
-	(*PrepareResponse)(nil),        // 2: signet.v1.PrepareResponse
-	(*SignRequest)(nil),            // 3: signet.v1.SignRequest
-	(*PasswordCredentials)(nil),    // 4: signet.v1.PasswordCredentials
-	(*SignResponse)(nil),           // 5: signet.v1.SignResponse
-	(*Input)(nil),                  // 6: signet.v1.Input
-	(*SealRequest)(nil),            // 7: signet.v1.SealRequest
-	(*SealResponse)(nil),           // 8: signet.v1.SealResponse
-	(*WithdrawRequest)(nil),        // 9: signet.v1.WithdrawRequest
-	(*WithdrawResponse)(nil),       // 10: signet.v1.WithdrawResponse
-	(*VerifyRequest)(nil),          // 11: signet.v1.VerifyRequest
-	(*VerifyResponse)(nil),         // 12: signet.v1.VerifyResponse
-	(*Fault)(nil),                  // 13: signet.v1.Fault
-	(*GetManifestRequest)(nil),     // 14: signet.v1.GetManifestRequest
-	(*GetManifestResponse)(nil),    // 15: signet.v1.GetManifestResponse
-	(*ListSignaturesRequest)(nil),  // 16: signet.v1.ListSignaturesRequest
-	(*ListSignaturesResponse)(nil), // 17: signet.v1.ListSignaturesResponse
-	(Decision)(0),                  // 18: signet.v1.Decision
-	(*timestamppb.Timestamp)(nil),  // 19: google.protobuf.Timestamp
-	(*Signature)(nil),              // 20: signet.v1.Signature
-	(RecordState)(0),               // 21: signet.v1.RecordState
+	(PreparationState)(0),             // 0: signet.v1.PreparationState
+	(*PrepareRequest)(nil),            // 1: signet.v1.PrepareRequest
+	(*Preparation)(nil),               // 2: signet.v1.Preparation
+	(*GetPreparationRequest)(nil),     // 3: signet.v1.GetPreparationRequest
+	(*GetPreparationResponse)(nil),    // 4: signet.v1.GetPreparationResponse
+	(*ListOwnSignaturesRequest)(nil),  // 5: signet.v1.ListOwnSignaturesRequest
+	(*SignatureUse)(nil),              // 6: signet.v1.SignatureUse
+	(*ListOwnSignaturesResponse)(nil), // 7: signet.v1.ListOwnSignaturesResponse
+	(*PrepareResponse)(nil),           // 8: signet.v1.PrepareResponse
+	(*SignRequest)(nil),               // 9: signet.v1.SignRequest
+	(*PasskeyAssertion)(nil),          // 10: signet.v1.PasskeyAssertion
+	(*PasswordCredentials)(nil),       // 11: signet.v1.PasswordCredentials
+	(*SignResponse)(nil),              // 12: signet.v1.SignResponse
+	(*Input)(nil),                     // 13: signet.v1.Input
+	(*SealRequest)(nil),               // 14: signet.v1.SealRequest
+	(*SealResponse)(nil),              // 15: signet.v1.SealResponse
+	(*WithdrawRequest)(nil),           // 16: signet.v1.WithdrawRequest
+	(*WithdrawResponse)(nil),          // 17: signet.v1.WithdrawResponse
+	(*VerifyRequest)(nil),             // 18: signet.v1.VerifyRequest
+	(*VerifyResponse)(nil),            // 19: signet.v1.VerifyResponse
+	(*Fault)(nil),                     // 20: signet.v1.Fault
+	(*GetManifestRequest)(nil),        // 21: signet.v1.GetManifestRequest
+	(*GetManifestResponse)(nil),       // 22: signet.v1.GetManifestResponse
+	(*ListSignaturesRequest)(nil),     // 23: signet.v1.ListSignaturesRequest
+	(*ListSignaturesResponse)(nil),    // 24: signet.v1.ListSignaturesResponse
+	(Decision)(0),                     // 25: signet.v1.Decision
+	(*timestamppb.Timestamp)(nil),     // 26: google.protobuf.Timestamp
+	(*Signature)(nil),                 // 27: signet.v1.Signature
+	(RecordState)(0),                  // 28: signet.v1.RecordState
 }
 var file_signet_v1_signing_proto_depIdxs = []int32{
-	18, // 0: signet.v1.PrepareRequest.decision:type_name -> signet.v1.Decision
-	19, // 1: signet.v1.Preparation.expire_time:type_name -> google.protobuf.Timestamp
-	1,  // 2: signet.v1.PrepareResponse.preparation:type_name -> signet.v1.Preparation
-	4,  // 3: signet.v1.SignRequest.password:type_name -> signet.v1.PasswordCredentials
-	20, // 4: signet.v1.SignResponse.signature:type_name -> signet.v1.Signature
-	21, // 5: signet.v1.SignResponse.record_state:type_name -> signet.v1.RecordState
-	6,  // 6: signet.v1.SealRequest.inputs:type_name -> signet.v1.Input
-	20, // 7: signet.v1.SealResponse.signature:type_name -> signet.v1.Signature
-	1,  // 8: signet.v1.WithdrawResponse.preparation:type_name -> signet.v1.Preparation
-	13, // 9: signet.v1.VerifyResponse.faults:type_name -> signet.v1.Fault
-	20, // 10: signet.v1.ListSignaturesResponse.signatures:type_name -> signet.v1.Signature
-	0,  // 11: signet.v1.SigningService.Prepare:input_type -> signet.v1.PrepareRequest
-	3,  // 12: signet.v1.SigningService.Sign:input_type -> signet.v1.SignRequest
-	7,  // 13: signet.v1.SigningService.Seal:input_type -> signet.v1.SealRequest
-	9,  // 14: signet.v1.SigningService.Withdraw:input_type -> signet.v1.WithdrawRequest
-	11, // 15: signet.v1.SigningService.Verify:input_type -> signet.v1.VerifyRequest
-	14, // 16: signet.v1.SigningService.GetManifest:input_type -> signet.v1.GetManifestRequest
-	16, // 17: signet.v1.SigningService.ListSignatures:input_type -> signet.v1.ListSignaturesRequest
-	2,  // 18: signet.v1.SigningService.Prepare:output_type -> signet.v1.PrepareResponse
-	5,  // 19: signet.v1.SigningService.Sign:output_type -> signet.v1.SignResponse
-	8,  // 20: signet.v1.SigningService.Seal:output_type -> signet.v1.SealResponse
-	10, // 21: signet.v1.SigningService.Withdraw:output_type -> signet.v1.WithdrawResponse
-	12, // 22: signet.v1.SigningService.Verify:output_type -> signet.v1.VerifyResponse
-	15, // 23: signet.v1.SigningService.GetManifest:output_type -> signet.v1.GetManifestResponse
-	17, // 24: signet.v1.SigningService.ListSignatures:output_type -> signet.v1.ListSignaturesResponse
-	18, // [18:25] is the sub-list for method output_type
-	11, // [11:18] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	25, // 0: signet.v1.PrepareRequest.decision:type_name -> signet.v1.Decision
+	26, // 1: signet.v1.Preparation.expire_time:type_name -> google.protobuf.Timestamp
+	0,  // 2: signet.v1.Preparation.state:type_name -> signet.v1.PreparationState
+	2,  // 3: signet.v1.GetPreparationResponse.preparation:type_name -> signet.v1.Preparation
+	25, // 4: signet.v1.SignatureUse.decision:type_name -> signet.v1.Decision
+	26, // 5: signet.v1.SignatureUse.sign_time:type_name -> google.protobuf.Timestamp
+	6,  // 6: signet.v1.ListOwnSignaturesResponse.uses:type_name -> signet.v1.SignatureUse
+	2,  // 7: signet.v1.PrepareResponse.preparation:type_name -> signet.v1.Preparation
+	11, // 8: signet.v1.SignRequest.password:type_name -> signet.v1.PasswordCredentials
+	10, // 9: signet.v1.SignRequest.passkey:type_name -> signet.v1.PasskeyAssertion
+	27, // 10: signet.v1.SignResponse.signature:type_name -> signet.v1.Signature
+	28, // 11: signet.v1.SignResponse.record_state:type_name -> signet.v1.RecordState
+	13, // 12: signet.v1.SealRequest.inputs:type_name -> signet.v1.Input
+	27, // 13: signet.v1.SealResponse.signature:type_name -> signet.v1.Signature
+	2,  // 14: signet.v1.WithdrawResponse.preparation:type_name -> signet.v1.Preparation
+	20, // 15: signet.v1.VerifyResponse.faults:type_name -> signet.v1.Fault
+	27, // 16: signet.v1.ListSignaturesResponse.signatures:type_name -> signet.v1.Signature
+	1,  // 17: signet.v1.SigningService.Prepare:input_type -> signet.v1.PrepareRequest
+	3,  // 18: signet.v1.SigningService.GetPreparation:input_type -> signet.v1.GetPreparationRequest
+	5,  // 19: signet.v1.SigningService.ListOwnSignatures:input_type -> signet.v1.ListOwnSignaturesRequest
+	9,  // 20: signet.v1.SigningService.Sign:input_type -> signet.v1.SignRequest
+	14, // 21: signet.v1.SigningService.Seal:input_type -> signet.v1.SealRequest
+	16, // 22: signet.v1.SigningService.Withdraw:input_type -> signet.v1.WithdrawRequest
+	18, // 23: signet.v1.SigningService.Verify:input_type -> signet.v1.VerifyRequest
+	21, // 24: signet.v1.SigningService.GetManifest:input_type -> signet.v1.GetManifestRequest
+	23, // 25: signet.v1.SigningService.ListSignatures:input_type -> signet.v1.ListSignaturesRequest
+	8,  // 26: signet.v1.SigningService.Prepare:output_type -> signet.v1.PrepareResponse
+	4,  // 27: signet.v1.SigningService.GetPreparation:output_type -> signet.v1.GetPreparationResponse
+	7,  // 28: signet.v1.SigningService.ListOwnSignatures:output_type -> signet.v1.ListOwnSignaturesResponse
+	12, // 29: signet.v1.SigningService.Sign:output_type -> signet.v1.SignResponse
+	15, // 30: signet.v1.SigningService.Seal:output_type -> signet.v1.SealResponse
+	17, // 31: signet.v1.SigningService.Withdraw:output_type -> signet.v1.WithdrawResponse
+	19, // 32: signet.v1.SigningService.Verify:output_type -> signet.v1.VerifyResponse
+	22, // 33: signet.v1.SigningService.GetManifest:output_type -> signet.v1.GetManifestResponse
+	24, // 34: signet.v1.SigningService.ListSignatures:output_type -> signet.v1.ListSignaturesResponse
+	26, // [26:35] is the sub-list for method output_type
+	17, // [17:26] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_signing_proto_init() }
@@ -1321,7 +1911,7 @@ func file_signet_v1_signing_proto_init() {
 		return
 	}
 	file_signet_v1_signature_proto_init()
-	file_signet_v1_signing_proto_msgTypes[11].OneofWrappers = []any{
+	file_signet_v1_signing_proto_msgTypes[17].OneofWrappers = []any{
 		(*VerifyRequest_ManifestChunk)(nil),
 		(*VerifyRequest_BundleChunk)(nil),
 	}
@@ -1330,13 +1920,14 @@ func file_signet_v1_signing_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_signing_proto_rawDesc), len(file_signet_v1_signing_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   18,
+			NumEnums:      1,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_signet_v1_signing_proto_goTypes,
 		DependencyIndexes: file_signet_v1_signing_proto_depIdxs,
+		EnumInfos:         file_signet_v1_signing_proto_enumTypes,
 		MessageInfos:      file_signet_v1_signing_proto_msgTypes,
 	}.Build()
 	File_signet_v1_signing_proto = out.File

@@ -21,13 +21,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SigningService_Prepare_FullMethodName        = "/signet.v1.SigningService/Prepare"
-	SigningService_Sign_FullMethodName           = "/signet.v1.SigningService/Sign"
-	SigningService_Seal_FullMethodName           = "/signet.v1.SigningService/Seal"
-	SigningService_Withdraw_FullMethodName       = "/signet.v1.SigningService/Withdraw"
-	SigningService_Verify_FullMethodName         = "/signet.v1.SigningService/Verify"
-	SigningService_GetManifest_FullMethodName    = "/signet.v1.SigningService/GetManifest"
-	SigningService_ListSignatures_FullMethodName = "/signet.v1.SigningService/ListSignatures"
+	SigningService_Prepare_FullMethodName           = "/signet.v1.SigningService/Prepare"
+	SigningService_GetPreparation_FullMethodName    = "/signet.v1.SigningService/GetPreparation"
+	SigningService_ListOwnSignatures_FullMethodName = "/signet.v1.SigningService/ListOwnSignatures"
+	SigningService_Sign_FullMethodName              = "/signet.v1.SigningService/Sign"
+	SigningService_Seal_FullMethodName              = "/signet.v1.SigningService/Seal"
+	SigningService_Withdraw_FullMethodName          = "/signet.v1.SigningService/Withdraw"
+	SigningService_Verify_FullMethodName            = "/signet.v1.SigningService/Verify"
+	SigningService_GetManifest_FullMethodName       = "/signet.v1.SigningService/GetManifest"
+	SigningService_ListSignatures_FullMethodName    = "/signet.v1.SigningService/ListSignatures"
 )
 
 // SigningServiceClient is the client API for SigningService service.
@@ -43,6 +45,12 @@ type SigningServiceClient interface {
 	// Errors: NOT_FOUND (RECORD_NOT_FOUND), PERMISSION_DENIED (NOT_DESIGNATED), FAILED_PRECONDITION
 	// (RECORD_CLOSED, KEY_REVOKED, SIGNER_SUSPENDED), INVALID_ARGUMENT (MEANING_UNKNOWN, REASON_MISSING).
 	Prepare(ctx context.Context, in *PrepareRequest, opts ...grpc.CallOption) (*PrepareResponse, error)
+	// Reads a preparation of the caller's own: whoever has prepared with one program signs with another.
+	//
+	// Errors: NOT_FOUND (PREPARATION_NOT_FOUND).
+	GetPreparation(ctx context.Context, in *GetPreparationRequest, opts ...grpc.CallOption) (*GetPreparationResponse, error)
+	// Lists where the caller's own signature was used, newest first.
+	ListOwnSignatures(ctx context.Context, in *ListOwnSignaturesRequest, opts ...grpc.CallOption) (*ListOwnSignaturesResponse, error)
 	// Authenticates the signer for this one statement, signs it in the HSM, time-stamps it, appends it to the ledger and
 	// returns it with its proof. All components are asked for, every time.
 	//
@@ -83,6 +91,26 @@ func (c *signingServiceClient) Prepare(ctx context.Context, in *PrepareRequest, 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PrepareResponse)
 	err := c.cc.Invoke(ctx, SigningService_Prepare_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *signingServiceClient) GetPreparation(ctx context.Context, in *GetPreparationRequest, opts ...grpc.CallOption) (*GetPreparationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetPreparationResponse)
+	err := c.cc.Invoke(ctx, SigningService_GetPreparation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *signingServiceClient) ListOwnSignatures(ctx context.Context, in *ListOwnSignaturesRequest, opts ...grpc.CallOption) (*ListOwnSignaturesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListOwnSignaturesResponse)
+	err := c.cc.Invoke(ctx, SigningService_ListOwnSignatures_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -174,6 +202,12 @@ type SigningServiceServer interface {
 	// Errors: NOT_FOUND (RECORD_NOT_FOUND), PERMISSION_DENIED (NOT_DESIGNATED), FAILED_PRECONDITION
 	// (RECORD_CLOSED, KEY_REVOKED, SIGNER_SUSPENDED), INVALID_ARGUMENT (MEANING_UNKNOWN, REASON_MISSING).
 	Prepare(context.Context, *PrepareRequest) (*PrepareResponse, error)
+	// Reads a preparation of the caller's own: whoever has prepared with one program signs with another.
+	//
+	// Errors: NOT_FOUND (PREPARATION_NOT_FOUND).
+	GetPreparation(context.Context, *GetPreparationRequest) (*GetPreparationResponse, error)
+	// Lists where the caller's own signature was used, newest first.
+	ListOwnSignatures(context.Context, *ListOwnSignaturesRequest) (*ListOwnSignaturesResponse, error)
 	// Authenticates the signer for this one statement, signs it in the HSM, time-stamps it, appends it to the ledger and
 	// returns it with its proof. All components are asked for, every time.
 	//
@@ -212,6 +246,12 @@ type UnimplementedSigningServiceServer struct{}
 
 func (UnimplementedSigningServiceServer) Prepare(context.Context, *PrepareRequest) (*PrepareResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Prepare not implemented")
+}
+func (UnimplementedSigningServiceServer) GetPreparation(context.Context, *GetPreparationRequest) (*GetPreparationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetPreparation not implemented")
+}
+func (UnimplementedSigningServiceServer) ListOwnSignatures(context.Context, *ListOwnSignaturesRequest) (*ListOwnSignaturesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListOwnSignatures not implemented")
 }
 func (UnimplementedSigningServiceServer) Sign(context.Context, *SignRequest) (*SignResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Sign not implemented")
@@ -266,6 +306,42 @@ func _SigningService_Prepare_Handler(srv interface{}, ctx context.Context, dec f
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(SigningServiceServer).Prepare(ctx, req.(*PrepareRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SigningService_GetPreparation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetPreparationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SigningServiceServer).GetPreparation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SigningService_GetPreparation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SigningServiceServer).GetPreparation(ctx, req.(*GetPreparationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SigningService_ListOwnSignatures_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListOwnSignaturesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SigningServiceServer).ListOwnSignatures(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SigningService_ListOwnSignatures_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SigningServiceServer).ListOwnSignatures(ctx, req.(*ListOwnSignaturesRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -370,6 +446,14 @@ var SigningService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Prepare",
 			Handler:    _SigningService_Prepare_Handler,
+		},
+		{
+			MethodName: "GetPreparation",
+			Handler:    _SigningService_GetPreparation_Handler,
+		},
+		{
+			MethodName: "ListOwnSignatures",
+			Handler:    _SigningService_ListOwnSignatures_Handler,
 		},
 		{
 			MethodName: "Sign",

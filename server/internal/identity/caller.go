@@ -12,15 +12,16 @@ type Role string
 
 // The roles.
 const (
-	RoleAdministrator  Role = "administrator"   // enrols and ends signers
-	RoleSigner         Role = "signer"          // signs records for which they are designated
-	RoleReleaseManager Role = "release_manager" // creates records
-	RoleAuditor        Role = "auditor"         // reads everything
-	RoleService        Role = "service"         // a program
+	RoleAdministrator   Role = "administrator"    // enrols and ends signers
+	RoleSigner          Role = "signer"           // signs records for which they are designated
+	RoleReleaseManager  Role = "release_manager"  // creates records
+	RoleAuditor         Role = "auditor"          // reads everything
+	RoleService         Role = "service"          // a program
+	RoleSecurityOfficer Role = "security_officer" // hears of attacks, and acknowledges alerts
 )
 
 // personRoles are those that a person can have.
-var personRoles = []Role{RoleAdministrator, RoleSigner, RoleReleaseManager, RoleAuditor}
+var personRoles = []Role{RoleAdministrator, RoleSigner, RoleReleaseManager, RoleAuditor, RoleSecurityOfficer}
 
 // Kind says what a signer or caller is.
 type Kind = chain.Kind

@@ -97,20 +97,26 @@ const (
 
 // authenticationFailed: a credential did not fit.
 type authenticationFailed struct {
-	Counter  string `json:"counter"`  // the blinded name whose failures are counted; empty: not counted
-	Failures int    `json:"failures"` // in a row, this one included
-	ID       string `json:"id"`       // whose name was given, if it is anybody's
-	Name     string `json:"name"`     // the name that was given, blinded
-	Purpose  string `json:"purpose"`
-	Subject  string `json:"subject"` // the preparation that was to be signed, or the key that was to be changed
+	Counter  string  `json:"counter"`  // the blinded name whose failures are counted; empty: not counted
+	Failures int     `json:"failures"` // in a row, this one included
+	ID       string  `json:"id"`       // whose name was given, if it is anybody's
+	Name     string  `json:"name"`     // the name that was given, blinded
+	Purpose  Purpose `json:"purpose"`
+	Subject  string  `json:"subject"` // the preparation that was to be signed, or the key that was to be changed
 }
+
+// Purpose says what a proof was for.
+type Purpose string
 
 // What a proof was for.
 const (
-	purposeSession   = "session"
-	purposeSignature = "signature"
-	purposeCode      = "code"
-	purposeKey       = "key" // a change of a key
+	purposeSession   Purpose = "session"
+	purposeSignature Purpose = "signature"
+	purposeCode      Purpose = "code"
+
+	PurposeKey        Purpose = "key"        // a change of a key
+	PurposeCredential Purpose = "credential" // a change of one's own credential
+	PurposeProposal   Purpose = "proposal"   // the confirmation of a proposal
 )
 
 // signerLocked: too many failures in a row.

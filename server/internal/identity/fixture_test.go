@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/api/manifest"
 	"github.com/signetd/signet/keystore"
 	"github.com/signetd/signet/keystore/keystoretest"
 	"github.com/signetd/signet/server/internal/ledger"
@@ -245,4 +246,10 @@ func p256(t testing.TB) *ecdsa.PrivateKey {
 		t.Fatal(err)
 	}
 	return key
+}
+
+// CheckPassword proves somebody for a signature with user name and password.
+func (d *Directory) CheckPassword(ctx context.Context, caller Caller, userName string, password Secret, preparation string) error {
+	_, err := d.ProveSignature(ctx, caller, Proof{UserName: userName, Password: password}, preparation, manifest.AuthorizationPassword, [32]byte{})
+	return err
 }

@@ -25,7 +25,7 @@
 //
 // # Proofs
 //
-// [Directory.OpenSession] and [Directory.CheckPassword] compute argon2id exactly once, whatever name and password are:
+// [Directory.OpenSession] and [Directory.ProveSignature] compute argon2id exactly once, whatever name and password are:
 // unknown names against a decoy. Failures are counted durably by the blinded name, known or not, and a name is locked
 // after some in a row. A check at a signature counts against the caller's own name, whatever name was typed, so a
 // stolen session does not buy more guesses. At most [Config].PasswordChecks run at the same time (64 MiB each); the

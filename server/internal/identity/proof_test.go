@@ -44,7 +44,7 @@ func TestNoOracle(t *testing.T) {
 		{"a suspended person's name, wrong password", "noor", wrongPass},
 		{"a password longer than any", "ada", Secret(strings.Repeat("x", 5000))},
 	}
-	check := func(t *testing.T, try func() error, purpose string) {
+	check := func(t *testing.T, try func() error, purpose Purpose) {
 		t.Helper()
 		before := f.d.hasher.runs.Load()
 		from := f.ledger.Size()

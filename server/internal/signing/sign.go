@@ -22,16 +22,10 @@ type Released struct {
 	Status    string    // status of the record after it
 }
 
-// Proof is the signer's proof for one statement.
-type Proof struct {
-	UserName string
-	Password identity.Secret
-}
-
 // Sign completes a preparation: the signer proves themselves for the statement that they were shown, and the signature is made,
 // stamped, committed and released with its proof. Calling it again for a preparation that was signed gives the first
 // answer, after the same proof.
-func (c *Ceremony) Sign(ctx context.Context, caller identity.Caller, preparation string, shown [32]byte, proof Proof) (Released, error) {
+func (c *Ceremony) Sign(ctx context.Context, caller identity.Caller, preparation string, shown [32]byte, proof identity.Proof) (Released, error) {
 	if _, err := c.Ledger.Checkpointed(ctx, c.Ledger.Size()); err != nil {
 		return Released{}, err
 	}
@@ -51,8 +45,13 @@ func (c *Ceremony) Sign(ctx context.Context, caller identity.Caller, preparation
 	if err != nil {
 		return Released{}, err
 	}
-	// The password is checked before anything is said of the preparation's state, and every time.
-	if err := c.Identities.CheckPassword(ctx, caller, proof.UserName, proof.Password, preparation); err != nil {
+	parsed, err := manifest.ParseStatement(statement)
+	if err != nil {
+		return Released{}, err
+	}
+	// The proof is checked before anything is said of the preparation's state, and every time.
+	proven, err := c.Identities.ProveSignature(ctx, caller, proof, preparation, parsed.Predicate.Requires, sha256.Sum256(manifest.PAE(statement)))
+	if err != nil {
 		return Released{}, err
 	}
 	if sha256.Sum256(statement) != shown {
@@ -61,15 +60,11 @@ func (c *Ceremony) Sign(ctx context.Context, caller identity.Caller, preparation
 	if p.State == signed {
 		return c.finish(ctx, p.Event, p.Signature)
 	}
-	parsed, err := manifest.ParseStatement(statement)
+	by, err := c.attempt(ctx, caller, preparation, parsed, proven)
 	if err != nil {
 		return Released{}, err
 	}
-	by, err := c.attempt(ctx, caller, preparation, parsed)
-	if err != nil {
-		return Released{}, err
-	}
-	index, err := c.make(ctx, caller, by, parsed, statement)
+	index, err := c.make(ctx, caller, by, parsed, statement, proven.Authorization)
 	if err != nil {
 		c.abandon(ctx, caller, p.Event, preparation, err)
 		return Released{}, err
@@ -105,7 +100,7 @@ func provedStatement(r *ledger.Read, p preparationState) ([]byte, error) {
 }
 
 // attempt commits the intent to sign.
-func (c *Ceremony) attempt(ctx context.Context, caller identity.Caller, preparation string, st manifest.Statement) (identity.SigningIdentity, error) {
+func (c *Ceremony) attempt(ctx context.Context, caller identity.Caller, preparation string, st manifest.Statement, proven identity.Proven) (identity.SigningIdentity, error) {
 	var by identity.SigningIdentity
 	key, err := eventKey(st.Predicate.Event)
 	if err != nil {
@@ -132,7 +127,7 @@ func (c *Ceremony) attempt(ctx context.Context, caller identity.Caller, preparat
 			return err
 		}
 		tx.Emit(ledger.Event{Type: chain.SignatureAttempted, Actor: caller.Actor(), Body: signatureAttempted{
-			Components: []string{"user name", "password"}, Event: p.Event, Instance: c.instance, Lease: tx.Now().Add(lease),
+			Components: proven.Components, Event: p.Event, Instance: c.instance, Lease: tx.Now().Add(lease),
 			Preparation: preparation, Statement: hexOf(digest[:]),
 		}})
 		return nil
@@ -165,8 +160,8 @@ func (c *Ceremony) recheck(tx *ledger.Tx, view *ledger.State, key []byte, st man
 }
 
 // make signs and stamps outside of any transaction, then commits.
-func (c *Ceremony) make(ctx context.Context, caller identity.Caller, by identity.SigningIdentity, st manifest.Statement, canonical []byte) (uint64, error) {
-	sig, _, err := c.signAndStamp(ctx, by, st, canonical)
+func (c *Ceremony) make(ctx context.Context, caller identity.Caller, by identity.SigningIdentity, st manifest.Statement, canonical []byte, authorization manifest.Authorization) (uint64, error) {
+	sig, _, err := c.signAndStamp(ctx, by, st, canonical, authorization)
 	if err != nil {
 		return 0, err
 	}
@@ -206,7 +201,7 @@ func (c *Ceremony) make(ctx context.Context, caller identity.Caller, by identity
 }
 
 // signAndStamp makes the signature and its time-stamp, and checks that the time lies in the statement's window.
-func (c *Ceremony) signAndStamp(ctx context.Context, by identity.SigningIdentity, st manifest.Statement, canonical []byte) (manifest.Signature, time.Time, error) {
+func (c *Ceremony) signAndStamp(ctx context.Context, by identity.SigningIdentity, st manifest.Statement, canonical []byte, authorization manifest.Authorization) (manifest.Signature, time.Time, error) {
 	value, err := c.Config.Sign(ctx, by, manifest.PAE(canonical))
 	if err != nil {
 		return manifest.Signature{}, time.Time{}, err
@@ -219,7 +214,7 @@ func (c *Ceremony) signAndStamp(ctx context.Context, by identity.SigningIdentity
 		return manifest.Signature{}, time.Time{}, fmt.Errorf("%w: %s", ErrTimeWindow, genTime.UTC().Format(time.RFC3339Nano))
 	}
 	return manifest.Signature{
-		Authorization: manifest.Authorization{Kind: st.Predicate.Requires},
+		Authorization: authorization,
 		Certificates:  by.Certificates,
 		Signature:     manifest.SignatureValue{Algorithm: string(by.Algorithm), KeyID: by.KeyID, Value: value},
 		Statement:     st,
@@ -465,7 +460,7 @@ func (c *Ceremony) seal(ctx context.Context, caller identity.Caller, key []byte,
 	if made.Statement, err = st.Canonical(); err != nil {
 		return Released{}, nil, fmt.Errorf("%w: %w", ErrRecordInvalid, err)
 	}
-	made.Signature, made.Time, err = c.signAndStamp(ctx, by, st, made.Statement)
+	made.Signature, made.Time, err = c.signAndStamp(ctx, by, st, made.Statement, manifest.Authorization{Kind: manifest.AuthorizationService})
 	return made, nil, err
 }
 

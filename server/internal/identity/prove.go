@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/api/manifest"
+	"github.com/signetd/signet/api/passkey"
 	"github.com/signetd/signet/server/internal/ledger"
 )
 
@@ -14,7 +16,7 @@ const recordTimeout = 15 * time.Second
 
 // attempt is one try to prove oneself with a password.
 type attempt struct {
-	purpose  string
+	purpose  Purpose
 	subject  string
 	name     string // as given, folded
 	blinded  string // the same, blinded
@@ -58,11 +60,11 @@ func (d *Directory) prove(ctx context.Context, a attempt, then func(ctx context.
 	switch {
 	case tampered != nil:
 		d.cfg.Log.ErrorContext(ctx, "a password was not checked", "signer", row.ID, "error", tampered)
-		return errJoin(tampered, d.denied(ctx, a.actor, a.source, a.purpose, "the stored verifier does not match its commitment"))
+		return errJoin(tampered, d.denied(ctx, a.actor, a.source, string(a.purpose), "the stored verifier does not match its commitment"))
 	case !right:
 		return d.recordFailure(ctx, a, row.ID)
 	case row.State != StateActive:
-		return errJoin(stateError(row.State), d.denied(ctx, a.actor, a.source, a.purpose, string(row.State)))
+		return errJoin(stateError(row.State), d.denied(ctx, a.actor, a.source, string(a.purpose), string(row.State)))
 	}
 	return then(ctx, row)
 }
@@ -94,65 +96,6 @@ func (d *Directory) candidate(r *ledger.Read, a attempt) (row signerRow, against
 		return row, nil, err, nil
 	}
 	return row, &v, nil, nil
-}
-
-// checkLock says whether a name is locked.
-func (d *Directory) checkLock(view reader, counter string) error {
-	return lockError(view, counter, d.cfg.Clock())
-}
-
-func lockError(view reader, counter string, now time.Time) error {
-	if counter == "" {
-		return nil
-	}
-	var f failureRow
-	ok, err := get(view, bucketFailures, []byte(counter), &f)
-	if err != nil || !ok {
-		return err
-	}
-	if until := f.Until.Time(); now.Before(until) {
-		return &LockedError{Until: until, now: now}
-	}
-	return nil
-}
-
-// recordFailure counts a failure, and locks the name after the last one. Attempts while it is locked leave no entry of
-// their own: the entry of the lock says that they are refused unseen, and nobody fills the disk with them.
-func (d *Directory) recordFailure(ctx context.Context, a attempt, id string) error {
-	_, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
-		view := tx.View(projectionName)
-		if err := lockError(view, a.counter, tx.Now().Time()); err != nil {
-			return err
-		}
-		var f failureRow
-		if a.counter != "" {
-			if _, err := get(view, bucketFailures, []byte(a.counter), &f); err != nil {
-				return err
-			}
-			f.Count++
-		}
-		a.source.put(tx)
-		tx.Emit(ledger.Event{Type: chain.AuthenticationFailed, Actor: a.actor, Body: authenticationFailed{
-			Counter: a.counter, Failures: f.Count, ID: id, Name: a.blinded, Purpose: a.purpose, Subject: a.subject,
-		}})
-		if a.counter != "" && f.Count >= d.cfg.LockAfter {
-			locked := id
-			if a.owner != "" {
-				locked = a.owner
-			}
-			tx.Emit(ledger.Event{Type: chain.SignerLocked, Actor: System("lockout").Actor(), Body: signerLocked{
-				Counter: a.counter, ID: locked, Until: tx.Now().Add(d.cfg.LockFor),
-			}})
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if a.purpose == purposeCode {
-		return ErrCodeInvalid
-	}
-	return ErrBadCredentials
 }
 
 // stateError says why a signer may not act.
@@ -192,27 +135,45 @@ func errJoin(err, also error) error {
 	return fmt.Errorf("%w (and it could not be recorded: %w)", err, also)
 }
 
-// CheckPassword checks a fresh proof for one signature (purpose names what is signed: the preparation). It must be the
-// caller's own: an unknown name, somebody else's name and a wrong password get the same answer in the same time, and
-// each is counted against the caller. Success opens nothing.
-func (d *Directory) CheckPassword(ctx context.Context, caller Caller, userName string, password Secret, purpose string) error {
-	if caller.Kind != chain.Person || caller.Session == "" {
-		return fmt.Errorf("%w: only a person in a session signs with a password", ErrForbidden)
-	}
-	return d.checkAgain(ctx, caller, userName, password, purposeSignature, purpose)
+// Proof is what a person gives to prove themselves for one act.
+type Proof struct {
+	UserName string
+	Password Secret
+	TOTP     Secret             // empty: none given
+	Passkey  *passkey.Assertion // nil: none given
 }
 
-// CheckKeyAct checks a fresh proof for one change of a key (subject names the key), as [Directory.CheckPassword] does for a
-// signature: a session alone changes no key.
-func (d *Directory) CheckKeyAct(ctx context.Context, caller Caller, userName string, password Secret, subject string) error {
+// Proven is what a person has proved.
+type Proven struct {
+	Authorization manifest.Authorization // as it stands in the manifest
+	Components    []string               // as the entry signature.attempted lists them
+}
+
+// ProveSignature checks a fresh proof for one signature: subject is the preparation, requires what its statement demands, challenge the
+// SHA-256 of the statement's pre-authentication encoding, which a passkey must have signed. The proof must be the caller's own: an
+// unknown name, somebody else's name and a wrong password get the same answer in the same time, and each is counted against the caller.
+// Success opens nothing.
+func (d *Directory) ProveSignature(ctx context.Context, caller Caller, p Proof, subject string, requires manifest.AuthorizationKind, challenge [32]byte) (Proven, error) {
 	if caller.Kind != chain.Person || caller.Session == "" {
-		return fmt.Errorf("%w: only a person in a session changes a key", ErrForbidden)
+		return Proven{}, fmt.Errorf("%w: only a person in a session signs with a password", ErrForbidden)
 	}
-	return d.checkAgain(ctx, caller, userName, password, purposeKey, subject)
+	if err := d.checkAgain(ctx, caller, p, purposeSignature, subject); err != nil {
+		return Proven{}, err
+	}
+	return Proven{Authorization: manifest.Authorization{Kind: manifest.AuthorizationPassword}, Components: []string{"user name", "password"}}, nil
+}
+
+// ProveAct checks a fresh proof for one act that a session alone may not do: a change of a key or a credential, the confirmation of a
+// proposal. The subject names what it is about. It takes all components that the caller has.
+func (d *Directory) ProveAct(ctx context.Context, caller Caller, p Proof, purpose Purpose, subject string) error {
+	if caller.Kind != chain.Person || caller.Session == "" {
+		return fmt.Errorf("%w: only a person in a session can prove themselves", ErrForbidden)
+	}
+	return d.checkAgain(ctx, caller, p, purpose, subject)
 }
 
 // checkAgain checks the password of somebody who is in a session, for one act.
-func (d *Directory) checkAgain(ctx context.Context, caller Caller, userName string, password Secret, purpose, subject string) error {
+func (d *Directory) checkAgain(ctx context.Context, caller Caller, p Proof, purpose Purpose, subject string) error {
 	blind, err := d.blinder(ctx)
 	if err != nil {
 		return err
@@ -228,9 +189,9 @@ func (d *Directory) checkAgain(ctx context.Context, caller Caller, userName stri
 	if own.Login == "" {
 		return ErrSession
 	}
-	name := fold(userName)
+	name := fold(p.UserName)
 	a := attempt{
-		purpose: purpose, subject: subject, name: name, blinded: blind(name), password: password, counter: own.Login, owner: own.ID,
+		purpose: purpose, subject: subject, name: name, blinded: blind(name), password: p.Password, counter: own.Login, owner: own.ID,
 		actor: caller.Actor(),
 	}
 	return d.prove(ctx, a, func(_ context.Context, row signerRow) error {

@@ -43,6 +43,7 @@ type Config struct {
 	Log          LogConfig      `json:"log" doc:"the log on standard error"`
 	Web          WebConfig      `json:"web" doc:"what is read over HTTPS"`
 	Metrics      MetricsConfig  `json:"metrics" doc:"figures for Prometheus"`
+	Pages        PagesConfig    `json:"pages" doc:"the signing pages for people's browsers"`
 }
 
 // ListenConfig is where the server listens.
@@ -249,6 +250,9 @@ func (c Config) Validate() error {
 	}
 	if c.Identity.PasswordPasses < 1 || c.Environment == Production && c.Identity.PasswordPasses < 3 || c.Identity.PasswordPasses > 64 {
 		return bad("identity.passwordPasses", "%d; use 3 to 64 (1 or more outside of production)", c.Identity.PasswordPasses)
+	}
+	if err := c.Pages.validate(c.Environment, bad); err != nil {
+		return err
 	}
 	if err := c.Web.validate(bad); err != nil {
 		return err

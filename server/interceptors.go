@@ -54,9 +54,18 @@ var errPanic = errors.New("panic")
 // options are the interceptors in their order: log and map errors, recover, know the caller, validate.
 func (g *gate) options() []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(g.reportUnary, recovery.UnaryServerInterceptor(g.recovered), g.admitUnary, g.unary),
-		grpc.ChainStreamInterceptor(g.reportStream, recovery.StreamServerInterceptor(g.recovered), g.admitStream, g.stream),
+		grpc.ChainUnaryInterceptor(g.unaryChain()...),
+		grpc.ChainStreamInterceptor(g.streamChain()...),
 	}
+}
+
+// unaryChain is what every call passes, also one that a signing page makes.
+func (g *gate) unaryChain() []grpc.UnaryServerInterceptor {
+	return []grpc.UnaryServerInterceptor{g.reportUnary, recovery.UnaryServerInterceptor(g.recovered), g.admitUnary, g.unary}
+}
+
+func (g *gate) streamChain() []grpc.StreamServerInterceptor {
+	return []grpc.StreamServerInterceptor{g.reportStream, recovery.StreamServerInterceptor(g.recovered), g.admitStream, g.stream}
 }
 
 func (g *gate) reportUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {

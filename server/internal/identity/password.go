@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
@@ -103,9 +102,7 @@ func parseVerifier(s string) (verifier, error) {
 type hasher struct {
 	params  ArgonParams
 	decoy   verifier
-	slots   chan struct{}
-	queue   chan struct{}
-	timeout time.Duration
+	lanes   *lanes
 	runs    atomic.Int64 // argon2id computations so far
 	running atomic.Int64
 	most    atomic.Int64 // the most that ever ran at the same time
@@ -118,33 +115,12 @@ func newHasher(p ArgonParams, slots, queue int, timeout time.Duration) (*hasher,
 		return nil, err
 	}
 	h := &hasher{
-		params: p, slots: make(chan struct{}, slots), queue: make(chan struct{}, slots+queue), timeout: timeout,
+		params: p, lanes: newLanes(slots, queue, timeout),
 		decoy: verifier{params: p, salt: make([]byte, saltSize), hash: make([]byte, hashSize)},
 	}
 	rand.Read(h.decoy.salt)
 	rand.Read(h.decoy.hash) // nobody knows a password for it
 	return h, nil
-}
-
-// acquire waits for a place to compute. The caller holds it until release.
-func (h *hasher) acquire(ctx context.Context) (release func(), err error) {
-	select {
-	case h.queue <- struct{}{}:
-	default:
-		return nil, ErrBusy
-	}
-	timer := time.NewTimer(h.timeout)
-	defer timer.Stop()
-	select {
-	case h.slots <- struct{}{}:
-		return func() { <-h.slots; <-h.queue }, nil
-	case <-timer.C:
-		err = ErrBusy
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	<-h.queue
-	return nil, err
 }
 
 // compute runs argon2id once. The caller has acquired a place.

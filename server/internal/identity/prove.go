@@ -25,6 +25,7 @@ type attempt struct {
 	owner    string // only this signer's proof will do; empty: that of whoever has the name
 	actor    chain.Actor
 	source   sourceProof
+	place    string // the network that it comes from, blinded; empty: not known
 }
 
 // prove checks a password: one argon2id computation, whatever was given. If it was right, then runs, while the place in
@@ -34,7 +35,7 @@ func (d *Directory) prove(ctx context.Context, a attempt, then func(ctx context.
 	if err := d.ledger.View(func(r *ledger.Read) error { return d.checkLock(r.View(projectionName), a.counter) }); err != nil {
 		return err
 	}
-	release, err := d.hasher.acquire(ctx)
+	release, err := d.hasher.acquireFor(ctx, a)
 	if err != nil {
 		return err
 	}

@@ -98,7 +98,7 @@ func (s *Server) confirmDestruction(ctx context.Context, c keyChange, destructio
 		if requester == c.caller.ID {
 			return errSecondPerson
 		}
-		if err := identity.MayAdminister(tx, identity.Caller{ID: requester, Kind: chain.Person}); err != nil {
+		if err := s.identities.MayAdminister(tx, identity.Caller{ID: requester, Kind: chain.Person}); err != nil {
 			return fmt.Errorf("%w: %s, who asked for it, is no administrator any more; ask for it anew", errNotRequested, requester)
 		}
 		if err := mayDestroy(tx.Read, row); err != nil {

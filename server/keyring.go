@@ -152,7 +152,7 @@ func (s *Server) listKeys(after uint64, signer string, limit int) ([]keyInfo, er
 // change runs an administrator's change of a key in one command. A call that was carried out before changes nothing.
 func (s *Server) change(ctx context.Context, c keyChange, emit func(tx *ledger.Tx, row keyRow) error) error {
 	result, err := s.ledger.Do(ctx, func(tx *ledger.Tx) error {
-		if err := identity.MayAdminister(tx, c.caller); err != nil {
+		if err := s.identities.MayAdminister(tx, c.caller); err != nil {
 			return err
 		}
 		row, err := rowOf(tx.Read, c.keyID)
@@ -216,7 +216,7 @@ func (s *Server) rotateKey(ctx context.Context, c keyChange) (string, error) {
 	var row keyRow
 	var earlier string
 	err := s.ledger.View(func(r *ledger.Read) (err error) {
-		if err := identity.MayAdminister(r, c.caller); err != nil {
+		if err := s.identities.MayAdminister(r, c.caller); err != nil {
 			return err
 		}
 		if row, err = rowOf(r, c.keyID); err != nil {
@@ -275,7 +275,7 @@ func rotatedBy(r *ledger.Read, request string) (string, error) {
 // commitRotation commits a rotation whose key was made: emit adds what the role needs.
 func (s *Server) commitRotation(ctx context.Context, c keyChange, before keyRow, successor string, emit func(tx *ledger.Tx) error) error {
 	result, err := s.ledger.Do(ctx, func(tx *ledger.Tx) error {
-		if err := identity.MayAdminister(tx, c.caller); err != nil {
+		if err := s.identities.MayAdminister(tx, c.caller); err != nil {
 			return err
 		}
 		row, err := rowOf(tx.Read, c.keyID)

@@ -138,27 +138,12 @@ func request(caller Caller, method, key string, content any) (string, error) {
 	return hexSum(b), nil
 }
 
-// mayAdminister holds the caller against the state as it is now.
-func mayAdminister(view reader, caller Caller) error {
-	if caller.Kind == chain.System {
-		return nil
-	}
-	row, ok, err := getSigner(view, caller.ID)
-	if err != nil {
-		return err
-	}
-	if !ok || row.State != StateActive || !slices.Contains(row.Roles, RoleAdministrator) {
-		return fmt.Errorf("%w: it takes an administrator", ErrForbidden)
-	}
-	return nil
-}
-
 // InvitePerson records a person, how their identity was verified, and a one-time code with which they set their own
 // password. The code is returned here alone. A call that is retried under the same requestID gives the same person and
 // a new code.
 func (d *Directory) InvitePerson(ctx context.Context, caller Caller, inv Invitation, requestID string) (Signer, Secret, time.Time, error) {
 	return d.invite(ctx, caller, inv, requestID, d.cfg.CodeLifetime, func(tx *ledger.Tx) (string, error) {
-		return "", mayAdminister(tx.View(projectionName), caller)
+		return "", d.mayAdminister(tx, caller)
 	})
 }
 
@@ -296,7 +281,7 @@ func (d *Directory) Renew(ctx context.Context, caller Caller, id string, n Renew
 	var expires chain.Time
 	result, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
 		view := tx.View(projectionName)
-		if err := mayAdminister(view, caller); err != nil {
+		if err := d.mayAdminister(tx, caller); err != nil {
 			return err
 		}
 		row, ok, err := getSigner(view, id)

@@ -34,8 +34,8 @@ func keyError(view reader, keyID string) error {
 }
 
 // MayAdminister refuses who is not an active administrator as of a view or command.
-func MayAdminister(r Reader, caller Caller) error {
-	return mayAdminister(r.View(projectionName), caller)
+func (d *Directory) MayAdminister(r Reader, caller Caller) error {
+	return d.mayAdminister(r, caller)
 }
 
 // MayCertify refuses while the CA's key is disabled.
@@ -71,7 +71,7 @@ func (d *Directory) BeginRotation(ctx context.Context, caller Caller, id, keyID,
 	var person manifest.SignerEnrolled
 	var service manifest.ServiceEnrolled
 	err := d.ledger.View(func(r *ledger.Read) (err error) {
-		if out.from, err = rotatable(r.View(projectionName), caller, id, keyID); err != nil {
+		if out.from, err = d.rotatable(r, caller, id, keyID); err != nil {
 			return err
 		}
 		proved, err := d.enrolment(r, out.from)
@@ -122,11 +122,11 @@ func (d *Directory) BeginRotation(ctx context.Context, caller Caller, id, keyID,
 }
 
 // rotatable returns the signer whose key can be rotated.
-func rotatable(view reader, caller Caller, id, keyID string) (signerRow, error) {
-	if err := mayAdminister(view, caller); err != nil {
+func (d *Directory) rotatable(r Reader, caller Caller, id, keyID string) (signerRow, error) {
+	if err := d.mayAdminister(r, caller); err != nil {
 		return signerRow{}, err
 	}
-	row, ok, err := getSigner(view, id)
+	row, ok, err := getSigner(r.View(projectionName), id)
 	switch {
 	case err != nil:
 		return row, err
@@ -144,7 +144,7 @@ func rotatable(view reader, caller Caller, id, keyID string) (signerRow, error) 
 
 // EmitRotation emits the new key and what binds it to its signer, if nothing has changed since it was begun.
 func (d *Directory) EmitRotation(tx *ledger.Tx, caller Caller, r *Rotation) error {
-	now, err := rotatable(tx.View(projectionName), caller, r.from.ID, r.from.KeyID)
+	now, err := d.rotatable(tx, caller, r.from.ID, r.from.KeyID)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func (d *Directory) EnrollService(ctx context.Context, caller Caller, name, orga
 	// What would be refused is refused before a key is made.
 	var earlier string
 	err = d.ledger.View(func(r *ledger.Read) (err error) {
-		if err := mayAdminister(r.View(projectionName), caller); err != nil {
+		if err := d.mayAdminister(r, caller); err != nil {
 			return err
 		}
 		if earlier, err = enrolledBy(r, hash); err != nil || earlier != "" {
@@ -57,7 +57,7 @@ func (d *Directory) EnrollService(ctx context.Context, caller Caller, name, orga
 	body.KeyID, body.Certificate = made.key.KeyID, hexSum(made.certificate)
 	result, err := d.ledger.Do(ctx, func(tx *ledger.Tx) (err error) {
 		view := tx.View(projectionName)
-		if err := mayAdminister(view, caller); err != nil {
+		if err := d.mayAdminister(tx, caller); err != nil {
 			return err
 		}
 		if earlier, err = enrolledBy(tx.Read, hash); err != nil || earlier != "" {

@@ -15,7 +15,7 @@ func (d *Directory) Suspend(ctx context.Context, caller Caller, id, reason strin
 		if row.State != StateActive {
 			return wrongState(row)
 		}
-		if err := keepAnAdministrator(tx.View(projectionName), id); err != nil {
+		if err := d.keepAnAdministrator(tx, id); err != nil {
 			return err
 		}
 		tx.Emit(ledger.Event{Type: chain.SignerSuspended, Actor: caller.Actor(), Body: signerChanged{ID: id, Reason: reason}})
@@ -42,7 +42,7 @@ func (d *Directory) Revoke(ctx context.Context, caller Caller, id, reason string
 			return wrongState(row)
 		}
 		if row.State == StateActive {
-			if err := keepAnAdministrator(tx.View(projectionName), id); err != nil {
+			if err := d.keepAnAdministrator(tx, id); err != nil {
 				return err
 			}
 		}
@@ -67,7 +67,7 @@ func (d *Directory) change(ctx context.Context, caller Caller, id, reason string
 	}
 	_, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
 		view := tx.View(projectionName)
-		if err := mayAdminister(view, caller); err != nil {
+		if err := d.mayAdminister(tx, caller); err != nil {
 			return err
 		}
 		row, ok, err := getSigner(view, id)
@@ -90,20 +90,4 @@ func (d *Directory) change(ctx context.Context, caller Caller, id, reason string
 
 func wrongState(row signerRow) error {
 	return fmt.Errorf("%w: %s is %s", ErrState, row.UserName, row.State)
-}
-
-// keepAnAdministrator refuses to take the last active administrator away: nobody could enrol one any more.
-func keepAnAdministrator(view *ledger.State, id string) error {
-	if view.Get(bucketAdmins, []byte(id)) == nil {
-		return nil
-	}
-	others := false
-	view.Ascend(bucketAdmins, nil, func(k, state []byte) bool {
-		others = string(k) != id && State(state) == StateActive
-		return !others
-	})
-	if !others {
-		return fmt.Errorf("%w: they are the last active administrator; enrol another one first", ErrState)
-	}
-	return nil
 }

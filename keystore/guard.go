@@ -26,6 +26,11 @@ type node interface {
 	// makeCanary makes a canary on each device that has none and should be there, and checks it. Without any: ErrExists.
 	makeCanary(ctx context.Context, spec Spec) (Key, error)
 
+	generateMAC(ctx context.Context, id ID) (map[string]string, error) // makes a MAC key, and does not judge it
+	checkMAC(ctx context.Context, id ID) ([]byte, error)               // what a new MAC key computes over the check text
+	mac(ctx context.Context, key MACKey, input []byte) ([]byte, error) // computes, with a key that proves itself at the same time
+	destroyMAC(ctx context.Context, id ID) error
+
 	forget(id ID)                                   // the next look at a key asks the device
 	health(ctx context.Context) error               // lets each device sign that should be there
 	selfTest(ctx context.Context) ([]string, error) // known answers of each device that should be there
@@ -74,6 +79,7 @@ type guard struct {
 
 	mu         sync.RWMutex
 	known      map[ID]*known
+	macs       map[ID]uint64 // MAC keys whose attributes were read → in which epoch
 	reading    map[ID]*reading
 	doubts     map[ID]*doubt
 	lies       doubt         // of the device

@@ -32,6 +32,7 @@ const (
 	destroy
 	forget
 	knownAnswers
+	secretKey
 	cancel
 	ping
 	bye

@@ -172,7 +172,7 @@ func (s *server) loop() error {
 			}
 		case ping:
 			s.tell(pong, f.request, s.status())
-		case sign, generate, find, destroy, forget, knownAnswers:
+		case sign, generate, find, destroy, forget, knownAnswers, secretKey:
 			err = s.begin(f)
 		case bye:
 			if !s.said.Swap(true) {
@@ -317,6 +317,8 @@ func (c *call) answer(ctx context.Context) ([]byte, error) {
 			return nil, f.Forget(ctx, keystore.ID(c.body))
 		}
 		return nil, fmt.Errorf("%w: a token of type %T cannot forget", keystore.ErrInvalid, c.token)
+	case secretKey:
+		return answerMAC(ctx, c.token, c.body)
 	default: // knownAnswers
 		tester, ok := c.token.(keystore.KnownAnswerTester)
 		if !ok {

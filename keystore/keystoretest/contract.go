@@ -96,6 +96,8 @@ func TestToken(t *testing.T, open func(t *testing.T) keystore.Token, algorithms 
 		wantError(t, "Sign", err, cause)
 	})
 
+	t.Run("mac keys", func(t *testing.T) { testMACs(t, open(t)) })
+
 	t.Run("side by side", func(t *testing.T) { testConcurrently(t, open(t), one) })
 
 	t.Run("closed", func(t *testing.T) {

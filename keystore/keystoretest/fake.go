@@ -25,6 +25,9 @@ type Fake struct {
 	// Tamper changes what Sign returns. other makes a signature over the same input with another key of the token.
 	Tamper func(id keystore.ID, signature []byte, other func(keystore.ID) []byte) ([]byte, error)
 
+	// TamperMAC changes what MAC returns. number counts the calls, from 1.
+	TamperMAC func(number int, mac []byte) []byte
+
 	// OnReset happens when the token is told to set itself up anew, before the new epoch begins.
 	OnReset func(reason error)
 
@@ -32,9 +35,11 @@ type Fake struct {
 
 	mu     sync.Mutex
 	keys   map[keystore.ID]fakeKey
+	macs   map[keystore.ID][]byte
 	epoch  uint64
 	closed bool
 	made   int
+	macked int
 	resets int
 }
 
@@ -44,7 +49,9 @@ type fakeKey struct {
 }
 
 // NewFake returns a token without keys.
-func NewFake() *Fake { return &Fake{keys: make(map[keystore.ID]fakeKey), epoch: 1} }
+func NewFake() *Fake {
+	return &Fake{keys: make(map[keystore.ID]fakeKey), macs: make(map[keystore.ID][]byte), epoch: 1}
+}
 
 var errClosed = fmt.Errorf("%w: the fake token is closed", keystore.ErrUnavailable)
 
@@ -86,7 +93,7 @@ func (f *Fake) Generate(ctx context.Context, spec keystore.Spec) (keystore.Key, 
 	if err := f.enter(ctx); err != nil {
 		return keystore.Key{}, err
 	}
-	if _, ok := f.keys[spec.ID]; ok {
+	if f.taken(spec.ID) {
 		return keystore.Key{}, keystore.ErrExists
 	}
 	key := keystore.Key{
@@ -256,10 +263,11 @@ func (f *Fake) Clone() *Fake {
 // CopyFrom gives the token the keys of another one. Its own of the same ids are replaced, but for the canary.
 func (f *Fake) CopyFrom(o *Fake) {
 	o.mu.Lock()
-	keys := maps.Clone(o.keys)
+	keys, macs := maps.Clone(o.keys), maps.Clone(o.macs)
 	o.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	maps.Copy(f.macs, macs)
 	for id, k := range keys {
 		if _, has := f.keys[id]; !has || id != keystore.CanaryID {
 			f.keys[id] = k

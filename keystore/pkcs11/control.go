@@ -21,20 +21,22 @@ type control struct {
 	// session is the number of own, for the calls that are made in it.
 	session pkcs11.SessionHandle
 
-	searches int                        // in this epoch
-	index    map[keystore.ID][]object   // all keys of this epoch, once it was made
-	seen     map[keystore.ID]bool       // ids that were there once and were not destroyed by us
-	lost     map[keystore.ID]*loss      // of them, those that were not found
-	noCopies bool                       // the token does not copy keys as we need it
-	copyOf   map[keystore.ID]copyHandle // by key
-	unknown  map[uint]bool              // attributes that the token does not take when a key is made
+	searches int                                 // in this epoch
+	index    map[keystore.ID][]object            // all keys of this epoch, once it was made
+	seen     map[keystore.ID]bool                // ids that were there once and were not destroyed by us
+	seenMACs map[keystore.ID]bool                // the same of MAC keys
+	lost     map[keystore.ID]*loss               // of them, those that were not found
+	noCopies bool                                // the token does not copy keys as we need it
+	copyOf   map[keystore.ID]copyHandle          // by key
+	macs     map[keystore.ID]pkcs11.ObjectHandle // of this epoch
+	unknown  map[uint]bool                       // attributes that the token does not take when a key is made
 }
 
 type copyHandle struct{ original, use pkcs11.ObjectHandle }
 
 func newControl(t *Token) control {
 	return control{
-		token: t, seen: make(map[keystore.ID]bool), lost: make(map[keystore.ID]*loss), unknown: make(map[uint]bool),
+		token: t, seen: make(map[keystore.ID]bool), seenMACs: make(map[keystore.ID]bool), lost: make(map[keystore.ID]*loss), unknown: make(map[uint]bool),
 		noCopies: !t.config.SessionCopies,
 	}
 }
@@ -89,6 +91,7 @@ func (c *control) drop() { _ = c.token.closeSession(&c.own) }
 func (c *control) beginEpoch() {
 	c.searches, c.index = 0, nil
 	c.copyOf = make(map[keystore.ID]copyHandle) // they went with the session or the login
+	c.macs = make(map[keystore.ID]pkcs11.ObjectHandle)
 	c.token.epoch.Add(1)
 	c.token.handles.Clear()
 }

@@ -60,7 +60,7 @@ func (c *control) generate(spec keystore.Spec, k kind) (keystore.Key, error) {
 	if err != nil {
 		return keystore.Key{}, err
 	}
-	if len(found) > 0 || c.seen[id] {
+	if len(found) > 0 || c.seen[id] || c.seenMACs[id] {
 		return keystore.Key{}, keystore.ErrExists
 	}
 	began := time.Now()

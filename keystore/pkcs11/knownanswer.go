@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/big"
@@ -50,6 +51,10 @@ func (c *control) knownAnswers() ([]string, error) {
 	}
 	done, err := c.knownDigest()
 	if err := note("digest sha-256 (FIPS 180-4)", done, err); err != nil {
+		return ran, err
+	}
+	done, err = c.knownMAC()
+	if err := note("hmac sha-256 (RFC 4231, 4.2)", done, err); err != nil {
 		return ran, err
 	}
 	for _, v := range keystore.KnownAnswers() {
@@ -97,6 +102,41 @@ func (c *control) knownDigest() (bool, error) {
 		return false, failed("C_Digest", err)
 	}
 	if want := sha256.Sum256([]byte("abc")); !bytes.Equal(got, want[:]) {
+		return true, errWrongAnswer
+	}
+	return true, nil
+}
+
+// knownMAC is test case 1 of RFC 4231.
+func (c *control) knownMAC() (bool, error) {
+	ctx := c.token.module.ctx
+	key, err := ctx.CreateObject(c.session, []*pkcs11.Attribute{
+		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
+		pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_GENERIC_SECRET),
+		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, false),
+		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
+		pkcs11.NewAttribute(pkcs11.CKA_SENSITIVE, true),
+		pkcs11.NewAttribute(pkcs11.CKA_EXTRACTABLE, false),
+		pkcs11.NewAttribute(pkcs11.CKA_SIGN, true),
+		pkcs11.NewAttribute(pkcs11.CKA_VALUE, bytes.Repeat([]byte{0x0b}, 20)),
+	})
+	if err != nil {
+		if unsupported(err) || code(err) == pkcs11.CKR_KEY_SIZE_RANGE {
+			return false, nil // many devices let no key in, and rightly so
+		}
+		return false, failed("C_CreateObject", err)
+	}
+	got, err := c.mac(key, []byte("Hi There"))
+	if err := ctx.DestroyObject(c.session, key); err != nil {
+		return false, failed("C_DestroyObject", err)
+	}
+	if err != nil {
+		if unsupported(err) || code(err) == pkcs11.CKR_KEY_SIZE_RANGE {
+			return false, nil
+		}
+		return false, err
+	}
+	if hex.EncodeToString(got) != "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7" {
 		return true, errWrongAnswer
 	}
 	return true, nil

@@ -97,8 +97,10 @@ const (
 
 // missing says that a key was not found. A device that lost its storage finds nothing and reports no error, so a key that
 // was there before is not simply gone.
-func (c *control) missing(id keystore.ID) error {
-	if !c.seen[id] {
+func (c *control) missing(id keystore.ID) error { return c.notFound(id, c.seen[id]) }
+
+func (c *control) notFound(id keystore.ID, seen bool) error {
+	if !seen {
 		return keystore.ErrNotFound
 	}
 	err := fmt.Errorf("%w: key %q was there and is not found any more: the token's storage is gone, or another program "+
@@ -125,7 +127,12 @@ func (c *control) hasKeys() error {
 			return err
 		}
 	}
-	if len(c.seen) > 0 {
+	for id := range c.seenMACs {
+		if found, err := c.searchMAC(id); err != nil || len(found) > 0 {
+			return err
+		}
+	}
+	if len(c.seen)+len(c.seenMACs) > 0 {
 		return fmt.Errorf("%w: none of the keys that were there is found: the token's storage is gone", keystore.ErrUnavailable)
 	}
 	return nil

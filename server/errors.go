@@ -54,6 +54,9 @@ var errorTable = []struct {
 	{identity.ErrWeakPassword, codes.InvalidArgument, "PASSWORD_WEAK", 0},
 	{identity.ErrNotAcknowledged, codes.InvalidArgument, "ACCOUNTABILITY_NOT_ACKNOWLEDGED", 0},
 	{identity.ErrNameTaken, codes.AlreadyExists, "USER_NAME_TAKEN", 0},
+	{identity.ErrProposalNotFound, codes.NotFound, "PROPOSAL_NOT_FOUND", 0},
+	{identity.ErrProposalState, codes.FailedPrecondition, "PROPOSAL_STATE", 0},
+	{identity.ErrSecondPerson, codes.PermissionDenied, "SECOND_PERSON_NEEDED", 0},
 	{identity.ErrState, codes.FailedPrecondition, "SIGNER_STATE", 0},
 	{identity.ErrInvalid, codes.InvalidArgument, "SIGNER_INVALID", 0},
 	// The ceremony.

@@ -42,6 +42,12 @@ var (
 	ErrCertificateExpired = errors.New("the certificate does not hold now")
 	// ErrForbidden: the caller may not do this, or not to themselves.
 	ErrForbidden = errors.New("the caller may not do this")
+	// ErrProposalNotFound: there is no such proposal.
+	ErrProposalNotFound = errors.New("there is no such proposal")
+	// ErrProposalState: the proposal was decided, has lapsed, or is not the one that was read.
+	ErrProposalState = errors.New("the proposal does not wait for this")
+	// ErrSecondPerson: it takes another administrator.
+	ErrSecondPerson = errors.New("it takes another administrator")
 	// ErrInvalid: an argument cannot be: the message names it.
 	ErrInvalid = errors.New("invalid")
 	// ErrTampered: what is stored beside the ledger is not what the ledger committed to. Nothing is let through; an

@@ -80,6 +80,10 @@ type Config struct {
 	LockFor     time.Duration // 15 min
 	MinPassword int           // characters; 15
 
+	FourEyes         FourEyes      // auto
+	ProposalLifetime time.Duration // a proposal lapses after it; 7 days
+	Acts             []ActKind     // kinds of acts of others, for [Directory.Act]
+
 	Clock func() time.Time // time.Now
 	Log   *slog.Logger     // slog.Default()
 }
@@ -103,6 +107,7 @@ func (c Config) withDefaults() (Config, error) {
 	}{
 		{&c.QueueTimeout, 10 * time.Second}, {&c.SessionIdle, 15 * time.Minute}, {&c.SessionLifetime, 12 * time.Hour},
 		{&c.CodeLifetime, 10 * time.Minute}, {&c.BootstrapCode, 24 * time.Hour}, {&c.LockFor, 15 * time.Minute},
+		{&c.ProposalLifetime, 7 * 24 * time.Hour},
 	} {
 		if *d.value < 0 {
 			return c, fmt.Errorf("%w: a duration of the configuration is negative", ErrInvalid)
@@ -121,6 +126,12 @@ func (c Config) withDefaults() (Config, error) {
 		if *n.value == 0 {
 			*n.value = n.otherwise
 		}
+	}
+	if c.FourEyes == "" {
+		c.FourEyes = FourEyesAuto
+	}
+	if c.FourEyes != FourEyesAuto && c.FourEyes != FourEyesOff {
+		return c, fmt.Errorf("%w: four eyes %.20q; use %s or %s", ErrInvalid, c.FourEyes, FourEyesAuto, FourEyesOff)
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now
@@ -148,6 +159,7 @@ type Directory struct {
 	activity *activity
 	proved   *provedCache
 	rows     *rowCache
+	acts     map[string]ActKind
 
 	namesMu sync.Mutex
 	names   []byte // the key that blinds user names, once it is known
@@ -174,7 +186,7 @@ func New(cfg Config, l *ledger.Ledger, keys KeyMaker, ca *CA) (*Directory, error
 		sources: newSourceCache(), activity: newActivity(cfg.SessionIdle, cfg.SessionLifetime), proved: newProvedCache(), rows: newRowCache(),
 	}
 	d.ca.Store(ca)
-	return d, nil
+	return d, d.registerActs()
 }
 
 // newID returns an id of 128 random bits, which is never used again.

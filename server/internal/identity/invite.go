@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-
 	"fmt"
 	"slices"
 	"strings"
@@ -44,30 +43,6 @@ type Renewal struct {
 	Name      string // empty: unchanged
 	Title     string // empty: unchanged
 	RevokeNow bool   // the old password and the sessions end at once
-}
-
-// newCode returns a one-time code of 150 random bits, easy to read aloud, and what the ledger keeps of it.
-func newCode() (code Secret, digest string) {
-	b := make([]byte, 19)
-	rand.Read(b)
-	text := base32NoPad.EncodeToString(b)[:30]
-	groups := make([]string, 0, 6)
-	for g := range slices.Chunk([]byte(text), 5) {
-		groups = append(groups, string(g))
-	}
-	code = Secret(strings.Join(groups, "-"))
-	return code, codeDigest(code)
-}
-
-// codeDigest is the SHA-256 of a code, however it was typed.
-func codeDigest(code Secret) string {
-	text := strings.Map(func(r rune) rune {
-		if r == '-' || r == ' ' {
-			return -1
-		}
-		return r
-	}, strings.ToUpper(strings.TrimSpace(code.Reveal())))
-	return hexSum([]byte("signet one-time code\x00" + text))
 }
 
 func (d *Directory) newProofing(p Proofing) (proofingRecord, error) {

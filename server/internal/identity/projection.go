@@ -115,6 +115,12 @@ func (projection) Apply(s *ledger.State, e chain.Entry, entry []byte, attachment
 		return applyServiceRenewed(s, e, entry)
 	case chain.KeyDisabled, chain.KeyEnabled, chain.KeyDestructionConfirmed, chain.KeyDestroyed:
 		return applyKeyState(s, e)
+	case chain.ActProposed:
+		return applyProposed(s, e)
+	case chain.ActConfirmed:
+		return applyConfirmed(s, e)
+	case chain.ActWithdrawn:
+		return applyWithdrawn(s, e)
 	case chain.SessionOpened:
 		return applySessionOpened(s, e)
 	case chain.SessionClosed:
@@ -436,6 +442,7 @@ func putSigner(s *ledger.State, row signerRow) error {
 		} else {
 			s.Put(bucketAdmins, []byte(row.ID), []byte(row.State))
 		}
+		noteAdministrators(s)
 	}
 	return put(s, bucketSigners, []byte(row.ID), row)
 }

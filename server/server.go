@@ -109,6 +109,8 @@ type Server struct {
 	archiveStore   ledger.Store  // nil without an archive
 	metricsAddress string        // empty without metrics
 	webAddress     string        // empty without the HTTPS listener
+	pagesAddress   string        // empty without the signing pages
+	gate           *gate         // stands before every call
 	stopping       chan struct{} // closed when Stop begins: what waits for new entries ends
 	stopOnce       sync.Once
 	starting       sync.Mutex // so that nothing starts after Stop
@@ -190,7 +192,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	if err := s.listenerOptions(); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.openSideDoors(), s.openWeb()); err != nil {
+	if err := errors.Join(s.openSideDoors(), s.openWeb(), s.openPages()); err != nil {
 		return nil, errors.Join(err, s.doors.close())
 	}
 	return s, nil
@@ -364,6 +366,7 @@ func (s *Server) listenerOptions() error {
 	if err != nil {
 		return err
 	}
+	s.gate = g
 	options := append(g.options(),
 		grpc.Creds(credentials.NewTLS(&tls.Config{
 			MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{certificate},

@@ -1814,7 +1814,9 @@ type SetContactRequest struct {
 	// E-mail address; empty: erase it.
 	Email string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
 	// Why.
-	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Of the caller: a session alone does not turn the news to another address.
+	Password      *PasswordCredentials `protobuf:"bytes,4,opt,name=password,proto3" json:"password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1868,6 +1870,13 @@ func (x *SetContactRequest) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *SetContactRequest) GetPassword() *PasswordCredentials {
+	if x != nil {
+		return x.Password
+	}
+	return nil
 }
 
 // It is set.
@@ -2341,7 +2350,7 @@ var File_signet_v1_signer_proto protoreflect.FileDescriptor
 
 const file_signet_v1_signer_proto_rawDesc = "" +
 	"\n" +
-	"\x16signet/v1/signer.proto\x12\tsignet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18signet/v1/proposal.proto\"\xf7\x05\n" +
+	"\x16signet/v1/signer.proto\x12\tsignet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17signet/v1/signing.proto\x1a\x18signet/v1/proposal.proto\"\xf7\x05\n" +
 	"\x06Signer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12)\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x15.signet.v1.SignerKindR\x04kind\x12,\n" +
@@ -2457,12 +2466,13 @@ const file_signet_v1_signer_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\"A\n" +
 	"\x14UnlockSignerResponse\x12)\n" +
-	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer\"\x90\x01\n" +
+	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer\"\xcc\x01\n" +
 	"\x11SetContactRequest\x127\n" +
 	"\x04name\x18\x01 \x01(\tB#\xbaH r\x1e2\x1c^signers/sgn_[0-9a-z]{1,64}$R\x04name\x12\x1e\n" +
 	"\x05email\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xfe\x01R\x05email\x12\"\n" +
 	"\x06reason\x18\x03 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\"\x14\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\x12:\n" +
+	"\bpassword\x18\x04 \x01(\v2\x1e.signet.v1.PasswordCredentialsR\bpassword\"\x14\n" +
 	"\x12SetContactResponse\"\xf2\x01\n" +
 	"\rServiceRights\x12$\n" +
 	"\amethods\x18\x01 \x03(\tB\n" +
@@ -2588,6 +2598,7 @@ var file_signet_v1_signer_proto_goTypes = []any{
 	(*RemoveServiceCertificateResponse)(nil), // 34: signet.v1.RemoveServiceCertificateResponse
 	(*timestamppb.Timestamp)(nil),            // 35: google.protobuf.Timestamp
 	(*Proposal)(nil),                         // 36: signet.v1.Proposal
+	(*PasswordCredentials)(nil),              // 37: signet.v1.PasswordCredentials
 }
 var file_signet_v1_signer_proto_depIdxs = []int32{
 	0,  // 0: signet.v1.Signer.kind:type_name -> signet.v1.SignerKind
@@ -2618,43 +2629,44 @@ var file_signet_v1_signer_proto_depIdxs = []int32{
 	35, // 25: signet.v1.RenewSignerResponse.code_expire_time:type_name -> google.protobuf.Timestamp
 	36, // 26: signet.v1.RenewSignerResponse.proposal:type_name -> signet.v1.Proposal
 	4,  // 27: signet.v1.UnlockSignerResponse.signer:type_name -> signet.v1.Signer
-	28, // 28: signet.v1.ChangeServiceRequest.rights:type_name -> signet.v1.ServiceRights
-	4,  // 29: signet.v1.ChangeServiceResponse.signer:type_name -> signet.v1.Signer
-	36, // 30: signet.v1.ChangeServiceResponse.proposal:type_name -> signet.v1.Proposal
-	4,  // 31: signet.v1.AddServiceCertificateResponse.signer:type_name -> signet.v1.Signer
-	36, // 32: signet.v1.AddServiceCertificateResponse.proposal:type_name -> signet.v1.Proposal
-	4,  // 33: signet.v1.RemoveServiceCertificateResponse.signer:type_name -> signet.v1.Signer
-	5,  // 34: signet.v1.SignerService.EnrollSigner:input_type -> signet.v1.EnrollSignerRequest
-	10, // 35: signet.v1.SignerService.RedeemEnrollment:input_type -> signet.v1.RedeemEnrollmentRequest
-	12, // 36: signet.v1.SignerService.GetSigner:input_type -> signet.v1.GetSignerRequest
-	14, // 37: signet.v1.SignerService.ListSigners:input_type -> signet.v1.ListSignersRequest
-	16, // 38: signet.v1.SignerService.SuspendSigner:input_type -> signet.v1.SuspendSignerRequest
-	18, // 39: signet.v1.SignerService.ReinstateSigner:input_type -> signet.v1.ReinstateSignerRequest
-	20, // 40: signet.v1.SignerService.RevokeSigner:input_type -> signet.v1.RevokeSignerRequest
-	22, // 41: signet.v1.SignerService.RenewSigner:input_type -> signet.v1.RenewSignerRequest
-	24, // 42: signet.v1.SignerService.UnlockSigner:input_type -> signet.v1.UnlockSignerRequest
-	26, // 43: signet.v1.SignerService.SetContact:input_type -> signet.v1.SetContactRequest
-	29, // 44: signet.v1.SignerService.ChangeService:input_type -> signet.v1.ChangeServiceRequest
-	31, // 45: signet.v1.SignerService.AddServiceCertificate:input_type -> signet.v1.AddServiceCertificateRequest
-	33, // 46: signet.v1.SignerService.RemoveServiceCertificate:input_type -> signet.v1.RemoveServiceCertificateRequest
-	9,  // 47: signet.v1.SignerService.EnrollSigner:output_type -> signet.v1.EnrollSignerResponse
-	11, // 48: signet.v1.SignerService.RedeemEnrollment:output_type -> signet.v1.RedeemEnrollmentResponse
-	13, // 49: signet.v1.SignerService.GetSigner:output_type -> signet.v1.GetSignerResponse
-	15, // 50: signet.v1.SignerService.ListSigners:output_type -> signet.v1.ListSignersResponse
-	17, // 51: signet.v1.SignerService.SuspendSigner:output_type -> signet.v1.SuspendSignerResponse
-	19, // 52: signet.v1.SignerService.ReinstateSigner:output_type -> signet.v1.ReinstateSignerResponse
-	21, // 53: signet.v1.SignerService.RevokeSigner:output_type -> signet.v1.RevokeSignerResponse
-	23, // 54: signet.v1.SignerService.RenewSigner:output_type -> signet.v1.RenewSignerResponse
-	25, // 55: signet.v1.SignerService.UnlockSigner:output_type -> signet.v1.UnlockSignerResponse
-	27, // 56: signet.v1.SignerService.SetContact:output_type -> signet.v1.SetContactResponse
-	30, // 57: signet.v1.SignerService.ChangeService:output_type -> signet.v1.ChangeServiceResponse
-	32, // 58: signet.v1.SignerService.AddServiceCertificate:output_type -> signet.v1.AddServiceCertificateResponse
-	34, // 59: signet.v1.SignerService.RemoveServiceCertificate:output_type -> signet.v1.RemoveServiceCertificateResponse
-	47, // [47:60] is the sub-list for method output_type
-	34, // [34:47] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	37, // 28: signet.v1.SetContactRequest.password:type_name -> signet.v1.PasswordCredentials
+	28, // 29: signet.v1.ChangeServiceRequest.rights:type_name -> signet.v1.ServiceRights
+	4,  // 30: signet.v1.ChangeServiceResponse.signer:type_name -> signet.v1.Signer
+	36, // 31: signet.v1.ChangeServiceResponse.proposal:type_name -> signet.v1.Proposal
+	4,  // 32: signet.v1.AddServiceCertificateResponse.signer:type_name -> signet.v1.Signer
+	36, // 33: signet.v1.AddServiceCertificateResponse.proposal:type_name -> signet.v1.Proposal
+	4,  // 34: signet.v1.RemoveServiceCertificateResponse.signer:type_name -> signet.v1.Signer
+	5,  // 35: signet.v1.SignerService.EnrollSigner:input_type -> signet.v1.EnrollSignerRequest
+	10, // 36: signet.v1.SignerService.RedeemEnrollment:input_type -> signet.v1.RedeemEnrollmentRequest
+	12, // 37: signet.v1.SignerService.GetSigner:input_type -> signet.v1.GetSignerRequest
+	14, // 38: signet.v1.SignerService.ListSigners:input_type -> signet.v1.ListSignersRequest
+	16, // 39: signet.v1.SignerService.SuspendSigner:input_type -> signet.v1.SuspendSignerRequest
+	18, // 40: signet.v1.SignerService.ReinstateSigner:input_type -> signet.v1.ReinstateSignerRequest
+	20, // 41: signet.v1.SignerService.RevokeSigner:input_type -> signet.v1.RevokeSignerRequest
+	22, // 42: signet.v1.SignerService.RenewSigner:input_type -> signet.v1.RenewSignerRequest
+	24, // 43: signet.v1.SignerService.UnlockSigner:input_type -> signet.v1.UnlockSignerRequest
+	26, // 44: signet.v1.SignerService.SetContact:input_type -> signet.v1.SetContactRequest
+	29, // 45: signet.v1.SignerService.ChangeService:input_type -> signet.v1.ChangeServiceRequest
+	31, // 46: signet.v1.SignerService.AddServiceCertificate:input_type -> signet.v1.AddServiceCertificateRequest
+	33, // 47: signet.v1.SignerService.RemoveServiceCertificate:input_type -> signet.v1.RemoveServiceCertificateRequest
+	9,  // 48: signet.v1.SignerService.EnrollSigner:output_type -> signet.v1.EnrollSignerResponse
+	11, // 49: signet.v1.SignerService.RedeemEnrollment:output_type -> signet.v1.RedeemEnrollmentResponse
+	13, // 50: signet.v1.SignerService.GetSigner:output_type -> signet.v1.GetSignerResponse
+	15, // 51: signet.v1.SignerService.ListSigners:output_type -> signet.v1.ListSignersResponse
+	17, // 52: signet.v1.SignerService.SuspendSigner:output_type -> signet.v1.SuspendSignerResponse
+	19, // 53: signet.v1.SignerService.ReinstateSigner:output_type -> signet.v1.ReinstateSignerResponse
+	21, // 54: signet.v1.SignerService.RevokeSigner:output_type -> signet.v1.RevokeSignerResponse
+	23, // 55: signet.v1.SignerService.RenewSigner:output_type -> signet.v1.RenewSignerResponse
+	25, // 56: signet.v1.SignerService.UnlockSigner:output_type -> signet.v1.UnlockSignerResponse
+	27, // 57: signet.v1.SignerService.SetContact:output_type -> signet.v1.SetContactResponse
+	30, // 58: signet.v1.SignerService.ChangeService:output_type -> signet.v1.ChangeServiceResponse
+	32, // 59: signet.v1.SignerService.AddServiceCertificate:output_type -> signet.v1.AddServiceCertificateResponse
+	34, // 60: signet.v1.SignerService.RemoveServiceCertificate:output_type -> signet.v1.RemoveServiceCertificateResponse
+	48, // [48:61] is the sub-list for method output_type
+	35, // [35:48] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_signer_proto_init() }
@@ -2662,6 +2674,7 @@ func file_signet_v1_signer_proto_init() {
 	if File_signet_v1_signer_proto != nil {
 		return
 	}
+	file_signet_v1_signing_proto_init()
 	file_signet_v1_proposal_proto_init()
 	file_signet_v1_signer_proto_msgTypes[1].OneofWrappers = []any{
 		(*EnrollSignerRequest_Person)(nil),

@@ -133,6 +133,54 @@ func (t *lateToken) Destroy(ctx context.Context, id keystore.ID) error {
 	return token.Destroy(ctx, id)
 }
 
+// macer returns the token, if it has MAC keys, or why it is not there.
+func (t *lateToken) macer() (keystore.MACer, error) {
+	token, err := t.opened()
+	if err != nil {
+		return nil, err
+	}
+	if m, ok := token.(keystore.MACer); ok {
+		return m, nil
+	}
+	return nil, fmt.Errorf("%w: this token has no keys for HMAC-SHA-256", keystore.ErrInvalid)
+}
+
+// GenerateMAC implements [keystore.MACer].
+func (t *lateToken) GenerateMAC(ctx context.Context, id keystore.ID) (map[string]string, error) {
+	m, err := t.macer()
+	if err != nil {
+		return nil, err
+	}
+	return m.GenerateMAC(ctx, id)
+}
+
+// MACAttributes implements [keystore.MACer].
+func (t *lateToken) MACAttributes(ctx context.Context, id keystore.ID) (map[string]string, error) {
+	m, err := t.macer()
+	if err != nil {
+		return nil, err
+	}
+	return m.MACAttributes(ctx, id)
+}
+
+// MAC implements [keystore.MACer].
+func (t *lateToken) MAC(ctx context.Context, id keystore.ID, input []byte) ([]byte, error) {
+	m, err := t.macer()
+	if err != nil {
+		return nil, err
+	}
+	return m.MAC(ctx, id, input)
+}
+
+// DestroyMAC implements [keystore.MACer].
+func (t *lateToken) DestroyMAC(ctx context.Context, id keystore.ID) error {
+	m, err := t.macer()
+	if err != nil {
+		return err
+	}
+	return m.DestroyMAC(ctx, id)
+}
+
 // Epoch implements [keystore.Token]: that it is open begins one.
 func (t *lateToken) Epoch() uint64 {
 	if token := t.token.Load(); token != nil {

@@ -16,14 +16,17 @@ const module = "github.com/signetd/signet/"
 var rooms = map[string][]string{
 	"api/bundle":    {"api/jcs"},
 	"api/chain":     {"api/jcs"},
-	"api/export":    {"api/bundle", "api/chain", "api/index", "api/jcs", "api/manifest", "api/rfc3161", "api/verify"},
+	"api/export":    {"api/bundle", "api/chain", "api/index", "api/jcs", "api/manifest", "api/passkey", "api/rfc3161", "api/verify"},
 	"api/index":     {"api/chain", "api/jcs"},
 	"api/jcs":       {},
-	"api/manifest":  {"api/bundle", "api/chain", "api/jcs"},
+	"api/manifest":  {"api/bundle", "api/chain", "api/jcs", "api/passkey"},
+	"api/passkey":   {"api/jcs"},
 	"api/rfc3161":   {},
 	"api/signet/v1": {},
 	"api/trail":     {"api/chain", "api/jcs"},
-	"api/verify":    {"api/bundle", "api/chain", "api/jcs", "api/manifest", "api/rfc3161"},
+	"api/verify":    {"api/bundle", "api/chain", "api/jcs", "api/manifest", "api/passkey", "api/rfc3161"},
+
+	"api/passkey/passkeytest": {"api/jcs", "api/passkey"},
 }
 
 // generated is the one package with dependencies of its own: gRPC.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/api/jcs"
+	"github.com/signetd/signet/api/passkey"
 )
 
 const (
@@ -52,6 +53,7 @@ func (l TrustLedger) Holds(size uint64) bool {
 // TrustPasskey pins the passkey of a first administrator, from whom every later passkey is vouched for.
 type TrustPasskey struct {
 	CredentialID Base64URL `json:"credentialId"`
+	Name         string    `json:"name"` // printed name of the signer
 	Origins      []string  `json:"origins"`
 	RPID         string    `json:"rpId"`
 	Signer       string    `json:"signer"`
@@ -225,19 +227,16 @@ func checkRoots(field string, roots []Root) error {
 func checkPasskeys(passkeys []TrustPasskey) error {
 	for i, p := range passkeys {
 		field := fmt.Sprintf("trust file: passkeys[%d]", i)
-		if len(p.CredentialID) == 0 || len(p.CredentialID) > 1023 || p.RPID == "" || len(p.Origins) == 0 ||
-			len(p.Origins) > 32 || len(p.SPKI) > 4<<10 {
-			return malformed("%s: a credential id, rpId, spki and origins are needed", field)
+		if len(p.CredentialID) == 0 || len(p.CredentialID) > passkey.MaxCredentialID || p.Name == "" {
+			return malformed("%s: a credential id and the printed name of its signer are needed", field)
 		}
-		if _, err := x509.ParsePKIXPublicKey(p.SPKI); err != nil {
+		if _, err := passkey.ParseSPKI(p.SPKI); err != nil {
 			return parsing(field+".spki", err)
 		}
-		for _, o := range p.Origins {
-			if err := checkLine(field+".origins", o, maxLine); err != nil {
-				return err
-			}
+		if err := passkey.CheckRelyingParty(p.RPID, p.Origins); err != nil {
+			return parsing(field, err)
 		}
-		if err := first(checkID(field+".signer", "sgn_", p.Signer), checkLine(field+".rpId", p.RPID, maxName)); err != nil {
+		if err := first(checkID(field+".signer", "sgn_", p.Signer), checkName(field+".name", p.Name, maxName)); err != nil {
 			return err
 		}
 	}

@@ -88,19 +88,15 @@ func (s recordService) GetRecord(ctx context.Context, in *signetv1.GetRecordRequ
 }
 
 func (s recordService) ListRecords(ctx context.Context, in *signetv1.ListRecordsRequest) (*signetv1.ListRecordsResponse, error) {
-	before, err := s.pages.read("records", in.GetPageToken())
-	if err != nil {
-		return nil, err
-	}
 	size := pageSize(in.GetPageSize())
-	list, err := s.ceremony.List(ctx, before, size+1)
+	name, list, err := s.listed(ctx, in, size)
 	if err != nil {
 		return nil, err
 	}
 	out := &signetv1.ListRecordsResponse{}
 	for i, r := range list {
 		if i == size {
-			out.NextPageToken = s.pages.token("records", list[i-1].Index)
+			out.NextPageToken = s.pages.token(name, list[i-1].Index)
 			break
 		}
 		one, err := record(r)

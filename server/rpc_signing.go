@@ -60,7 +60,7 @@ func (s signingService) Prepare(ctx context.Context, in *signetv1.PrepareRequest
 	if err != nil {
 		return nil, s.audited(ctx, c, signetv1.SigningService_Prepare_FullMethodName, err)
 	}
-	out, err := preparation(p)
+	out, err := s.preparation(ctx, c, p)
 	return &signetv1.PrepareResponse{Preparation: out}, err
 }
 
@@ -70,7 +70,7 @@ func (s signingService) Withdraw(ctx context.Context, in *signetv1.WithdrawReque
 	if err != nil {
 		return nil, s.audited(ctx, c, signetv1.SigningService_Withdraw_FullMethodName, err)
 	}
-	out, err := preparation(p)
+	out, err := s.preparation(ctx, c, p)
 	return &signetv1.WithdrawResponse{Preparation: out}, err
 }
 
@@ -89,7 +89,8 @@ func (s signingService) audited(ctx context.Context, c identity.Caller, method s
 	return errors.Join(err, s.identities.Denied(ctx, c, method, why))
 }
 
-func preparation(p signing.Preparation) (*signetv1.Preparation, error) {
+// preparation is a preparation of the caller's as the wire has it.
+func (s signingService) preparation(_ context.Context, _ identity.Caller, p signing.Preparation) (*signetv1.Preparation, error) {
 	st, err := manifest.ParseStatement(p.Statement)
 	if err != nil {
 		return nil, err
@@ -97,7 +98,8 @@ func preparation(p signing.Preparation) (*signetv1.Preparation, error) {
 	challenge := sha256.Sum256(manifest.PAE(p.Statement))
 	return &signetv1.Preparation{
 		Name: "preparations/" + p.ID, Statement: p.Statement, Rendering: manifest.Render(st), Challenge: challenge[:], Requires: p.Requires,
-		ExpireTime: timestamppb.New(p.Expires),
+		ExpireTime: timestamppb.New(p.Expires), Record: "records/" + st.Predicate.Event, State: signetv1.PreparationState_PREPARATION_STATE_WAITING,
+		Page: s.config.Pages.page(p.ID),
 	}, nil
 }
 
@@ -275,12 +277,4 @@ func stamp(t time.Time) *timestamppb.Timestamp {
 		return nil
 	}
 	return timestamppb.New(t)
-}
-
-func (s signingService) GetPreparation(ctx context.Context, in *signetv1.GetPreparationRequest) (*signetv1.GetPreparationResponse, error) {
-	return nil, errUnbuilt
-}
-
-func (s signingService) ListOwnSignatures(ctx context.Context, in *signetv1.ListOwnSignaturesRequest) (*signetv1.ListOwnSignaturesResponse, error) {
-	return nil, errUnbuilt
 }

@@ -25,6 +25,8 @@ const (
 	bucketPreparations = "preparations" // preparation id → preparationState
 	bucketAttempts     = "attempts"     // preparation id → attemptState, while a signature is being made
 	bucketClosings     = "closings"     // event → closingState, while a closing seal is missing
+	bucketOwn          = "own"          // signer, inverted index of a signature → event: newest first
+	bucketAwaiting     = "awaiting"     // approver, inverted index of an open record → event: newest first
 	bucketCertificates = "certificates" // SHA-256 of a DER → index of the entry that it is attached to, and its place there
 )
 
@@ -197,6 +199,7 @@ func applyRecordCreated(s *ledger.State, e chain.Entry, attachments [][]byte) er
 	s.Put(bucketOrder, indexKey(^e.Index), key)
 	s.Put(bucketDigests, []byte(body.Record), key)
 	s.Put(bucketCounts, key, indexKey(0))
+	await(s, key, state)
 	return put(s, bucketRecords, key, state)
 }
 
@@ -205,7 +208,10 @@ func applyRecordSuperseded(s *ledger.State, e chain.Entry) error {
 	if err := readBody(e, &body); err != nil {
 		return err
 	}
-	return changeRecord(s, e, body.Event, func(r *recordState) { r.Superseded = e.Index })
+	return changeRecord(s, e, body.Event, func(r *recordState) {
+		r.Superseded = e.Index
+		settled(s, *r)
+	})
 }
 
 func applyRecordDecided(s *ledger.State, e chain.Entry) error {
@@ -215,6 +221,7 @@ func applyRecordDecided(s *ledger.State, e chain.Entry) error {
 	}
 	err := changeRecord(s, e, body.Event, func(r *recordState) {
 		r.Decided = e.Index
+		settled(s, *r)
 		switch {
 		case body.Outcome == statusApproved:
 			r.Status = statusApproved
@@ -298,6 +305,9 @@ func applySignatureCreated(s *ledger.State, e chain.Entry, attachments [][]byte)
 		return fmt.Errorf("entry %d is a signature about the record %s, which no entry before it has created", e.Index, body.Event)
 	}
 	s.Put(bucketCounts, key, indexKey(uint64(signatureCount(s, key)+1)))
+	if p.Decision != decisionSeal {
+		s.Put(bucketOwn, ownKey(p.Signer.ID, e.Index), key)
+	}
 	if closing {
 		s.Delete(bucketClosings, key)
 		return changeRecord(s, e, body.Event, func(r *recordState) { r.Closing = e.Index })

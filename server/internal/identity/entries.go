@@ -75,6 +75,7 @@ type signerChanged struct {
 type sessionOpened struct {
 	Expires chain.Time `json:"expires"` // zero for a service
 	ID      string     `json:"id"`      // of the signer
+	Place   string     `json:"place"`   // the network that they came from, blinded; empty: not known, or a service
 	Session string     `json:"session"`
 	Token   string     `json:"token"` // SHA-256 of the bearer token, which is random; empty for a service
 }
@@ -97,12 +98,17 @@ const (
 
 // authenticationFailed: a credential did not fit.
 type authenticationFailed struct {
-	Counter  string  `json:"counter"`  // the blinded name whose failures are counted; empty: not counted
-	Failures int     `json:"failures"` // in a row, this one included
-	ID       string  `json:"id"`       // whose name was given, if it is anybody's
-	Name     string  `json:"name"`     // the name that was given, blinded
-	Purpose  Purpose `json:"purpose"`
-	Subject  string  `json:"subject"` // the preparation that was to be signed, or the key that was to be changed
+	Counter   string  `json:"counter"`           // the blinded name whose failures are counted; empty: not counted
+	Failures  int     `json:"failures"`          // in a row, this one included: of the name from that network, or in the session
+	ID        string  `json:"id"`                // whose name was given, if it is anybody's
+	Known     bool    `json:"known"`             // somebody has logged in from that network
+	Name      string  `json:"name"`              // the name that was given, blinded
+	OfAll     int     `json:"failuresInAll"`     // of late, whoever and wherever; 0: not counted
+	OfName    int     `json:"failuresOfName"`    // from all networks that are as known as this one; 0: not counted
+	OfNetwork int     `json:"failuresAtNetwork"` // of late, whatever the name; 0: not counted
+	Place     string  `json:"place"`             // the network that it came from, blinded; empty: not known
+	Purpose   Purpose `json:"purpose"`
+	Subject   string  `json:"subject"` // the preparation that was to be signed, the key that was to be changed, the client certificate
 }
 
 // Purpose says what a proof was for.
@@ -113,6 +119,7 @@ const (
 	purposeSession   Purpose = "session"
 	purposeSignature Purpose = "signature"
 	purposeCode      Purpose = "code"
+	purposeService   Purpose = "service"
 
 	PurposeKey        Purpose = "key"        // a change of a key
 	PurposeCredential Purpose = "credential" // a change of one's own credential
@@ -121,12 +128,25 @@ const (
 
 // signerLocked: too many failures in a row.
 type signerLocked struct {
-	Counter string     `json:"counter"`
-	ID      string     `json:"id"` // empty where the name is nobody's
-	Until   chain.Time `json:"until"`
+	Certificate string      `json:"certificate"` // SHA-256 of the client certificate that is refused; empty: none is
+	Counter     string      `json:"counter"`     // the blinded name; empty for a certificate
+	Failures    int         `json:"failures"`
+	ID          string      `json:"id"`    // empty where the name is nobody's
+	Place       string      `json:"place"` // the network from which they came, or the last of them, blinded
+	Scope       counterKind `json:"scope"`
+	Session     string      `json:"session"` // the session that is locked; empty: none is
+	Until       chain.Time  `json:"until"`
 }
 
-// signerUnlocked: a lock ended before its time, because the credential is a new one.
+// sourceLocked: too many failures from one network, or in all.
+type sourceLocked struct {
+	Failures int         `json:"failures"`
+	Place    string      `json:"place"` // blinded; empty: all that are not known
+	Scope    counterKind `json:"scope"`
+	Until    chain.Time  `json:"until"`
+}
+
+// signerUnlocked: a lock ended before its time, because the credential is a new one or an administrator says so.
 type signerUnlocked struct {
 	Counter string `json:"counter"`
 	ID      string `json:"id"`

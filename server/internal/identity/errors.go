@@ -12,6 +12,10 @@ var (
 	ErrBadCredentials = errors.New("user name or password is wrong")
 	// ErrLocked: too many failures; see [LockedError]. Nothing was checked.
 	ErrLocked = errors.New("too many failed attempts: locked")
+	// ErrTooSoon: the last attempts failed; see [TooSoonError]. Nothing was checked.
+	ErrTooSoon = errors.New("too soon after failed attempts")
+	// ErrNotLocked: there is no lock that could be ended.
+	ErrNotLocked = errors.New("the signer is not locked")
 	// ErrBusy: too many password checks at once. Nothing was checked; try again shortly.
 	ErrBusy = errors.New("too many password checks at the same time: try again shortly")
 	// ErrCodeInvalid: the one-time code is wrong, lapsed, used, or somebody else's. Ask an administrator for a new one.
@@ -71,6 +75,23 @@ func (e *LockedError) Unwrap() error { return ErrLocked }
 
 // RetryAfter is how long to wait.
 func (e *LockedError) RetryAfter() time.Duration { return max(0, e.Until.Sub(e.now)) }
+
+// TooSoonError says when the next attempt is looked at. It is an [ErrTooSoon].
+type TooSoonError struct {
+	Until time.Time
+	now   time.Time
+}
+
+// Error implements error.
+func (e *TooSoonError) Error() string {
+	return fmt.Sprintf("%v: wait %s", ErrTooSoon, e.RetryAfter())
+}
+
+// Unwrap makes the error an [ErrTooSoon].
+func (e *TooSoonError) Unwrap() error { return ErrTooSoon }
+
+// RetryAfter is how long to wait.
+func (e *TooSoonError) RetryAfter() time.Duration { return max(0, e.Until.Sub(e.now)) }
 
 func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrInvalid}, args...)...)

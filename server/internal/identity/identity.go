@@ -78,6 +78,7 @@ type Config struct {
 
 	LockAfter   int           // failures in a row; 5
 	LockFor     time.Duration // 15 min
+	Lockout     LockoutConfig // what else bounds guesses
 	MinPassword int           // characters; 15
 
 	FourEyes         FourEyes      // auto
@@ -132,6 +133,11 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.FourEyes != FourEyesAuto && c.FourEyes != FourEyesOff {
 		return c, fmt.Errorf("%w: four eyes %.20q; use %s or %s", ErrInvalid, c.FourEyes, FourEyesAuto, FourEyesOff)
+	}
+	if l, err := c.Lockout.withDefaults(); err != nil {
+		return c, err
+	} else {
+		c.Lockout = l
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now

@@ -47,8 +47,8 @@ func newLanes(slots, queue int, timeout time.Duration) *lanes {
 	return &lanes{slots: slots, queue: queue, timeout: timeout, held: map[string]int{}}
 }
 
-// atOnce is how many checks one network may have running or waiting: an eighth of all, and more than run at the same time.
-func (l *lanes) atOnce() int { return max(l.slots+1, (l.slots+l.queue)/8) }
+// atOnce is how many checks one network may have running or waiting: half of all, and more than run at the same time.
+func (l *lanes) atOnce() int { return max(l.slots+1, (l.slots+l.queue)/2) }
 
 // acquire waits for a place to compute. The caller holds it until release. The place is where the call comes from; empty: it is not
 // bounded.

@@ -30,7 +30,9 @@ const (
 	bucketSessions    = "sessions"    // hex SHA-256 of the token → sessionRow
 	bucketOpen        = "open"        // signer id, "/", session id → hex SHA-256 of the token
 	bucketEnds        = "ends"        // milliseconds of the end, session id → hex SHA-256 of the token
-	bucketFailures    = "failures"    // blinded name → failureRow
+	bucketFailures    = "failures"    // key of a counter → tally
+	bucketPlaces      = "places"      // blinded network from which somebody has logged in → standingRow
+	bucketLapses      = "lapses"      // milliseconds of the end, bucket, 0, key → nothing: rows that mean nothing any more then
 	bucketMeta        = "meta"        // "names" → credentialRow of the key that blinds names
 )
 
@@ -71,11 +73,7 @@ type sessionRow struct {
 	Signer  string     `json:"signer"`
 	Expires chain.Time `json:"expires"`
 	Source  string     `json:"source"`
-}
-
-type failureRow struct {
-	Count int        `json:"count"`
-	Until chain.Time `json:"until"` // locked until; zero: not locked
+	Place   string     `json:"place"` // the network from which it was opened, blinded
 }
 
 type credentialRow struct {
@@ -129,10 +127,12 @@ func (projection) Apply(s *ledger.State, e chain.Entry, entry []byte, attachment
 		return applyFailed(s, e)
 	case chain.SignerLocked:
 		return applyLocked(s, e)
+	case chain.SourceLocked:
+		return applySourceLocked(s, e)
 	case chain.SignerUnlocked:
 		return applyUnlocked(s, e)
 	case chain.SignatureAttempted, chain.KeyRotated, chain.KeyDestructionRequested, chain.KeyDestructionWithdrawn: // the proof was right
-		return clearFailures(s, e.Actor.ID)
+		return clearFailures(s, e.Actor)
 	}
 	return nil
 }
@@ -199,7 +199,9 @@ func applyEnrolled(s *ledger.State, e chain.Entry, entry []byte) error {
 		row.State, row.Changed = StateActive, e.Index
 	}
 	dropSessions(s, row.ID) // the credential is another one
-	s.Delete(bucketFailures, []byte(row.Login))
+	if err := dropTallies(s, ofName(row.Login)); err != nil {
+		return err
+	}
 	return putSigner(s, row)
 }
 
@@ -307,7 +309,7 @@ func applyKeyState(s *ledger.State, e chain.Entry) error {
 	} else {
 		s.Put(bucketKeyStates, []byte(body.KeyID), []byte(body.To))
 	}
-	return clearFailures(s, e.Actor.ID) // a person's proof was right
+	return clearFailures(s, e.Actor) // a person's proof was right
 }
 
 func applySessionOpened(s *ledger.State, e chain.Entry) error {
@@ -315,13 +317,13 @@ func applySessionOpened(s *ledger.State, e chain.Entry) error {
 	if err != nil || body.Token == "" {
 		return err
 	}
-	err = put(s, bucketSessions, []byte(body.Token), sessionRow{ID: body.Session, Signer: body.ID, Expires: body.Expires, Source: e.Actor.Source})
+	err = put(s, bucketSessions, []byte(body.Token), sessionRow{ID: body.Session, Signer: body.ID, Expires: body.Expires, Source: e.Actor.Source, Place: body.Place})
 	if err != nil {
 		return err
 	}
 	s.Put(bucketOpen, openKey(body.ID, body.Session), []byte(body.Token))
 	s.Put(bucketEnds, endKey(body.Expires, body.Session), []byte(body.Token))
-	return clearFailures(s, body.ID)
+	return clearKnock(s, body.ID, body.Place, e.Time)
 }
 
 func applySessionClosed(s *ledger.State, e chain.Entry) error {
@@ -345,7 +347,7 @@ func dropSession(s *ledger.State, signer, session string) error {
 	s.Delete(bucketOpen, openKey(signer, session))
 	s.Delete(bucketEnds, endKey(row.Expires, session))
 	s.Delete(bucketSessions, token)
-	return nil
+	return dropSessionTally(s, signer, session)
 }
 
 // dropSessions removes all sessions of a signer: they are broken by whatever changes the signer's rights or credential.
@@ -359,41 +361,6 @@ func dropSessions(s *ledger.State, signer string) {
 	for _, session := range sessions {
 		_ = dropSession(s, signer, session)
 	}
-}
-
-func applyFailed(s *ledger.State, e chain.Entry) error {
-	body, err := readBody[authenticationFailed](e)
-	if err != nil || body.Counter == "" {
-		return err
-	}
-	return put(s, bucketFailures, []byte(body.Counter), failureRow{Count: body.Failures})
-}
-
-func applyLocked(s *ledger.State, e chain.Entry) error {
-	body, err := readBody[signerLocked](e)
-	if err != nil {
-		return err
-	}
-	return put(s, bucketFailures, []byte(body.Counter), failureRow{Until: body.Until})
-}
-
-func applyUnlocked(s *ledger.State, e chain.Entry) error {
-	body, err := readBody[signerUnlocked](e)
-	if err != nil {
-		return err
-	}
-	s.Delete(bucketFailures, []byte(body.Counter))
-	return nil
-}
-
-// clearFailures forgets the failures of a person who has proved themselves.
-func clearFailures(s *ledger.State, id string) error {
-	row, ok, err := getSigner(s, id)
-	if err != nil || !ok || row.Login == "" {
-		return err
-	}
-	s.Delete(bucketFailures, []byte(row.Login))
-	return nil
 }
 
 // reader is what a State offers for reading.

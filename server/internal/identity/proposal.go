@@ -163,7 +163,7 @@ func applyConfirmed(s *ledger.State, e chain.Entry) error {
 	if err := decide(s, e, body.ID, ProposalConfirmed); err != nil {
 		return err
 	}
-	return clearFailures(s, e.Actor.ID) // the proof was right
+	return clearFailures(s, e.Actor) // the proof was right
 }
 
 func applyWithdrawn(s *ledger.State, e chain.Entry) error {

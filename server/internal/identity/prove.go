@@ -32,7 +32,7 @@ type attempt struct {
 // the queue is still held. If not, the failure is durable when prove returns [ErrBadCredentials]. Holding the place
 // until the failure is counted means that at most as many guesses as there are places can overtake a lock.
 func (d *Directory) prove(ctx context.Context, a attempt, then func(ctx context.Context, row signerRow) error) error {
-	if err := d.ledger.View(func(r *ledger.Read) error { return d.checkLock(r.View(projectionName), a.counter) }); err != nil {
+	if err := d.ledger.View(func(r *ledger.Read) error { return d.checkLock(r.View(projectionName), a) }); err != nil {
 		return err
 	}
 	release, err := d.hasher.acquireFor(ctx, a)
@@ -44,7 +44,7 @@ func (d *Directory) prove(ctx context.Context, a attempt, then func(ctx context.
 	var against *verifier
 	var tampered error
 	err = d.ledger.View(func(r *ledger.Read) (err error) {
-		if err := d.checkLock(r.View(projectionName), a.counter); err != nil { // it may have happened while we waited
+		if err := d.checkLock(r.View(projectionName), a); err != nil { // it may have happened while we waited
 			return err
 		}
 		row, against, tampered, err = d.candidate(r, a)
@@ -198,7 +198,7 @@ func (d *Directory) checkAgain(ctx context.Context, caller Caller, p Proof, purp
 	return d.prove(ctx, a, func(_ context.Context, row signerRow) error {
 		return d.ledger.View(func(r *ledger.Read) error { // what another call may have changed meanwhile
 			view := r.View(projectionName)
-			if err := d.checkLock(view, a.counter); err != nil {
+			if err := d.checkLock(view, a); err != nil {
 				return err
 			}
 			now, _, err := getSigner(view, row.ID)

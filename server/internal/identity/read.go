@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"encoding/json/v2"
+	"errors"
 	"fmt"
 
 	"github.com/signetd/signet/server/internal/ledger"
@@ -85,14 +86,11 @@ func (d *Directory) signer(r *ledger.Read, id string) (Signer, error) {
 		}
 		s.Certificate = attachments[0]
 	}
-	if row.Login != "" {
-		var f failureRow
-		if _, err := get(view, bucketFailures, []byte(row.Login), &f); err != nil {
-			return Signer{}, err
-		}
-		if until := f.Until.Time(); d.cfg.Clock().Before(until) {
-			s.LockedUntil = until
-		}
+	var locked *LockedError
+	if err := lockError(view, row.Login, d.cfg.Clock()); errors.As(err, &locked) {
+		s.LockedUntil = locked.Until
+	} else if err != nil {
+		return Signer{}, err
 	}
 	return s, nil
 }

@@ -77,6 +77,7 @@ func TestRotationChangesTheKeyAlone(t *testing.T) {
 		t.Error(err)
 	}
 	for range f.d.cfg.LockAfter - 2 {
+		f.clock.Add(5 * time.Second)
 		if err := f.d.CheckPassword(ctx, session, "ada", wrongPass, "prp_x"); !errors.Is(err, ErrBadCredentials) {
 			t.Fatal(err)
 		}

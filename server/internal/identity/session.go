@@ -130,6 +130,10 @@ func (d *Directory) OpenSession(ctx context.Context, src Source, userName string
 	if err != nil {
 		return "", Session{}, Signer{}, err
 	}
+	from, err := d.placeOf(ctx, src)
+	if err != nil {
+		return "", Session{}, Signer{}, err
+	}
 	name := fold(userName)
 	random := make([]byte, 32)
 	rand.Read(random)
@@ -138,12 +142,12 @@ func (d *Directory) OpenSession(ctx context.Context, src Source, userName string
 	nobody := System("anonymous").Actor()
 	nobody.Source = source.commitment
 	a := attempt{
-		purpose: purposeSession, name: name, blinded: blind(name), password: password, counter: blind(name), actor: nobody, source: source,
+		purpose: purposeSession, name: name, blinded: blind(name), password: password, counter: blind(name), actor: nobody, source: source, place: from,
 	}
 	err = d.prove(ctx, a, func(ctx context.Context, row signerRow) error {
 		_, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
 			view := tx.View(projectionName)
-			if err := lockError(view, a.counter, tx.Now().Time()); err != nil {
+			if err := d.refused(view, a, tx.Now()); err != nil {
 				return err
 			}
 			now, _, err := getSigner(view, row.ID)
@@ -163,7 +167,7 @@ func (d *Directory) OpenSession(ctx context.Context, src Source, userName string
 				Actor: chain.Actor{
 					ID: row.ID, Kind: chain.Person, Method: MethodPassword, Session: session.ID, Source: source.commitment,
 				},
-				Body: sessionOpened{Expires: chain.NewTime(session.Expires), ID: row.ID, Session: session.ID, Token: hexSum([]byte(token))},
+				Body: sessionOpened{Expires: chain.NewTime(session.Expires), ID: row.ID, Place: from, Session: session.ID, Token: hexSum([]byte(token))},
 			})
 			return d.sweep(tx)
 		})

@@ -69,12 +69,15 @@ type IdentityConfig struct {
 	SessionIdle     Duration `json:"sessionIdle" doc:"a session ends after this long without a call"`
 	SessionLifetime Duration `json:"sessionLifetime" doc:"a session ends after this long whatever happens"`
 	CodeLifetime    Duration `json:"codeLifetime" doc:"a one-time enrolment code lapses after this long"`
-	LockAfter       int      `json:"lockAfter" doc:"wrong passwords in a row until a name is locked"`
-	LockFor         Duration `json:"lockFor" doc:"how long it is locked"`
-	PasswordChecks  int      `json:"passwordChecks" doc:"password checks at the same time; the rest queues"`
-	PasswordMemory  int      `json:"passwordMemory" doc:"memory of a password check (argon2id), in MiB"`
-	PasswordPasses  int      `json:"passwordPasses" doc:"passes of a password check (argon2id)"`
-	MinPassword     int      `json:"minPassword" doc:"least length of a password, in characters"`
+	LockAfter       int      `json:"lockAfter" doc:"wrong passwords in a row until a name is locked for the network that they come from, or a session for signing"`
+	LockFor         Duration `json:"lockFor" doc:"how long it is locked, the first time; each further lock in a row lasts twice as long, up to a day"`
+
+	Lockout LockoutConfig `json:"lockout" doc:"what else bounds guesses"`
+
+	PasswordChecks int `json:"passwordChecks" doc:"password checks at the same time; the rest queues"`
+	PasswordMemory int `json:"passwordMemory" doc:"memory of a password check (argon2id), in MiB"`
+	PasswordPasses int `json:"passwordPasses" doc:"passes of a password check (argon2id)"`
+	MinPassword    int `json:"minPassword" doc:"least length of a password, in characters"`
 }
 
 // SigningConfig bounds the ceremony.
@@ -136,7 +139,7 @@ func DefaultConfig() Config {
 		HSM:          HSMConfig{Token: "signet", PINFile: "token/user.pin", SoftHSMConf: "token/softhsm2.conf", SessionCopies: true, Processes: DefaultProcesses, SelfTestEvery: Duration(24 * time.Hour)},
 		Identity: IdentityConfig{
 			SessionIdle: Duration(15 * time.Minute), SessionLifetime: Duration(12 * time.Hour), CodeLifetime: Duration(10 * time.Minute),
-			LockAfter: 5, LockFor: Duration(15 * time.Minute), PasswordChecks: 2, PasswordMemory: 64, PasswordPasses: 3, MinPassword: 15,
+			LockAfter: 5, LockFor: Duration(15 * time.Minute), Lockout: defaultLockout(), PasswordChecks: 2, PasswordMemory: 64, PasswordPasses: 3, MinPassword: 15,
 		},
 		Signing:   SigningConfig{PreparationLifetime: Duration(5 * time.Minute)},
 		Timestamp: TSAConfig{Policy: "2.999.3161.1", Accuracy: Duration(time.Second), External: []ExternalTSAConfig{}},
@@ -222,7 +225,7 @@ func (c Config) Validate() error {
 	}
 	for key, d := range map[string]Duration{
 		"identity.sessionIdle": c.Identity.SessionIdle, "identity.sessionLifetime": c.Identity.SessionLifetime, "identity.codeLifetime": c.Identity.CodeLifetime,
-		"identity.lockFor": c.Identity.LockFor, "signing.preparationLifetime": c.Signing.PreparationLifetime, "timestamp.accuracy": c.Timestamp.Accuracy,
+		"identity.lockFor": c.Identity.LockFor, "identity.lockout.delay": c.Identity.Lockout.Delay, "signing.preparationLifetime": c.Signing.PreparationLifetime, "timestamp.accuracy": c.Timestamp.Accuracy,
 	} {
 		if d <= 0 {
 			return bad(key, "%v; use a duration above zero", time.Duration(d))
@@ -232,8 +235,10 @@ func (c Config) Validate() error {
 		return bad("timestamp.accuracy", "%v; verifiers accept at most 1s", time.Duration(c.Timestamp.Accuracy))
 	}
 	for key, n := range map[string]int64{
-		"identity.lockAfter": int64(c.Identity.LockAfter), "identity.passwordChecks": int64(c.Identity.PasswordChecks),
-		"limits.messageBytes": int64(c.Limits.MessageBytes), "limits.documentBytes": c.Limits.DocumentBytes, "limits.calls": int64(c.Limits.Calls),
+		"identity.lockAfter": int64(c.Identity.LockAfter), "identity.lockout.name": int64(c.Identity.Lockout.Name),
+		"identity.lockout.network": int64(c.Identity.Lockout.Network), "identity.lockout.flood": int64(c.Identity.Lockout.Flood),
+		"identity.passwordChecks": int64(c.Identity.PasswordChecks),
+		"limits.messageBytes":     int64(c.Limits.MessageBytes), "limits.documentBytes": c.Limits.DocumentBytes, "limits.calls": int64(c.Limits.Calls),
 	} {
 		if n <= 0 {
 			return bad(key, "%d; use a number above zero", n)

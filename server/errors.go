@@ -41,6 +41,8 @@ var errorTable = []struct {
 	{errNotAuthenticated, codes.Unauthenticated, "NOT_AUTHENTICATED", 0},
 	{identity.ErrCodeInvalid, codes.Unauthenticated, "CODE_INVALID", 0},
 	{identity.ErrLocked, codes.ResourceExhausted, "LOCKED", time.Minute},
+	{identity.ErrTooSoon, codes.ResourceExhausted, "LOCKED", time.Second}, // for moments
+	{identity.ErrNotLocked, codes.FailedPrecondition, "NOT_LOCKED", 0},
 	{identity.ErrBusy, codes.ResourceExhausted, "BUSY", 2 * time.Second},
 	{errTooManyCalls, codes.ResourceExhausted, "BUSY", 2 * time.Second},
 	{errDenied, codes.PermissionDenied, "DENIED", 0},

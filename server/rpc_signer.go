@@ -157,7 +157,11 @@ func toSigner(s identity.Signer) *signetv1.Signer {
 }
 
 func (s signerService) UnlockSigner(ctx context.Context, in *signetv1.UnlockSignerRequest) (*signetv1.UnlockSignerResponse, error) {
-	return nil, errUnbuilt
+	signer, err := s.identities.Unlock(ctx, caller(ctx), signerID(in.GetName()), in.GetReason())
+	if err != nil {
+		return nil, err
+	}
+	return &signetv1.UnlockSignerResponse{Signer: toSigner(signer)}, nil
 }
 
 func (s signerService) SetContact(ctx context.Context, in *signetv1.SetContactRequest) (*signetv1.SetContactResponse, error) {

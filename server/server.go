@@ -282,7 +282,7 @@ func openDirectory(c Config, l *ledger.Ledger, keys *keystore.Store, clock func(
 		Argon:           identity.ArgonParams{Memory: uint32(c.Identity.PasswordMemory) << 10, Time: uint32(c.Identity.PasswordPasses), Threads: 1},
 		SessionIdle:     time.Duration(c.Identity.SessionIdle),
 		SessionLifetime: time.Duration(c.Identity.SessionLifetime), CodeLifetime: time.Duration(c.Identity.CodeLifetime),
-		LockAfter: c.Identity.LockAfter, LockFor: time.Duration(c.Identity.LockFor), MinPassword: c.Identity.MinPassword, Clock: clock, Log: log,
+		LockAfter: c.Identity.LockAfter, LockFor: time.Duration(c.Identity.LockFor), Lockout: c.Identity.Lockout.identity(), MinPassword: c.Identity.MinPassword, Clock: clock, Log: log,
 	}, l, keys, authority)
 }
 

@@ -110,6 +110,7 @@ var nextSteps = map[signet.Reason]string{
 	signet.BadCredentials:          "check user name and password; several failures in a row lock the account for a while",
 	signet.CredentialsMissing:      "give user name and password: --user, and --password-file or --password-fd where there is no terminal",
 	signet.Locked:                  "wait until the lock lapses, or ask an administrator; signet signer get shows until when",
+	signet.NotLocked:               "signet signer get shows whether a signer is locked, and until when",
 	signet.SessionEnded:            "log in: signet login",
 	signet.NotAuthenticated:        "log in: signet login",
 	signet.Denied:                  "signet whoami shows your roles; an administrator can tell who has the right one",

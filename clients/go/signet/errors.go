@@ -69,6 +69,7 @@ const (
 	AccountabilityNotAcknowledged Reason = "ACCOUNTABILITY_NOT_ACKNOWLEDGED"
 	SignerNotFound                Reason = "SIGNER_NOT_FOUND"
 	SignerInWrongState            Reason = "SIGNER_STATE"
+	NotLocked                     Reason = "NOT_LOCKED"
 
 	KeyNotFound             Reason = "KEY_NOT_FOUND"
 	KeyInWrongState         Reason = "KEY_STATE"

@@ -70,6 +70,14 @@ func (c *Client) ReinstateSigner(ctx context.Context, name, reason string) (*sig
 	return answer.GetSigner(), err
 }
 
+// UnlockSigner ends a lock before its time. Nobody unlocks themselves.
+//
+// Errors: [SignerNotFound], [NotLocked], [Denied].
+func (c *Client) UnlockSigner(ctx context.Context, name, reason string) (*signetv1.Signer, error) {
+	answer, err := c.signers.UnlockSigner(ctx, &signetv1.UnlockSignerRequest{Name: name, Reason: reason})
+	return answer.GetSigner(), err
+}
+
 // RevokeSigner revokes a signer and their key for good. Earlier signatures stand.
 //
 // Errors: [SignerNotFound], [SignerInWrongState].

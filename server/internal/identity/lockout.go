@@ -267,17 +267,11 @@ func (d *Directory) refusedBy(view reader, counters []counter, now chain.Time) e
 
 // lockError says whether a name is locked for anybody.
 func lockError(view reader, blinded string, now time.Time) error {
-	if blinded == "" {
-		return nil
-	}
-	t, err := getTally(view, counter{kind: shownLock, of: blinded}.key())
-	if err != nil {
-		return err
-	}
-	if until := t.Until.Time(); now.Before(until) {
+	shown, err := lockedUntil(view, blinded)
+	if until := shown.Time(); err == nil && now.Before(until) {
 		return &LockedError{Until: until, now: now}
 	}
-	return nil
+	return err
 }
 
 // recordFailure counts a failure, and locks what has failed too often. Attempts while it is locked leave no entry of their own: the entry

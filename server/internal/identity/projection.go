@@ -237,6 +237,9 @@ func applyChanged(s *ledger.State, e chain.Entry) error {
 	row.State, row.Changed = StateSuspended, e.Index
 	if e.Type == chain.SignerReinstated {
 		row.State = StateActive
+		if err := dropTallies(s, ofName(row.ID)); err != nil { // of a service: its certificates are looked at again
+			return err
+		}
 	}
 	dropSessions(s, row.ID)
 	return putSigner(s, row)

@@ -19,6 +19,7 @@ import (
 	"github.com/signetd/signet/server/internal/identity"
 	ledgerindex "github.com/signetd/signet/server/internal/index"
 	"github.com/signetd/signet/server/internal/ledger"
+	"github.com/signetd/signet/server/internal/rights"
 	"github.com/signetd/signet/server/internal/signing"
 	"github.com/signetd/signet/server/internal/tiles"
 	"github.com/signetd/signet/server/internal/tsa"
@@ -46,6 +47,15 @@ var errorTable = []struct {
 	{identity.ErrBusy, codes.ResourceExhausted, "BUSY", 2 * time.Second},
 	{errTooManyCalls, codes.ResourceExhausted, "BUSY", 2 * time.Second},
 	{errDenied, codes.PermissionDenied, "DENIED", 0},
+	// Rights. Before the signers': the more exact word wins.
+	{rights.ErrLastAdministrator, codes.FailedPrecondition, "LAST_ADMINISTRATOR", 0},
+	{rights.ErrGroupNotFound, codes.NotFound, "GROUP_NOT_FOUND", 0},
+	{rights.ErrAssignmentNotFound, codes.NotFound, "ASSIGNMENT_NOT_FOUND", 0},
+	{rights.ErrTrainingNotFound, codes.NotFound, "TRAINING_NOT_FOUND", 0},
+	{rights.ErrGroupChanged, codes.FailedPrecondition, "GROUP_CHANGED", 0},
+	{rights.ErrDesignationChanged, codes.FailedPrecondition, "DESIGNATION_CHANGED", 0},
+	{rights.ErrValidity, codes.InvalidArgument, "VALIDITY_INVALID", 0},
+	{rights.ErrTampered, codes.DataLoss, "LEDGER_CORRUPT", 0},
 	// Signers.
 	{identity.ErrSuspended, codes.FailedPrecondition, "SIGNER_SUSPENDED", 0},
 	{identity.ErrRevoked, codes.FailedPrecondition, "KEY_REVOKED", 0},
@@ -65,6 +75,7 @@ var errorTable = []struct {
 	{signing.ErrRecordNotFound, codes.NotFound, "RECORD_NOT_FOUND", 0},
 	{signing.ErrRecordType, codes.InvalidArgument, "RECORD_TYPE_UNKNOWN", 0},
 	{signing.ErrApprover, codes.InvalidArgument, "APPROVER_UNKNOWN", 0},
+	{rights.ErrTraining, codes.PermissionDenied, "TRAINING_LAPSED", 0},
 	{identity.ErrNotFound, codes.NotFound, "SIGNER_NOT_FOUND", 0},
 	{signing.ErrDocument, codes.InvalidArgument, "MALFORMED", 0},
 	{signing.ErrRecordInvalid, codes.InvalidArgument, "RECORD_INVALID", 0},

@@ -42,6 +42,7 @@ import (
 	ledgerindex "github.com/signetd/signet/server/internal/index"
 	"github.com/signetd/signet/server/internal/ledger"
 	"github.com/signetd/signet/server/internal/notify"
+	"github.com/signetd/signet/server/internal/rights"
 	"github.com/signetd/signet/server/internal/signing"
 	"github.com/signetd/signet/server/internal/tsa"
 	"github.com/signetd/signet/server/internal/witness"
@@ -120,7 +121,7 @@ type Server struct {
 
 // projections are all projections of the ledger.
 func projections() []ledger.Projection {
-	return []ledger.Projection{keysProjection{}, identity.Projection(), signing.Projection(), notify.Projection(), upkeepProjection{}}
+	return []ledger.Projection{keysProjection{}, identity.Projection(), signing.Projection(), notify.Projection(), rights.Projection(), upkeepProjection{}}
 }
 
 // ledgerOptions opens the ledger with its key in the HSM.

@@ -59,6 +59,7 @@ import (
 
 	"github.com/signetd/signet/keystore"
 	"github.com/signetd/signet/server/internal/ledger"
+	"github.com/signetd/signet/server/internal/rights"
 )
 
 // Config bounds sessions and guesses. Zero values mean the defaults.
@@ -165,6 +166,7 @@ type Directory struct {
 	activity *activity
 	proved   *provedCache
 	rows     *rowCache
+	book     *rights.Book
 	acts     map[string]ActKind
 
 	namesMu sync.Mutex
@@ -189,7 +191,7 @@ func New(cfg Config, l *ledger.Ledger, keys KeyMaker, ca *CA) (*Directory, error
 	}
 	d := &Directory{
 		cfg: cfg, ledger: l, keys: keys, hasher: h,
-		sources: newSourceCache(), activity: newActivity(cfg.SessionIdle, cfg.SessionLifetime), proved: newProvedCache(), rows: newRowCache(),
+		sources: newSourceCache(), activity: newActivity(cfg.SessionIdle, cfg.SessionLifetime), proved: newProvedCache(), rows: newRowCache(), book: rights.NewBook(),
 	}
 	d.ca.Store(ca)
 	return d, d.registerActs()

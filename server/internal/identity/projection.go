@@ -111,6 +111,8 @@ func (projection) Apply(s *ledger.State, e chain.Entry, entry []byte, attachment
 		return applyService(s, e, entry, attachments)
 	case chain.ServiceRenewed:
 		return applyServiceRenewed(s, e, entry)
+	case chain.RoleAssigned:
+		return applyAdministratorAssigned(s, e)
 	case chain.KeyDisabled, chain.KeyEnabled, chain.KeyDestructionConfirmed, chain.KeyDestroyed:
 		return applyKeyState(s, e)
 	case chain.ActProposed:

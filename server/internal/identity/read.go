@@ -74,7 +74,10 @@ func (d *Directory) signer(r *ledger.Read, id string) (Signer, error) {
 	}
 	s := Signer{
 		ID: row.ID, Index: row.Index, Service: row.Service, State: row.State, UserName: row.UserName, Name: row.Name, Title: row.Title,
-		Organisation: row.Organisation, Zone: row.Zone, Roles: row.Roles, KeyID: row.KeyID, Enrolment: row.Enrolment, Created: row.Created.Time(),
+		Organisation: row.Organisation, Zone: row.Zone, KeyID: row.KeyID, Enrolment: row.Enrolment, Created: row.Created.Time(),
+	}
+	if s.Roles, err = d.shownRoles(r, row); err != nil {
+		return Signer{}, err
 	}
 	if row.KeyID != "" {
 		attachments, err := r.Attachments(row.Enrolled)

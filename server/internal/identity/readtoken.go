@@ -94,8 +94,12 @@ func (d *Directory) ofSession(signer, id string, now time.Time) (c Caller, err e
 		if err != nil || !ok || row.State != StateActive {
 			return errors.Join(err, ErrSession)
 		}
+		roles, err := d.callerRoles(r, row)
+		if err != nil {
+			return err
+		}
 		c = Caller{
-			ID: row.ID, Kind: chain.Person, Method: MethodPassword, Session: session.ID, Expires: session.Expires.Time(), Roles: row.Roles,
+			ID: row.ID, Kind: chain.Person, Method: MethodPassword, Session: session.ID, Expires: session.Expires.Time(), Roles: roles,
 			Source: session.Source,
 		}
 		return nil

@@ -276,14 +276,19 @@ func (d *Directory) bySession(ctx context.Context, bearer Secret, src Source) (C
 	}
 	var session sessionRow
 	var row signerRow
-	err := d.ledger.View(func(r *ledger.Read) error {
+	var roles []Role
+	err := d.settled(ctx, func(r *ledger.Read) error {
 		view := r.View(projectionName)
 		ok, err := get(view, bucketSessions, []byte(hexSum([]byte(bearer))), &session)
 		if err != nil || !ok {
 			return errors.Join(err, unless(ok, ErrSession))
 		}
 		row, ok, err = d.rows.get(view, session.Signer)
-		return errors.Join(err, unless(ok && row.State == StateActive, ErrSession))
+		if err != nil || !ok || row.State != StateActive {
+			return errors.Join(err, ErrSession)
+		}
+		roles, err = d.callerRoles(r, row)
+		return err
 	})
 	if err != nil {
 		return Caller{}, err
@@ -298,7 +303,7 @@ func (d *Directory) bySession(ctx context.Context, bearer Secret, src Source) (C
 		return Caller{}, fmt.Errorf("%w (%s)", ErrSession, cause)
 	}
 	return Caller{
-		ID: row.ID, Kind: chain.Person, Method: MethodPassword, Session: session.ID, Expires: session.Expires.Time(), Roles: row.Roles,
+		ID: row.ID, Kind: chain.Person, Method: MethodPassword, Session: session.ID, Expires: session.Expires.Time(), Roles: roles,
 		Source: session.Source,
 	}, nil
 }

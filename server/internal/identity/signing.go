@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -224,16 +225,19 @@ func (d *Directory) SigningIdentity(r Reader, id string) (SigningIdentity, error
 	if err != nil {
 		return SigningIdentity{}, err
 	}
-	now := d.cfg.Clock()
-	if tx, ok := r.(interface{ Now() chain.Time }); ok {
-		now = tx.Now().Time()
-	}
-	if now.Before(e.leaf.NotBefore) || now.After(e.leaf.NotAfter) {
+	if now := d.now(r); now.Before(e.leaf.NotBefore) || now.After(e.leaf.NotAfter) {
 		return SigningIdentity{}, fmt.Errorf("%w: that of %s holds from %s to %s", ErrCertificateExpired, id,
 			e.leaf.NotBefore.UTC().Format(time.RFC3339), e.leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
+	roles, err := d.rolesNow(r, row)
+	if err != nil {
+		return SigningIdentity{}, err
+	}
+	if !row.Service && !slices.Contains(roles, string(RoleSigner)) {
+		return SigningIdentity{}, fmt.Errorf("%w: %s does not have the role %s now", ErrForbidden, id, RoleSigner)
+	}
 	return SigningIdentity{
-		ID: e.id, Name: e.name, Title: e.title, Organisation: e.organisation, Roles: e.roles, Zone: e.zone, Service: e.service,
+		ID: e.id, Name: e.name, Title: e.title, Organisation: e.organisation, Roles: roles, Zone: e.zone, Service: e.service,
 		Key: e.key, KeyID: e.keyID, Algorithm: e.algorithm, Public: e.leaf.PublicKey,
 		Enrolment: e.hash, EnrolmentIndex: row.Enrolled, Certificates: e.certificates,
 	}, nil

@@ -16,6 +16,7 @@ const module = "github.com/signetd/signet/"
 var rooms = map[string][]string{
 	"api/bundle":    {"api/jcs"},
 	"api/chain":     {"api/jcs"},
+	"api/exchange":  {"api/bundle", "api/chain", "api/jcs", "api/manifest", "api/passkey", "api/rfc3161"},
 	"api/export":    {"api/bundle", "api/chain", "api/index", "api/jcs", "api/manifest", "api/passkey", "api/rfc3161", "api/verify"},
 	"api/index":     {"api/chain", "api/jcs"},
 	"api/jcs":       {},

@@ -121,7 +121,7 @@ func TestTheHSMIsLostAndComesBack(t *testing.T) {
 func TestTheHSMHangs(t *testing.T) {
 	module := faulty.New(t)
 	c := module.Config(t)
-	c.Hang, c.Sessions = 300*time.Millisecond, 2
+	c.Hang, c.Sessions = 2*time.Second, 2 // the enrolments before it make keys, which takes a while on a busy machine
 	token, err := pkcs11.Open(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)

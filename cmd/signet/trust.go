@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/signetd/signet/api/exchange"
 	"github.com/signetd/signet/api/manifest"
 )
 
@@ -227,13 +228,14 @@ func (a *app) trustList() *cobra.Command {
 }
 
 func (a *app) trustExport() *cobra.Command {
-	var to string
+	var to, format string
 	cmd := &cobra.Command{
 		Use: "export", Short: "Write the pinned trust file to standard output, or a file", Args: cobra.NoArgs,
 		Long: `Write the pinned trust file to standard output, or a file.
 
-It is JSON whatever --json says: the trust file itself, byte for byte.`,
-		Example: "  signet trust export > signet-trust.json\n  signet trust export --out signet-trust.json --profile staging",
+It is JSON whatever --json says: the trust file itself, byte for byte; with --format sigstore, its roots as the trusted root that cosign and the
+Sigstore libraries take.`,
+		Example: "  signet trust export > signet-trust.json\n  signet trust export --out signet-trust.json --profile staging\n  signet trust export --format sigstore > trusted_root.json",
 		RunE: func(*cobra.Command, []string) error {
 			s, err := a.profile()
 			if err != nil {
@@ -246,11 +248,21 @@ It is JSON whatever --json says: the trust file itself, byte for byte.`,
 			if p == nil {
 				return noTrust()
 			}
+			b := p.bytes
+			switch format {
+			case "signet":
+			case formatSigstore:
+				if b, err = exchange.TrustedRoot(p.trust); err != nil {
+					return err
+				}
+			default:
+				return usagef("no format %q; use signet or sigstore", format)
+			}
 			if to == "" {
-				_, err := a.stdout.Write(p.bytes)
+				_, err := a.stdout.Write(b)
 				return err
 			}
-			if err := createFile(to, p.bytes, 0o644); errors.Is(err, fs.ErrExist) {
+			if err := createFile(to, b, 0o644); errors.Is(err, fs.ErrExist) {
 				return withNext(fmt.Errorf("%s exists", to), "choose another name, or remove it first")
 			} else if err != nil {
 				return err
@@ -260,6 +272,7 @@ It is JSON whatever --json says: the trust file itself, byte for byte.`,
 		},
 	}
 	cmd.Flags().StringVar(&to, "out", "", "write to this new file")
+	cmd.Flags().StringVar(&format, "format", "signet", "signet, or sigstore")
 	return cmd
 }
 

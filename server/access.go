@@ -5,6 +5,7 @@ import (
 
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/server/internal/identity"
+	"github.com/signetd/signet/server/internal/signing"
 )
 
 // access says who may call a method. A method that is not in the table is refused: deny by default (21 CFR 11.10(d)).
@@ -33,6 +34,27 @@ var (
 	alertReader  = access{roles: []identity.Role{identity.RoleSecurityOfficer, identity.RoleAdministrator, identity.RoleAuditor}}
 	peopleReader = access{roles: []identity.Role{identity.RoleAuditor, identity.RoleAdministrator, identity.RoleReleaseManager}}
 )
+
+// serviceMethods are the methods that services can be allowed to call.
+func serviceMethods() []string {
+	var out []string
+	for method, rule := range accessTable {
+		if rule.any || slices.Contains(rule.roles, identity.RoleService) {
+			out = append(out, method)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// recordTypeIDs are the record types that services can be allowed to seal.
+func recordTypeIDs() []string {
+	var out []string
+	for _, t := range signing.RecordTypes() {
+		out = append(out, t.ID)
+	}
+	return out
+}
 
 // accessTable is the right to call, method by method. To view, to prepare, to sign, to administer and to audit are separate
 // rights (21 CFR 11.10(g)); no role implies another.
@@ -127,6 +149,8 @@ var accessTable = map[string]access{
 	signetv1.LedgerService_Export_FullMethodName:            ledgerReader,
 	signetv1.LedgerService_TraceSignature_FullMethodName:    ledgerReader,
 	signetv1.LedgerService_GetTimeBracket_FullMethodName:    ledgerReader,
+	signetv1.LedgerService_GetSource_FullMethodName:         ledgerReader,
+	signetv1.LedgerService_EraseSources_FullMethodName:      admins,
 	signetv1.LedgerService_GetLedgerStatus_FullMethodName:   ledgerReader,
 
 	signetv1.TimestampService_Timestamp_FullMethodName: everybody,

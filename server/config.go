@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/signetd/signet/api/jcs"
+	"github.com/signetd/signet/server/internal/identity"
 )
 
 // Environments. Every record names the one it was made in, so whoever reads a demo signature sees that it is one.
@@ -42,6 +43,8 @@ type Config struct {
 	Limits       LimitsConfig   `json:"limits" doc:"bounds on what callers send"`
 	Log          LogConfig      `json:"log" doc:"the log on standard error"`
 	Web          WebConfig      `json:"web" doc:"what is read over HTTPS"`
+	Services     ServicesConfig `json:"services" doc:"programs that call: how they prove themselves, how much they may ask for"`
+	Network      NetworkConfig  `json:"network" doc:"from where the server is called, and how much of it"`
 	Metrics      MetricsConfig  `json:"metrics" doc:"figures for Prometheus"`
 	Pages        PagesConfig    `json:"pages" doc:"the signing pages for people's browsers"`
 }
@@ -78,6 +81,8 @@ type IdentityConfig struct {
 	PasswordMemory int `json:"passwordMemory" doc:"memory of a password check (argon2id), in MiB"`
 	PasswordPasses int `json:"passwordPasses" doc:"passes of a password check (argon2id)"`
 	MinPassword    int `json:"minPassword" doc:"least length of a password, in characters"`
+
+	Sources string `json:"sources" doc:"addresses and devices of callers: keep stores them beside the ledger, where they can be erased; commitment-only never stores them (refused in production)"`
 }
 
 // SigningConfig bounds the ceremony.
@@ -139,12 +144,13 @@ func DefaultConfig() Config {
 		HSM:          HSMConfig{Token: "signet", PINFile: "token/user.pin", SoftHSMConf: "token/softhsm2.conf", SessionCopies: true, Processes: DefaultProcesses, SelfTestEvery: Duration(24 * time.Hour)},
 		Identity: IdentityConfig{
 			SessionIdle: Duration(15 * time.Minute), SessionLifetime: Duration(12 * time.Hour), CodeLifetime: Duration(10 * time.Minute),
-			LockAfter: 5, LockFor: Duration(15 * time.Minute), Lockout: defaultLockout(), PasswordChecks: 2, PasswordMemory: 64, PasswordPasses: 3, MinPassword: 15,
+			LockAfter: 5, LockFor: Duration(15 * time.Minute), Lockout: defaultLockout(), PasswordChecks: 2, PasswordMemory: 64, PasswordPasses: 3, MinPassword: 15, Sources: string(identity.SourcesKeep),
 		},
 		Signing:   SigningConfig{PreparationLifetime: Duration(5 * time.Minute)},
 		Timestamp: TSAConfig{Policy: "2.999.3161.1", Accuracy: Duration(time.Second), External: []ExternalTSAConfig{}},
 		Limits:    LimitsConfig{MessageBytes: 4 << 20, DocumentBytes: 64 << 20, Calls: 256},
 		Log:       LogConfig{Level: "info", Format: "text"},
+		Services:  defaultServices(), Network: defaultNetwork(),
 	}
 }
 
@@ -257,6 +263,12 @@ func (c Config) Validate() error {
 		return bad("identity.passwordPasses", "%d; use 3 to 64 (1 or more outside of production)", c.Identity.PasswordPasses)
 	}
 	if err := c.Pages.validate(c.Environment, bad); err != nil {
+		return err
+	}
+	if s := identity.Sources(c.Identity.Sources); s != identity.SourcesKeep && (s != identity.SourcesCommitmentOnly || c.Environment == Production) {
+		return bad("identity.sources", "%q; use keep (in production, the source of what people sign is kept: 21 CFR 11.10(h)), or commitment-only", c.Identity.Sources)
+	}
+	if err := errors.Join(c.Services.validate(bad), c.Network.validate(bad)); err != nil {
 		return err
 	}
 	if err := c.Web.validate(bad); err != nil {

@@ -20,11 +20,13 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/server/internal/identity"
 )
 
 // gate stands before every method: it knows the caller, and lets in who the table lets in.
 type gate struct {
+	server     *Server
 	identities *identity.Directory
 	calls      *callMeters
 	log        *slog.Logger
@@ -33,13 +35,14 @@ type gate struct {
 	recovered  recovery.Option
 }
 
-func newGate(d *identity.Directory, calls *callMeters, log *slog.Logger) (*gate, error) {
+func newGate(s *Server) (*gate, error) {
+	log := s.log
 	v, err := protovalidate.New()
 	if err != nil {
 		return nil, fmt.Errorf("rules of the messages: %w", err)
 	}
 	return &gate{
-		identities: d, calls: calls, log: log,
+		server: s, identities: s.identities, calls: s.calls, log: log,
 		unary:  validateinterceptor.UnaryServerInterceptor(v),
 		stream: validateinterceptor.StreamServerInterceptor(v),
 		recovered: recovery.WithRecoveryHandlerContext(func(ctx context.Context, p any) error {
@@ -123,31 +126,85 @@ type admittedStream struct {
 
 func (s *admittedStream) Context() context.Context { return s.ctx }
 
-// admit knows the caller and holds them against the table. A refusal of a known caller is an entry in the ledger.
+// admit knows the caller and holds them against the table: who may call what, from where, how often. A refusal of a known caller is an
+// entry in the ledger.
 func (g *gate) admit(ctx context.Context, method string) (context.Context, error) {
 	rule, ok := accessTable[method]
-	if ok && rule.public {
+	if strings.HasPrefix(method, healthMethods) { // asked by whoever balances the load
 		return ctx, nil
+	}
+	if err := g.server.rates.takeAny(); err != nil {
+		return nil, err
+	}
+	src := source(ctx)
+	if ok && rule.public {
+		return ctx, g.fromPeople(ctx, method, src)
 	}
 	token, err := bearer(ctx)
 	if err != nil {
 		return nil, err
 	}
-	certificate := clientCertificate(ctx)
+	certificate, above := clientCertificate(ctx)
 	if token == "" && certificate == nil {
 		return nil, errNotAuthenticated
 	}
-	caller, err := g.identities.Authenticate(ctx, token, certificate, source(ctx))
+	caller, err := g.identities.Authenticate(ctx, token, certificate, src, above...)
+	if errors.Is(err, identity.ErrNetwork) {
+		return nil, errors.Join(err, g.server.refuse(ctx, caller, src, method, refusedNetwork))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if caller.Kind == chain.Service {
+		err = g.fromService(ctx, caller, method, src)
+	} else {
+		err = g.fromPeople(ctx, method, src)
+	}
 	if err != nil {
 		return nil, err
 	}
 	if !ok || !rule.allows(caller) {
-		if err := g.identities.Denied(ctx, caller, method, "role"); err != nil {
+		if err := g.denied(ctx, caller, src, method, "role"); err != nil {
 			return nil, err
 		}
 		return nil, fmt.Errorf("%w: %s", errDenied, needed(rule))
 	}
 	return context.WithValue(ctx, callerKey{}, caller), nil
+}
+
+const healthMethods = "/grpc.health.v1.Health/"
+
+// denied records a refused call: of a person each one, of a service within bounds.
+func (g *gate) denied(ctx context.Context, c identity.Caller, src identity.Source, method, why string) error {
+	if c.Kind == chain.Service {
+		return g.server.refuse(ctx, c, src, method, why)
+	}
+	return g.identities.Denied(ctx, c, method, why)
+}
+
+// fromPeople refuses who calls from a network that people may not call from.
+func (g *gate) fromPeople(ctx context.Context, method string, src identity.Source) error {
+	if identity.Within(g.server.network.people, src.Address) {
+		return nil
+	}
+	return errors.Join(identity.ErrNetwork, g.server.refuse(ctx, identity.Caller{}, src, method, refusedNetwork))
+}
+
+// fromService holds a service against its rights.
+func (g *gate) fromService(ctx context.Context, c identity.Caller, method string, src identity.Source) error {
+	if err := g.server.rates.takeService(c); err != nil {
+		return err
+	}
+	if !identity.Within(g.server.network.services, src.Address) {
+		return errors.Join(identity.ErrNetwork, g.server.refuse(ctx, c, src, method, refusedNetwork))
+	}
+	if !c.Terms.Calls(method) {
+		if err := g.server.refuse(ctx, c, src, method, "rights"); err != nil {
+			return err
+		}
+		return fmt.Errorf("%w: it may not call %s", identity.ErrServiceDenied, method)
+	}
+	return nil
 }
 
 func needed(rule access) string {
@@ -182,16 +239,17 @@ func bearer(ctx context.Context) (identity.Secret, error) {
 	return identity.Secret(token), nil
 }
 
-func clientCertificate(ctx context.Context) *x509.Certificate {
+// clientCertificate is the certificate of who calls, whose key they have proved to have, and what they sent above it.
+func clientCertificate(ctx context.Context) (certificate *x509.Certificate, above []*x509.Certificate) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return nil
+		return nil, nil
 	}
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok || len(info.State.PeerCertificates) == 0 {
-		return nil
+		return nil, nil
 	}
-	return info.State.PeerCertificates[0]
+	return info.State.PeerCertificates[0], info.State.PeerCertificates[1:]
 }
 
 // source is where a call comes from, as the transport says.

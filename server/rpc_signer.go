@@ -2,8 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/x509"
-	"fmt"
 	"strings"
 
 	signetv1 "github.com/signetd/signet/api/signet/v1"
@@ -35,15 +33,7 @@ func signerID(name string) string { return strings.TrimPrefix(name, "signers/") 
 
 func (s signerService) EnrollSigner(ctx context.Context, in *signetv1.EnrollSignerRequest) (*signetv1.EnrollSignerResponse, error) {
 	if svc := in.GetService(); svc != nil {
-		certificate, err := x509.ParseCertificate(svc.GetClientCertificate())
-		if err != nil {
-			return nil, fmt.Errorf("%w: the client certificate is not one in DER: %w", errRequest, err)
-		}
-		signer, err := s.identities.EnrollService(ctx, caller(ctx), svc.GetServiceName(), svc.GetOrganisation(), certificate, in.GetRequestId())
-		if err != nil {
-			return nil, err
-		}
-		return &signetv1.EnrollSignerResponse{Signer: toSigner(signer)}, nil
+		return s.enrollService(ctx, svc, in.GetRequestId())
 	}
 	p := in.GetPerson()
 	roles := make([]identity.Role, len(p.GetRoles()))
@@ -145,6 +135,7 @@ func toSigner(s identity.Signer) *signetv1.Signer {
 	}
 	if s.Service {
 		out.Kind = signetv1.SignerKind_SIGNER_KIND_SERVICE
+		out.ServiceRights, out.ClientCertificates, out.ClientUri = toServiceRights(s.Rights), s.Clients, s.ClientURI
 	}
 	for _, r := range s.Roles {
 		for wire, name := range roleNames {
@@ -165,17 +156,5 @@ func (s signerService) UnlockSigner(ctx context.Context, in *signetv1.UnlockSign
 }
 
 func (s signerService) SetContact(ctx context.Context, in *signetv1.SetContactRequest) (*signetv1.SetContactResponse, error) {
-	return nil, errUnbuilt
-}
-
-func (s signerService) ChangeService(ctx context.Context, in *signetv1.ChangeServiceRequest) (*signetv1.ChangeServiceResponse, error) {
-	return nil, errUnbuilt
-}
-
-func (s signerService) AddServiceCertificate(ctx context.Context, in *signetv1.AddServiceCertificateRequest) (*signetv1.AddServiceCertificateResponse, error) {
-	return nil, errUnbuilt
-}
-
-func (s signerService) RemoveServiceCertificate(ctx context.Context, in *signetv1.RemoveServiceCertificateRequest) (*signetv1.RemoveServiceCertificateResponse, error) {
 	return nil, errUnbuilt
 }

@@ -107,6 +107,12 @@ type Server struct {
 	scrubs     scrubs
 	brackets   brackets
 
+	network  network
+	rates    *rates
+	refusals *refusals
+
+	refusedConnections atomic.Uint64
+
 	archiveStore   ledger.Store  // nil without an archive
 	metricsAddress string        // empty without metrics
 	webAddress     string        // empty without the HTTPS listener
@@ -208,6 +214,10 @@ func (s *Server) compose(ctx context.Context) error {
 	if s.vkey, _, err = chain.VerifierKey(s.config.Ledger.Origin, key.Public); err != nil {
 		return err
 	}
+	if s.network, err = newNetwork(s.config.Network); err != nil {
+		return err
+	}
+	s.rates, s.refusals = newRates(s.config, s.clock), newRefusals(s.clock)
 	if s.blobs, err = blob.Open(s.config.Path(BlobFolder)); err != nil {
 		return err
 	}
@@ -278,7 +288,12 @@ func openDirectory(c Config, l *ledger.Ledger, keys *keystore.Store, clock func(
 	if err != nil {
 		return nil, err
 	}
+	clients, err := c.clientAuthorities(clock, log)
+	if err != nil {
+		return nil, err
+	}
 	return identity.New(identity.Config{
+		Sources: identity.Sources(c.Identity.Sources), ClientAuthorities: clients, ServiceMethods: serviceMethods(), RecordTypes: recordTypeIDs(),
 		Issuer: c.Issuer, Organisation: c.Organisation, PasswordChecks: c.Identity.PasswordChecks,
 		Argon:           identity.ArgonParams{Memory: uint32(c.Identity.PasswordMemory) << 10, Time: uint32(c.Identity.PasswordPasses), Threads: 1},
 		SessionIdle:     time.Duration(c.Identity.SessionIdle),
@@ -363,17 +378,18 @@ func (s *Server) listenerOptions() error {
 	if err != nil {
 		return fmt.Errorf("%w: listen: %w", ErrConfig, err)
 	}
-	g, err := newGate(s.identities, s.calls, s.log)
+	g, err := newGate(s)
 	if err != nil {
 		return err
 	}
 	s.gate = g
 	options := append(g.options(),
-		grpc.Creds(credentials.NewTLS(&tls.Config{
+		grpc.Creds(doorCredentials{credentials.NewTLS(&tls.Config{
 			MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{certificate},
-			// Services show a certificate, people do not; its public key is pinned at enrolment, so that no authority is trusted for it.
+			// Services show a certificate, people do not. It is pinned, or judged by the organisation's CA, with every call, not here: what
+			// was withdrawn since the handshake does not call any more.
 			ClientAuth: tls.RequestClientCert,
-		})),
+		})}),
 		grpc.MaxRecvMsgSize(s.config.Limits.MessageBytes),
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		// A call in a goroutine that has grown its stack before does not grow it again, which verifying a signature needs.
@@ -421,7 +437,7 @@ func (s *Server) Serve(l net.Listener) error {
 	if !s.begin() {
 		return errors.Join(grpc.ErrServerStopped, l.Close())
 	}
-	return s.grpc.Serve(l)
+	return s.grpc.Serve(s.door(l, "grpc", s.network.people, s.network.services))
 }
 
 // begin starts what runs beside the calls, unless Stop came first.
@@ -441,6 +457,7 @@ func (s *Server) begin() bool {
 	s.keepWitnessed(ctx)
 	s.keepScrubbing(ctx)
 	s.keepBracketing(ctx)
+	s.keepRefusals(ctx)
 	s.doors.serve(s.background.Go)
 	return true
 }

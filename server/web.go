@@ -65,12 +65,12 @@ func (s *Server) openWeb() error {
 	mux := http.NewServeMux()
 	s.serveTiles(mux)
 	s.serveTSA(mux)
-	s.doors.listeners = append(s.doors.listeners, tls.NewListener(l, &tls.Config{
+	s.doors.listeners = append(s.doors.listeners, tls.NewListener(s.door(l, "https", s.network.web), &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"},
 	}))
 	s.doors.servers = append(s.doors.servers, &http.Server{
 		Handler: s.webHandler(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: webWrite, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		MaxHeaderBytes: 16 << 10, ConnState: doorState, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	})
 	s.log.Info("web", "address", s.webAddress)
 	return nil
@@ -89,6 +89,10 @@ func (s *Server) webHandler(next http.Handler) http.Handler {
 				http.Error(w, "internal error", http.StatusInternalServerError)
 			}
 		}()
+		r, ok := s.sourced(w, r)
+		if !ok {
+			return
+		}
 		select {
 		case room <- struct{}{}:
 			defer func() { <-room }()
@@ -104,13 +108,10 @@ func (s *Server) webHandler(next http.Handler) http.Handler {
 	})
 }
 
-// webSource is where a request comes from.
+// webSource is where a request comes from, as the handler before it has found out.
 func webSource(r *http.Request) identity.Source {
-	s := identity.Source{Address: r.RemoteAddr, Device: r.UserAgent()}
-	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
-		s.Address = host
-	}
-	return s
+	address, _ := r.Context().Value(sourceKey{}).(string)
+	return identity.Source{Address: address, Device: r.UserAgent()}
 }
 
 // webReader says who reads, by a read token. Who may not is told so, and recorded, as over gRPC.

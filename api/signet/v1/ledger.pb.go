@@ -1519,11 +1519,267 @@ func (x *Scrub) GetFaults() uint64 {
 	return 0
 }
 
+// Which source.
+type GetSourceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The commitment, as `actor.source` of an entry has it: lower-case hex.
+	Source        string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSourceRequest) Reset() {
+	*x = GetSourceRequest{}
+	mi := &file_signet_v1_ledger_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSourceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSourceRequest) ProtoMessage() {}
+
+func (x *GetSourceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_ledger_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSourceRequest.ProtoReflect.Descriptor instead.
+func (*GetSourceRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *GetSourceRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+// Where somebody called from.
+type GetSourceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The commitment.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// The address, without a port; empty once it is erased.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// What the client said it is; empty once it is erased.
+	Device string `protobuf:"bytes,3,opt,name=device,proto3" json:"device,omitempty"`
+	// Whether it was erased, or the server keeps commitments alone.
+	Erased bool `protobuf:"varint,4,opt,name=erased,proto3" json:"erased,omitempty"`
+	// The entry that says who has erased it and why; 0 where there is none.
+	EraseEntry    uint64 `protobuf:"varint,5,opt,name=erase_entry,json=eraseEntry,proto3" json:"erase_entry,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSourceResponse) Reset() {
+	*x = GetSourceResponse{}
+	mi := &file_signet_v1_ledger_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSourceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSourceResponse) ProtoMessage() {}
+
+func (x *GetSourceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_ledger_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSourceResponse.ProtoReflect.Descriptor instead.
+func (*GetSourceResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *GetSourceResponse) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *GetSourceResponse) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *GetSourceResponse) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *GetSourceResponse) GetErased() bool {
+	if x != nil {
+		return x.Erased
+	}
+	return false
+}
+
+func (x *GetSourceResponse) GetEraseEntry() uint64 {
+	if x != nil {
+		return x.EraseEntry
+	}
+	return 0
+}
+
+// Which sources, and why.
+type EraseSourcesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Commitments. Whoever else has called from the same place with the same device shares them.
+	Sources []string `protobuf:"bytes,1,rep,name=sources,proto3" json:"sources,omitempty"`
+	// Instead: those of all entries that this signer has caused (an id, or a resource name).
+	Signer string `protobuf:"bytes,2,opt,name=signer,proto3" json:"signer,omitempty"`
+	// With a signer: only those of entries before this time, and of none after it.
+	Before *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"`
+	// Why, for example the request of the person whom they are about.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EraseSourcesRequest) Reset() {
+	*x = EraseSourcesRequest{}
+	mi := &file_signet_v1_ledger_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseSourcesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseSourcesRequest) ProtoMessage() {}
+
+func (x *EraseSourcesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_ledger_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseSourcesRequest.ProtoReflect.Descriptor instead.
+func (*EraseSourcesRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *EraseSourcesRequest) GetSources() []string {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+func (x *EraseSourcesRequest) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+func (x *EraseSourcesRequest) GetBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *EraseSourcesRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// What was erased.
+type EraseSourcesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The commitments. Of a signer with very many, call again until there are none.
+	Sources []string `protobuf:"bytes,1,rep,name=sources,proto3" json:"sources,omitempty"`
+	// The proposal, where it waits for a second administrator: then nothing is erased yet.
+	Proposal      *Proposal `protobuf:"bytes,2,opt,name=proposal,proto3" json:"proposal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EraseSourcesResponse) Reset() {
+	*x = EraseSourcesResponse{}
+	mi := &file_signet_v1_ledger_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EraseSourcesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EraseSourcesResponse) ProtoMessage() {}
+
+func (x *EraseSourcesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_ledger_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EraseSourcesResponse.ProtoReflect.Descriptor instead.
+func (*EraseSourcesResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_ledger_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *EraseSourcesResponse) GetSources() []string {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+func (x *EraseSourcesResponse) GetProposal() *Proposal {
+	if x != nil {
+		return x.Proposal
+	}
+	return nil
+}
+
 var File_signet_v1_ledger_proto protoreflect.FileDescriptor
 
 const file_signet_v1_ledger_proto_rawDesc = "" +
 	"\n" +
-	"\x16signet/v1/ledger.proto\x12\tsignet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n" +
+	"\x16signet/v1/ledger.proto\x12\tsignet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18signet/v1/proposal.proto\"\x16\n" +
 	"\x14GetCheckpointRequest\"\xd4\x01\n" +
 	"\x15GetCheckpointResponse\x12\x1e\n" +
 	"\n" +
@@ -1630,7 +1886,25 @@ const file_signet_v1_ledger_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x125\n" +
 	"\bend_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x16\n" +
-	"\x06faults\x18\x04 \x01(\x04R\x06faults2\xd9\x06\n" +
+	"\x06faults\x18\x04 \x01(\x04R\x06faults\"A\n" +
+	"\x10GetSourceRequest\x12-\n" +
+	"\x06source\x18\x01 \x01(\tB\x15\xbaH\x12r\x102\x0e^[0-9a-f]{64}$R\x06source\"\x96\x01\n" +
+	"\x11GetSourceResponse\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06device\x18\x03 \x01(\tR\x06device\x12\x16\n" +
+	"\x06erased\x18\x04 \x01(\bR\x06erased\x12\x1f\n" +
+	"\verase_entry\x18\x05 \x01(\x04R\n" +
+	"eraseEntry\"\xca\x01\n" +
+	"\x13EraseSourcesRequest\x129\n" +
+	"\asources\x18\x01 \x03(\tB\x1f\xbaH\x1c\x92\x01\x19\x10\x80\x02\x18\x01\"\x12r\x102\x0e^[0-9a-f]{64}$R\asources\x12 \n" +
+	"\x06signer\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x06signer\x122\n" +
+	"\x06before\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\x12\"\n" +
+	"\x06reason\x18\x04 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\"a\n" +
+	"\x14EraseSourcesResponse\x12\x18\n" +
+	"\asources\x18\x01 \x03(\tR\asources\x12/\n" +
+	"\bproposal\x18\x02 \x01(\v2\x13.signet.v1.ProposalR\bproposal2\xf2\a\n" +
 	"\rLedgerService\x12R\n" +
 	"\rGetCheckpoint\x12\x1f.signet.v1.GetCheckpointRequest\x1a .signet.v1.GetCheckpointResponse\x12C\n" +
 	"\bGetEntry\x12\x1a.signet.v1.GetEntryRequest\x1a\x1b.signet.v1.GetEntryResponse\x12N\n" +
@@ -1640,7 +1914,9 @@ const file_signet_v1_ledger_proto_rawDesc = "" +
 	"\x11ProveCompleteness\x12#.signet.v1.ProveCompletenessRequest\x1a$.signet.v1.ProveCompletenessResponse0\x01\x12?\n" +
 	"\x06Export\x12\x18.signet.v1.ExportRequest\x1a\x19.signet.v1.ExportResponse0\x01\x12W\n" +
 	"\x0eTraceSignature\x12 .signet.v1.TraceSignatureRequest\x1a!.signet.v1.TraceSignatureResponse0\x01\x12U\n" +
-	"\x0eGetTimeBracket\x12 .signet.v1.GetTimeBracketRequest\x1a!.signet.v1.GetTimeBracketResponse\x12X\n" +
+	"\x0eGetTimeBracket\x12 .signet.v1.GetTimeBracketRequest\x1a!.signet.v1.GetTimeBracketResponse\x12F\n" +
+	"\tGetSource\x12\x1b.signet.v1.GetSourceRequest\x1a\x1c.signet.v1.GetSourceResponse\x12O\n" +
+	"\fEraseSources\x12\x1e.signet.v1.EraseSourcesRequest\x1a\x1f.signet.v1.EraseSourcesResponse\x12X\n" +
 	"\x0fGetLedgerStatus\x12!.signet.v1.GetLedgerStatusRequest\x1a\".signet.v1.GetLedgerStatusResponseB2Z0github.com/signetd/signet/api/signet/v1;signetv1b\x06proto3"
 
 var (
@@ -1655,7 +1931,7 @@ func file_signet_v1_ledger_proto_rawDescGZIP() []byte {
 	return file_signet_v1_ledger_proto_rawDescData
 }
 
-var file_signet_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_signet_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_signet_v1_ledger_proto_goTypes = []any{
 	(*GetCheckpointRequest)(nil),      // 0: signet.v1.GetCheckpointRequest
 	(*GetCheckpointResponse)(nil),     // 1: signet.v1.GetCheckpointResponse
@@ -1681,48 +1957,59 @@ var file_signet_v1_ledger_proto_goTypes = []any{
 	(*GetLedgerStatusResponse)(nil),   // 21: signet.v1.GetLedgerStatusResponse
 	(*Witness)(nil),                   // 22: signet.v1.Witness
 	(*Scrub)(nil),                     // 23: signet.v1.Scrub
-	(*timestamppb.Timestamp)(nil),     // 24: google.protobuf.Timestamp
+	(*GetSourceRequest)(nil),          // 24: signet.v1.GetSourceRequest
+	(*GetSourceResponse)(nil),         // 25: signet.v1.GetSourceResponse
+	(*EraseSourcesRequest)(nil),       // 26: signet.v1.EraseSourcesRequest
+	(*EraseSourcesResponse)(nil),      // 27: signet.v1.EraseSourcesResponse
+	(*timestamppb.Timestamp)(nil),     // 28: google.protobuf.Timestamp
+	(*Proposal)(nil),                  // 29: signet.v1.Proposal
 }
 var file_signet_v1_ledger_proto_depIdxs = []int32{
 	4,  // 0: signet.v1.GetEntryResponse.entry:type_name -> signet.v1.Entry
-	24, // 1: signet.v1.Entry.create_time:type_name -> google.protobuf.Timestamp
-	24, // 2: signet.v1.ListEntriesRequest.start_time:type_name -> google.protobuf.Timestamp
-	24, // 3: signet.v1.ListEntriesRequest.end_time:type_name -> google.protobuf.Timestamp
+	28, // 1: signet.v1.Entry.create_time:type_name -> google.protobuf.Timestamp
+	28, // 2: signet.v1.ListEntriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	28, // 3: signet.v1.ListEntriesRequest.end_time:type_name -> google.protobuf.Timestamp
 	4,  // 4: signet.v1.ListEntriesResponse.entry:type_name -> signet.v1.Entry
 	4,  // 5: signet.v1.ProveInclusionResponse.entry:type_name -> signet.v1.Entry
 	4,  // 6: signet.v1.TraceSignatureResponse.entry:type_name -> signet.v1.Entry
 	19, // 7: signet.v1.GetTimeBracketResponse.not_before:type_name -> signet.v1.TimeBound
 	19, // 8: signet.v1.GetTimeBracketResponse.not_after:type_name -> signet.v1.TimeBound
-	24, // 9: signet.v1.TimeBound.time:type_name -> google.protobuf.Timestamp
+	28, // 9: signet.v1.TimeBound.time:type_name -> google.protobuf.Timestamp
 	22, // 10: signet.v1.GetLedgerStatusResponse.witnesses:type_name -> signet.v1.Witness
 	23, // 11: signet.v1.GetLedgerStatusResponse.scrub:type_name -> signet.v1.Scrub
-	24, // 12: signet.v1.Witness.answer_time:type_name -> google.protobuf.Timestamp
-	24, // 13: signet.v1.Scrub.end_time:type_name -> google.protobuf.Timestamp
-	0,  // 14: signet.v1.LedgerService.GetCheckpoint:input_type -> signet.v1.GetCheckpointRequest
-	2,  // 15: signet.v1.LedgerService.GetEntry:input_type -> signet.v1.GetEntryRequest
-	5,  // 16: signet.v1.LedgerService.ListEntries:input_type -> signet.v1.ListEntriesRequest
-	7,  // 17: signet.v1.LedgerService.ProveInclusion:input_type -> signet.v1.ProveInclusionRequest
-	9,  // 18: signet.v1.LedgerService.ProveConsistency:input_type -> signet.v1.ProveConsistencyRequest
-	11, // 19: signet.v1.LedgerService.ProveCompleteness:input_type -> signet.v1.ProveCompletenessRequest
-	13, // 20: signet.v1.LedgerService.Export:input_type -> signet.v1.ExportRequest
-	15, // 21: signet.v1.LedgerService.TraceSignature:input_type -> signet.v1.TraceSignatureRequest
-	17, // 22: signet.v1.LedgerService.GetTimeBracket:input_type -> signet.v1.GetTimeBracketRequest
-	20, // 23: signet.v1.LedgerService.GetLedgerStatus:input_type -> signet.v1.GetLedgerStatusRequest
-	1,  // 24: signet.v1.LedgerService.GetCheckpoint:output_type -> signet.v1.GetCheckpointResponse
-	3,  // 25: signet.v1.LedgerService.GetEntry:output_type -> signet.v1.GetEntryResponse
-	6,  // 26: signet.v1.LedgerService.ListEntries:output_type -> signet.v1.ListEntriesResponse
-	8,  // 27: signet.v1.LedgerService.ProveInclusion:output_type -> signet.v1.ProveInclusionResponse
-	10, // 28: signet.v1.LedgerService.ProveConsistency:output_type -> signet.v1.ProveConsistencyResponse
-	12, // 29: signet.v1.LedgerService.ProveCompleteness:output_type -> signet.v1.ProveCompletenessResponse
-	14, // 30: signet.v1.LedgerService.Export:output_type -> signet.v1.ExportResponse
-	16, // 31: signet.v1.LedgerService.TraceSignature:output_type -> signet.v1.TraceSignatureResponse
-	18, // 32: signet.v1.LedgerService.GetTimeBracket:output_type -> signet.v1.GetTimeBracketResponse
-	21, // 33: signet.v1.LedgerService.GetLedgerStatus:output_type -> signet.v1.GetLedgerStatusResponse
-	24, // [24:34] is the sub-list for method output_type
-	14, // [14:24] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	28, // 12: signet.v1.Witness.answer_time:type_name -> google.protobuf.Timestamp
+	28, // 13: signet.v1.Scrub.end_time:type_name -> google.protobuf.Timestamp
+	28, // 14: signet.v1.EraseSourcesRequest.before:type_name -> google.protobuf.Timestamp
+	29, // 15: signet.v1.EraseSourcesResponse.proposal:type_name -> signet.v1.Proposal
+	0,  // 16: signet.v1.LedgerService.GetCheckpoint:input_type -> signet.v1.GetCheckpointRequest
+	2,  // 17: signet.v1.LedgerService.GetEntry:input_type -> signet.v1.GetEntryRequest
+	5,  // 18: signet.v1.LedgerService.ListEntries:input_type -> signet.v1.ListEntriesRequest
+	7,  // 19: signet.v1.LedgerService.ProveInclusion:input_type -> signet.v1.ProveInclusionRequest
+	9,  // 20: signet.v1.LedgerService.ProveConsistency:input_type -> signet.v1.ProveConsistencyRequest
+	11, // 21: signet.v1.LedgerService.ProveCompleteness:input_type -> signet.v1.ProveCompletenessRequest
+	13, // 22: signet.v1.LedgerService.Export:input_type -> signet.v1.ExportRequest
+	15, // 23: signet.v1.LedgerService.TraceSignature:input_type -> signet.v1.TraceSignatureRequest
+	17, // 24: signet.v1.LedgerService.GetTimeBracket:input_type -> signet.v1.GetTimeBracketRequest
+	24, // 25: signet.v1.LedgerService.GetSource:input_type -> signet.v1.GetSourceRequest
+	26, // 26: signet.v1.LedgerService.EraseSources:input_type -> signet.v1.EraseSourcesRequest
+	20, // 27: signet.v1.LedgerService.GetLedgerStatus:input_type -> signet.v1.GetLedgerStatusRequest
+	1,  // 28: signet.v1.LedgerService.GetCheckpoint:output_type -> signet.v1.GetCheckpointResponse
+	3,  // 29: signet.v1.LedgerService.GetEntry:output_type -> signet.v1.GetEntryResponse
+	6,  // 30: signet.v1.LedgerService.ListEntries:output_type -> signet.v1.ListEntriesResponse
+	8,  // 31: signet.v1.LedgerService.ProveInclusion:output_type -> signet.v1.ProveInclusionResponse
+	10, // 32: signet.v1.LedgerService.ProveConsistency:output_type -> signet.v1.ProveConsistencyResponse
+	12, // 33: signet.v1.LedgerService.ProveCompleteness:output_type -> signet.v1.ProveCompletenessResponse
+	14, // 34: signet.v1.LedgerService.Export:output_type -> signet.v1.ExportResponse
+	16, // 35: signet.v1.LedgerService.TraceSignature:output_type -> signet.v1.TraceSignatureResponse
+	18, // 36: signet.v1.LedgerService.GetTimeBracket:output_type -> signet.v1.GetTimeBracketResponse
+	25, // 37: signet.v1.LedgerService.GetSource:output_type -> signet.v1.GetSourceResponse
+	27, // 38: signet.v1.LedgerService.EraseSources:output_type -> signet.v1.EraseSourcesResponse
+	21, // 39: signet.v1.LedgerService.GetLedgerStatus:output_type -> signet.v1.GetLedgerStatusResponse
+	28, // [28:40] is the sub-list for method output_type
+	16, // [16:28] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_ledger_proto_init() }
@@ -1730,13 +2017,14 @@ func file_signet_v1_ledger_proto_init() {
 	if File_signet_v1_ledger_proto != nil {
 		return
 	}
+	file_signet_v1_proposal_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_ledger_proto_rawDesc), len(file_signet_v1_ledger_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

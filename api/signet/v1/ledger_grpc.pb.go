@@ -30,6 +30,8 @@ const (
 	LedgerService_Export_FullMethodName            = "/signet.v1.LedgerService/Export"
 	LedgerService_TraceSignature_FullMethodName    = "/signet.v1.LedgerService/TraceSignature"
 	LedgerService_GetTimeBracket_FullMethodName    = "/signet.v1.LedgerService/GetTimeBracket"
+	LedgerService_GetSource_FullMethodName         = "/signet.v1.LedgerService/GetSource"
+	LedgerService_EraseSources_FullMethodName      = "/signet.v1.LedgerService/EraseSources"
 	LedgerService_GetLedgerStatus_FullMethodName   = "/signet.v1.LedgerService/GetLedgerStatus"
 )
 
@@ -74,6 +76,14 @@ type LedgerServiceClient interface {
 	//
 	// Errors: NOT_FOUND (ENTRY_NOT_FOUND).
 	GetTimeBracket(ctx context.Context, in *GetTimeBracketRequest, opts ...grpc.CallOption) (*GetTimeBracketResponse, error)
+	// Says from where somebody called, whom an entry names: the address and the device, as long as they are not erased.
+	//
+	// Errors: NOT_FOUND (SOURCE_NOT_FOUND).
+	GetSource(ctx context.Context, in *GetSourceRequest, opts ...grpc.CallOption) (*GetSourceResponse, error)
+	// Erases addresses and devices for good. The entries keep their commitments, and an entry says who has erased them and why.
+	//
+	// Errors: NOT_FOUND (SOURCE_NOT_FOUND, SIGNER_NOT_FOUND), UNAVAILABLE (INDEX_REBUILDING).
+	EraseSources(ctx context.Context, in *EraseSourcesRequest, opts ...grpc.CallOption) (*EraseSourcesResponse, error)
 	// Says how far the ledger, its index, its witnesses, its time-stamps, its scrub and its archive are.
 	GetLedgerStatus(ctx context.Context, in *GetLedgerStatusRequest, opts ...grpc.CallOption) (*GetLedgerStatusResponse, error)
 }
@@ -212,6 +222,26 @@ func (c *ledgerServiceClient) GetTimeBracket(ctx context.Context, in *GetTimeBra
 	return out, nil
 }
 
+func (c *ledgerServiceClient) GetSource(ctx context.Context, in *GetSourceRequest, opts ...grpc.CallOption) (*GetSourceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSourceResponse)
+	err := c.cc.Invoke(ctx, LedgerService_GetSource_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *ledgerServiceClient) EraseSources(ctx context.Context, in *EraseSourcesRequest, opts ...grpc.CallOption) (*EraseSourcesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EraseSourcesResponse)
+	err := c.cc.Invoke(ctx, LedgerService_EraseSources_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *ledgerServiceClient) GetLedgerStatus(ctx context.Context, in *GetLedgerStatusRequest, opts ...grpc.CallOption) (*GetLedgerStatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetLedgerStatusResponse)
@@ -263,6 +293,14 @@ type LedgerServiceServer interface {
 	//
 	// Errors: NOT_FOUND (ENTRY_NOT_FOUND).
 	GetTimeBracket(context.Context, *GetTimeBracketRequest) (*GetTimeBracketResponse, error)
+	// Says from where somebody called, whom an entry names: the address and the device, as long as they are not erased.
+	//
+	// Errors: NOT_FOUND (SOURCE_NOT_FOUND).
+	GetSource(context.Context, *GetSourceRequest) (*GetSourceResponse, error)
+	// Erases addresses and devices for good. The entries keep their commitments, and an entry says who has erased them and why.
+	//
+	// Errors: NOT_FOUND (SOURCE_NOT_FOUND, SIGNER_NOT_FOUND), UNAVAILABLE (INDEX_REBUILDING).
+	EraseSources(context.Context, *EraseSourcesRequest) (*EraseSourcesResponse, error)
 	// Says how far the ledger, its index, its witnesses, its time-stamps, its scrub and its archive are.
 	GetLedgerStatus(context.Context, *GetLedgerStatusRequest) (*GetLedgerStatusResponse, error)
 	mustEmbedUnimplementedLedgerServiceServer()
@@ -301,6 +339,12 @@ func (UnimplementedLedgerServiceServer) TraceSignature(*TraceSignatureRequest, g
 }
 func (UnimplementedLedgerServiceServer) GetTimeBracket(context.Context, *GetTimeBracketRequest) (*GetTimeBracketResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetTimeBracket not implemented")
+}
+func (UnimplementedLedgerServiceServer) GetSource(context.Context, *GetSourceRequest) (*GetSourceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSource not implemented")
+}
+func (UnimplementedLedgerServiceServer) EraseSources(context.Context, *EraseSourcesRequest) (*EraseSourcesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EraseSources not implemented")
 }
 func (UnimplementedLedgerServiceServer) GetLedgerStatus(context.Context, *GetLedgerStatusRequest) (*GetLedgerStatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetLedgerStatus not implemented")
@@ -460,6 +504,42 @@ func _LedgerService_GetTimeBracket_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _LedgerService_GetSource_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSourceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LedgerServiceServer).GetSource(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LedgerService_GetSource_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LedgerServiceServer).GetSource(ctx, req.(*GetSourceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LedgerService_EraseSources_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EraseSourcesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LedgerServiceServer).EraseSources(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LedgerService_EraseSources_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LedgerServiceServer).EraseSources(ctx, req.(*EraseSourcesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _LedgerService_GetLedgerStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetLedgerStatusRequest)
 	if err := dec(in); err != nil {
@@ -504,6 +584,14 @@ var LedgerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetTimeBracket",
 			Handler:    _LedgerService_GetTimeBracket_Handler,
+		},
+		{
+			MethodName: "GetSource",
+			Handler:    _LedgerService_GetSource_Handler,
+		},
+		{
+			MethodName: "EraseSources",
+			Handler:    _LedgerService_EraseSources_Handler,
 		},
 		{
 			MethodName: "GetLedgerStatus",

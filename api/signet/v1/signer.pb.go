@@ -306,8 +306,10 @@ type Signer struct {
 	PasswordTime *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=password_time,json=passwordTime,proto3" json:"password_time,omitempty"`
 	// Version of the accountability statement that the person has signed.
 	Accountability string `protobuf:"bytes,19,opt,name=accountability,proto3" json:"accountability,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Of a service: the URI in its certificates of the organisation's own CA; empty: it has pinned certificates alone.
+	ClientUri     string `protobuf:"bytes,20,opt,name=client_uri,json=clientUri,proto3" json:"client_uri,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Signer) Reset() {
@@ -469,6 +471,13 @@ func (x *Signer) GetPasswordTime() *timestamppb.Timestamp {
 func (x *Signer) GetAccountability() string {
 	if x != nil {
 		return x.Accountability
+	}
+	return ""
+}
+
+func (x *Signer) GetClientUri() string {
+	if x != nil {
+		return x.ClientUri
 	}
 	return ""
 }
@@ -2350,7 +2359,7 @@ var File_signet_v1_signer_proto protoreflect.FileDescriptor
 
 const file_signet_v1_signer_proto_rawDesc = "" +
 	"\n" +
-	"\x16signet/v1/signer.proto\x12\tsignet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17signet/v1/signing.proto\x1a\x18signet/v1/proposal.proto\"\xf7\x05\n" +
+	"\x16signet/v1/signer.proto\x12\tsignet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17signet/v1/signing.proto\x1a\x18signet/v1/proposal.proto\"\x96\x06\n" +
 	"\x06Signer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12)\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x15.signet.v1.SignerKindR\x04kind\x12,\n" +
@@ -2374,7 +2383,9 @@ const file_signet_v1_signer_proto_rawDesc = "" +
 	"\x13client_certificates\x18\x10 \x03(\tR\x12clientCertificates\x12\x12\n" +
 	"\x04totp\x18\x11 \x01(\bR\x04totp\x12?\n" +
 	"\rpassword_time\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\fpasswordTime\x12&\n" +
-	"\x0eaccountability\x18\x13 \x01(\tR\x0eaccountability\"\xbc\x01\n" +
+	"\x0eaccountability\x18\x13 \x01(\tR\x0eaccountability\x12\x1d\n" +
+	"\n" +
+	"client_uri\x18\x14 \x01(\tR\tclientUri\"\xbc\x01\n" +
 	"\x13EnrollSignerRequest\x121\n" +
 	"\x06person\x18\x01 \x01(\v2\x17.signet.v1.EnrollPersonH\x00R\x06person\x124\n" +
 	"\aservice\x18\x02 \x01(\v2\x18.signet.v1.EnrollServiceH\x00R\aservice\x12*\n" +

@@ -42,6 +42,8 @@ type Caller struct {
 	Expires time.Time // of the session; zero without one
 	Roles   []Role
 	Source  string // commitment to address and device, or empty
+	Client  Client // of a service: what it has proved itself with
+	Terms   *Terms // of a service: what it may do
 }
 
 // Actor is the caller as an entry names them.
@@ -82,7 +84,10 @@ type Signer struct {
 	Certificate  []byte     // DER; empty without a key
 	Enrolment    chain.Hash // leaf hash of the entry that last bound name and key to the id; zero before
 	Created      time.Time
-	LockedUntil  time.Time // zero: not locked
+	LockedUntil  time.Time     // zero: not locked
+	Rights       ServiceRights // of a service
+	Clients      []string      // of a service: SHA-256 of each client certificate that is admitted
+	ClientURI    string        // of a service: the URI in its certificates of the organisation's CA
 }
 
 // Session is an open session.

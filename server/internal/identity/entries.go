@@ -73,11 +73,13 @@ type signerChanged struct {
 
 // sessionOpened: somebody logged in, or a service called for the first time from a place.
 type sessionOpened struct {
+	Client  string     `json:"client"`  // SHA-256 of the service's client certificate; empty for a person
 	Expires chain.Time `json:"expires"` // zero for a service
 	ID      string     `json:"id"`      // of the signer
 	Place   string     `json:"place"`   // the network that they came from, blinded; empty: not known, or a service
 	Session string     `json:"session"`
 	Token   string     `json:"token"` // SHA-256 of the bearer token, which is random; empty for a service
+	URI     string     `json:"uri"`   // that the certificate names, where the organisation's CA vouches for it
 }
 
 // sessionClosed: a session ended.
@@ -155,6 +157,7 @@ type signerUnlocked struct {
 
 // accessDenied: a call was refused.
 type accessDenied struct {
+	Count  int    `json:"count"` // how many refusals it stands for: of one kind, since the entry before it
 	Method string `json:"method"`
 	Reason string `json:"reason"`
 }

@@ -86,6 +86,11 @@ type Config struct {
 	ProposalLifetime time.Duration // a proposal lapses after it; 7 days
 	Acts             []ActKind     // kinds of acts of others, for [Directory.Act]
 
+	Sources           Sources            // keep
+	ClientAuthorities *ClientAuthorities // the organisation's CAs for services; nil: none
+	ServiceMethods    []string           // what services can be allowed to call
+	RecordTypes       []string           // and to seal
+
 	Clock func() time.Time // time.Now
 	Log   *slog.Logger     // slog.Default()
 }
@@ -168,6 +173,7 @@ type Directory struct {
 	rows     *rowCache
 	book     *rights.Book
 	acts     map[string]ActKind
+	terms    *termsCache
 
 	namesMu sync.Mutex
 	names   []byte // the key that blinds user names, once it is known
@@ -191,7 +197,7 @@ func New(cfg Config, l *ledger.Ledger, keys KeyMaker, ca *CA) (*Directory, error
 	}
 	d := &Directory{
 		cfg: cfg, ledger: l, keys: keys, hasher: h,
-		sources: newSourceCache(), activity: newActivity(cfg.SessionIdle, cfg.SessionLifetime), proved: newProvedCache(), rows: newRowCache(), book: rights.NewBook(),
+		sources: newSourceCache(cfg.Sources), activity: newActivity(cfg.SessionIdle, cfg.SessionLifetime), proved: newProvedCache(), rows: newRowCache(), book: rights.NewBook(), terms: newTermsCache(),
 	}
 	d.ca.Store(ca)
 	return d, d.registerActs()

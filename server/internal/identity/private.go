@@ -121,6 +121,9 @@ func (c *privateCheck) sources(from string) (next string) {
 			next = string(commitment)
 			return false
 		}
+		if c.view.Get(bucketErased, commitment) != nil {
+			c.report("the source %.80q was erased, and is there", commitment)
+		}
 		if hexSum(value) != string(commitment) {
 			c.report("the source %.80q is not what its commitment says", commitment)
 		}

@@ -56,6 +56,7 @@ type signerRow struct {
 	Enrolment    chain.Hash    `json:"enrolment"`
 	Credential   string        `json:"credential"` // commitment to the verifier; empty: none
 	Invitation   invitationRow `json:"invitation"` // pending, if its Index is not 0
+	Terms        uint64        `json:"terms"`      // of a service: index of the newest service.changed; 0: none
 }
 
 // invitationRow is a code that was not redeemed.
@@ -109,6 +110,10 @@ func (projection) Apply(s *ledger.State, e chain.Entry, entry []byte, attachment
 		return applyRevoked(s, e)
 	case chain.ServiceEnrolled:
 		return applyService(s, e, entry, attachments)
+	case chain.SourceErased:
+		return applyErased(s, e)
+	case chain.ServiceChanged:
+		return applyServiceChanged(s, e)
 	case chain.ServiceRenewed:
 		return applyServiceRenewed(s, e, entry)
 	case chain.RoleAssigned:
@@ -285,6 +290,27 @@ func applyService(s *ledger.State, e chain.Entry, entry []byte, attachments [][]
 		Organisation: body.Organisation, Zone: "UTC", Roles: rolesOf(body.Roles), KeyID: body.KeyID, Enrolled: e.Index,
 		Enrolment: hash,
 	})
+}
+
+func applyServiceChanged(s *ledger.State, e chain.Entry) error {
+	body, err := readBody[serviceChanged](e)
+	if err != nil {
+		return err
+	}
+	row, err := mustSigner(s, e, body.ID)
+	if err != nil {
+		return err
+	}
+	// What was a service's once is never another's.
+	for _, c := range body.New.Clients {
+		s.Put(bucketPins, []byte("cert:"+c.Certificate), []byte(body.ID))
+		s.Put(bucketPins, []byte("spki:"+c.Key), []byte(body.ID))
+	}
+	if body.New.URI != "" {
+		s.Put(bucketPins, []byte("uri:"+body.New.URI), []byte(body.ID))
+	}
+	row.Terms = e.Index
+	return putSigner(s, row)
 }
 
 func applyServiceRenewed(s *ledger.State, e chain.Entry, entry []byte) error {

@@ -122,7 +122,7 @@ func (d *Directory) denied(ctx context.Context, actor chain.Actor, source source
 	defer cancel()
 	_, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
 		source.put(tx)
-		tx.Emit(ledger.Event{Type: chain.AccessDenied, Actor: actor, Body: accessDenied{Method: method, Reason: why}})
+		tx.Emit(ledger.Event{Type: chain.AccessDenied, Actor: actor, Body: accessDenied{Count: 1, Method: method, Reason: why}})
 		return nil
 	})
 	return err

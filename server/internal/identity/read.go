@@ -89,6 +89,16 @@ func (d *Directory) signer(r *ledger.Read, id string) (Signer, error) {
 		}
 		s.Certificate = attachments[0]
 	}
+	if row.Service {
+		t, err := serviceTermsOf(r, row)
+		if err != nil {
+			return Signer{}, err
+		}
+		s.Rights, s.ClientURI = t.rights(), t.URI
+		for _, c := range t.Clients {
+			s.Clients = append(s.Clients, c.Certificate)
+		}
+	}
 	var locked *LockedError
 	if err := lockError(view, row.Login, d.cfg.Clock()); errors.As(err, &locked) {
 		s.LockedUntil = locked.Until

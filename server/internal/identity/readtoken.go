@@ -111,12 +111,7 @@ func (d *Directory) ofSession(signer, id string, now time.Time) (c Caller, err e
 // Errors: [ErrSession] if the session is over, those of Authenticate for a service that may no longer call.
 func (d *Directory) Again(c Caller) (Caller, error) {
 	if c.Kind == chain.Service {
-		err := d.ledger.View(func(r *ledger.Read) error {
-			row, ok, err := d.rows.get(r.View(projectionName), c.ID)
-			c.Roles = row.Roles
-			return errors.Join(err, unless(ok, ErrSession), stateError(row.State))
-		})
-		return c, err
+		return d.serviceAgain(c)
 	}
 	now := d.cfg.Clock()
 	if !d.activity.lasts(c.Session, now) {

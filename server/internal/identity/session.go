@@ -44,8 +44,9 @@ type use struct {
 }
 
 type serviceUse struct {
-	id     string
-	source Source
+	id          string
+	certificate string
+	source      Source
 }
 
 func newActivity(idle, lifetime time.Duration) *activity {
@@ -260,12 +261,14 @@ func (d *Directory) CloseSession(ctx context.Context, caller Caller) error {
 // Authenticate says who makes a call: the person whose session the bearer token opened, or the service whose client
 // certificate TLS has verified the possession of. A token that leads nowhere is refused even where a certificate is
 // there too.
-func (d *Directory) Authenticate(ctx context.Context, bearer Secret, peer *x509.Certificate, src Source) (Caller, error) {
+//
+// above are the certificates that came with that of the peer: the organisation's CA may have issued it through them.
+func (d *Directory) Authenticate(ctx context.Context, bearer Secret, peer *x509.Certificate, src Source, above ...*x509.Certificate) (Caller, error) {
 	switch {
 	case bearer != "":
 		return d.bySession(ctx, bearer, src)
 	case peer != nil:
-		return d.byCertificate(ctx, peer, src)
+		return d.byCertificate(ctx, peer, above, src)
 	}
 	return Caller{}, ErrSession
 }
@@ -341,67 +344,6 @@ func (d *Directory) end(ctx context.Context, session sessionRow, cause string, s
 	if err != nil {
 		d.cfg.Log.ErrorContext(ctx, "the end of a session was not recorded", "session", session.ID, "cause", cause, "error", err)
 	}
-}
-
-// byCertificate finds the service that has pinned the certificate, or its key: a service may renew its certificate by
-// itself.
-func (d *Directory) byCertificate(ctx context.Context, peer *x509.Certificate, src Source) (Caller, error) {
-	var row signerRow
-	err := d.ledger.View(func(r *ledger.Read) error {
-		view := r.View(projectionName)
-		id := view.Get(bucketPins, []byte("cert:"+hexSum(peer.Raw)))
-		if id == nil {
-			id = view.Get(bucketPins, []byte("spki:"+hexSum(peer.RawSubjectPublicKeyInfo)))
-		}
-		var ok bool
-		var err error
-		row, ok, err = d.rows.get(view, string(id))
-		if err != nil {
-			return err
-		}
-		if !ok {
-			return fmt.Errorf("%w: no service has enrolled this client certificate", ErrSession)
-		}
-		return stateError(row.State)
-	})
-	if err != nil {
-		return Caller{}, err
-	}
-	if now := d.cfg.Clock(); now.Before(peer.NotBefore) || now.After(peer.NotAfter) {
-		return Caller{}, fmt.Errorf("%w: the client certificate holds from %s to %s", ErrCertificateExpired,
-			peer.NotBefore.UTC().Format(time.RFC3339), peer.NotAfter.UTC().Format(time.RFC3339))
-	}
-	source, err := d.sources.of(src)
-	if err != nil {
-		return Caller{}, err
-	}
-	c := Caller{ID: row.ID, Kind: chain.Service, Method: MethodTLS, Roles: row.Roles, Source: source.commitment}
-	c.Session, err = d.serviceSession(ctx, c, serviceUse{row.ID, place(src)}, source)
-	return c, err
-}
-
-// serviceSession returns the id under which the calls of a service from one place are recorded. The first one leaves
-// an entry.
-func (d *Directory) serviceSession(ctx context.Context, c Caller, u serviceUse, source sourceProof) (string, error) {
-	if session, ok := d.activity.service(u); ok {
-		return session, nil
-	}
-	d.activity.opening.Lock()
-	defer d.activity.opening.Unlock()
-	if session, ok := d.activity.service(u); ok {
-		return session, nil
-	}
-	c.Session = newID("ses_")
-	_, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
-		source.put(tx)
-		tx.Emit(ledger.Event{Type: chain.SessionOpened, Actor: c.Actor(), Body: sessionOpened{ID: c.ID, Session: c.Session}})
-		return nil
-	})
-	if err != nil {
-		return "", err
-	}
-	d.activity.setService(u, c.Session)
-	return c.Session, nil
 }
 
 // place is what has to stay the same while a session lasts: the address, whichever way it is written, and the device.

@@ -20,6 +20,7 @@ type Source struct {
 
 const (
 	privateSources = "identity.sources" // commitment → blinding and text
+	sourceBlinding = 32                 // bytes of blinding
 	maxSourceText  = 256
 	maxSources     = 4096 // in the cache
 )
@@ -27,17 +28,19 @@ const (
 // sourceProof is a source with its commitment.
 type sourceProof struct {
 	commitment string // hex SHA-256 of private
-	private    []byte // 32 random bytes, then the source in canonical JSON
+	private    []byte // 32 random bytes, then the source in canonical JSON; nil where none are kept
 }
 
 // sourceCache keeps the commitments of this process, so that one connection does not store its source with every entry.
 type sourceCache struct {
+	keep bool // the text, beside the ledger
+
 	mu    sync.Mutex
 	known map[Source]sourceProof
 }
 
-func newSourceCache() *sourceCache {
-	return &sourceCache{known: map[Source]sourceProof{}}
+func newSourceCache(what Sources) *sourceCache {
+	return &sourceCache{keep: what != SourcesCommitmentOnly, known: map[Source]sourceProof{}}
 }
 
 // of returns the commitment to a source; the zero source has none.
@@ -55,11 +58,14 @@ func (c *sourceCache) of(s Source) (sourceProof, error) {
 	if err != nil {
 		return sourceProof{}, err
 	}
-	private := make([]byte, 32, 32+len(text))
+	private := make([]byte, sourceBlinding, sourceBlinding+len(text))
 	rand.Read(private)
 	private = append(private, text...)
 	sum := sha256.Sum256(private)
-	p := sourceProof{commitment: hex.EncodeToString(sum[:]), private: private}
+	p := sourceProof{commitment: hex.EncodeToString(sum[:])}
+	if c.keep {
+		p.private = private
+	}
 	if len(c.known) >= maxSources { // start again: a source that comes back gets another commitment
 		clear(c.known)
 	}
@@ -76,9 +82,10 @@ func clip(s string) string {
 	return s
 }
 
-// put stores the source in the transaction of the entry that names it. Storing it again changes nothing.
+// put stores the source in the transaction of the entry that names it. Storing it again changes nothing; one that was erased meanwhile
+// stays so.
 func (p sourceProof) put(tx *ledger.Tx) {
-	if p.commitment != "" {
+	if p.private != nil && tx.View(projectionName).Get(bucketErased, []byte(p.commitment)) == nil {
 		tx.PutPrivate(privateSources, []byte(p.commitment), p.private)
 	}
 }

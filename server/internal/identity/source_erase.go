@@ -1,0 +1,150 @@
+package identity
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json/v2"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/server/internal/ledger"
+)
+
+// Sources says what becomes of addresses and devices.
+type Sources string
+
+// What becomes of them.
+const (
+	SourcesKeep           Sources = "keep"            // they are stored beside the ledger, until they are erased
+	SourcesCommitmentOnly Sources = "commitment-only" // never stored: entries have a commitment that nobody can open
+)
+
+// ErrSourceNotFound: no entry has this commitment, or what it commits to was never stored.
+var ErrSourceNotFound = errors.New("no entry names this source")
+
+// bucketErased has the sources that were erased: commitment → index of the entry.
+const bucketErased = "erased"
+
+// maxErased is how many sources one entry erases.
+const maxErased = 256
+
+// sourceErased: addresses and devices were erased; who asked is the actor.
+type sourceErased struct {
+	ID      string   `json:"id"` // of the signer whose they were; empty: they were named one by one
+	Reason  string   `json:"reason"`
+	Sources []string `json:"sources"` // commitments
+}
+
+// KnownSource is what is known of a source.
+type KnownSource struct {
+	Source
+	Erased     bool
+	EraseEntry uint64 // 0: none
+}
+
+// GetSource opens a commitment: the address and the device, if they are still there. What is stored must be what was committed to.
+func (d *Directory) GetSource(_ context.Context, commitment string) (s KnownSource, err error) {
+	err = d.ledger.View(func(r *ledger.Read) error {
+		if at := r.View(projectionName).Get(bucketErased, []byte(commitment)); len(at) == 8 {
+			s.Erased, s.EraseEntry = true, binary.BigEndian.Uint64(at)
+			return nil
+		}
+		stored := r.GetPrivate(privateSources, []byte(commitment))
+		switch {
+		case stored == nil:
+			return fmt.Errorf("%w: %.64s", ErrSourceNotFound, commitment)
+		case hexSum(stored) != commitment || len(stored) < sourceBlinding:
+			return fmt.Errorf("%w: the source %.64s", ErrTampered, commitment)
+		}
+		var text struct {
+			Address string `json:"address"`
+			Device  string `json:"device"`
+		}
+		if err := json.Unmarshal(stored[sourceBlinding:], &text, json.RejectUnknownMembers(true)); err != nil {
+			return fmt.Errorf("%w: the source %.64s: %w", ErrTampered, commitment, err)
+		}
+		s.Source = Source{Address: text.Address, Device: text.Device}
+		return nil
+	})
+	return s, err
+}
+
+// SourceErasure is what an administrator wants to have erased.
+type SourceErasure struct {
+	ID      string   `json:"id"` // of the signer whose they are; empty: not said
+	Reason  string   `json:"reason"`
+	Sources []string `json:"sources"`
+}
+
+// EraseSources erases addresses and devices for good. The entries keep their commitments; a replay takes an erased source for valid. It
+// returns those that were there.
+func (d *Directory) EraseSources(ctx context.Context, caller Caller, e SourceErasure) (erased []string, err error) {
+	_, err = d.ledger.Do(ctx, func(tx *ledger.Tx) error {
+		erased, err = d.emitErasure(tx, caller, e)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.sources.forget(erased)
+	return erased, nil
+}
+
+func (d *Directory) emitErasure(tx *ledger.Tx, caller Caller, e SourceErasure) ([]string, error) {
+	if err := checkReason(e.Reason); err != nil {
+		return nil, err
+	}
+	if err := d.mayAdminister(tx, caller); err != nil {
+		return nil, err
+	}
+	if len(e.Sources) > maxErased {
+		return nil, invalid("%d sources; at most %d at once", len(e.Sources), maxErased)
+	}
+	there := []string{}
+	for _, s := range sorted(e.Sources) {
+		if tx.GetPrivate(privateSources, []byte(s)) != nil {
+			there = append(there, s)
+		}
+	}
+	if len(there) == 0 {
+		return nil, fmt.Errorf("%w: none of the %d is stored", ErrSourceNotFound, len(e.Sources))
+	}
+	for _, s := range there {
+		tx.DeletePrivate(privateSources, []byte(s))
+	}
+	tx.Emit(ledger.Event{Type: chain.SourceErased, Actor: caller.Actor(), Body: sourceErased{ID: e.ID, Reason: e.Reason, Sources: there}})
+	return there, nil
+}
+
+// StoredSources returns those of the commitments that can be erased.
+func (d *Directory) StoredSources(_ context.Context, commitments []string) (there []string, err error) {
+	err = d.ledger.View(func(r *ledger.Read) error {
+		there = slices.DeleteFunc(slices.Clone(commitments), func(c string) bool { return r.GetPrivate(privateSources, []byte(c)) == nil })
+		return nil
+	})
+	return there, err
+}
+
+func applyErased(s *ledger.State, e chain.Entry) error {
+	body, err := readBody[sourceErased](e)
+	if err != nil {
+		return err
+	}
+	for _, c := range body.Sources {
+		s.Put(bucketErased, []byte(c), indexKey(e.Index))
+	}
+	return nil
+}
+
+// forget lets a source that comes back have another commitment.
+func (c *sourceCache) forget(commitments []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for s, p := range c.known {
+		if slices.Contains(commitments, p.commitment) {
+			delete(c.known, s)
+		}
+	}
+}

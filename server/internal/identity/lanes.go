@@ -169,7 +169,7 @@ func (h *hasher) acquireFor(ctx context.Context, a attempt) (release func(), err
 
 // lane says where an attempt waits: who proves themselves again has a session.
 func (a attempt) lane() lane {
-	if a.owner != "" && a.actor.Session != "" {
+	if a.actor.Session != "" {
 		return laneSession
 	}
 	return laneKnock

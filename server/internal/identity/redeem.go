@@ -34,7 +34,15 @@ func (d *Directory) Redeem(ctx context.Context, src Source, code Secret, userNam
 	if err != nil {
 		return Signer{}, err
 	}
-	row, invitation, v, err := d.redeemable(ctx, source, blind(name), name, code, password)
+	from, err := d.placeOf(ctx, src)
+	if err != nil {
+		return Signer{}, err
+	}
+	nobody := System("anonymous").Actor()
+	nobody.Source = source.commitment
+	row, invitation, v, err := d.redeemable(ctx, attempt{
+		purpose: purposeCode, name: name, blinded: blind(name), counter: blind(name), actor: nobody, source: source, place: from,
+	}, code, password)
 	if err != nil {
 		return Signer{}, err
 	}
@@ -99,23 +107,26 @@ func (d *Directory) Redeem(ctx context.Context, src Source, code Secret, userNam
 }
 
 // redeemable computes the verifier, whatever the code is, and then looks at the code: so a wrong one costs as much as a
-// right one, and nobody floods the ledger with guesses. Guesses are not counted towards a lock: a code of 150 random
-// bits cannot be guessed, and its ten minutes could be taken from its owner that way.
-func (d *Directory) redeemable(ctx context.Context, source sourceProof, blinded, name string, code, password Secret) (
+// right one, and nobody floods the ledger with guesses. They are counted by name and network, apart from passwords: a
+// code of 150 random bits cannot be guessed, and nobody takes its ten minutes from its owner from elsewhere.
+func (d *Directory) redeemable(ctx context.Context, a attempt, code, password Secret) (
 	row signerRow, invitation signerInvited, verifier string, err error) {
-	release, err := d.hasher.acquire(ctx)
+	if err := d.ledger.View(func(r *ledger.Read) error { return d.checkLock(r.View(projectionName), a) }); err != nil {
+		return row, invitation, "", err
+	}
+	release, err := d.hasher.acquireFor(ctx, a)
 	if err != nil {
 		return row, invitation, "", err
 	}
 	defer release()
-	if err := checkNewPassword(password, d.cfg.MinPassword, []string{name, d.cfg.Organisation, "signet"}); err != nil {
+	if err := checkNewPassword(password, d.cfg.MinPassword, []string{a.name, d.cfg.Organisation, "signet"}); err != nil {
 		return row, invitation, "", err
 	}
 	verifier = d.hasher.create(password).String()
 	valid, id := false, ""
 	err = d.ledger.View(func(r *ledger.Read) (err error) {
 		view := r.View(projectionName)
-		id = string(view.Get(bucketNames, personName(name)))
+		id = string(view.Get(bucketNames, personName(a.name)))
 		var ok bool
 		if row, ok, err = getSigner(view, id); err != nil {
 			return err
@@ -136,9 +147,7 @@ func (d *Directory) redeemable(ctx context.Context, source sourceProof, blinded,
 	if !valid {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 		defer cancel()
-		actor := System("anonymous").Actor()
-		actor.Source = source.commitment
-		return row, invitation, "", d.recordFailure(ctx, attempt{purpose: purposeCode, blinded: blinded, actor: actor, source: source}, id)
+		return row, invitation, "", d.recordFailure(ctx, a, id)
 	}
 	return row, invitation, verifier, nil
 }

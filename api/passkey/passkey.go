@@ -12,7 +12,7 @@
 //
 // [Verify] is section 7.2 of WebAuthn Level 3 for one key, without any choice:
 //
-//   - the client data are UTF-8 JSON: one object without a name given twice, of the type `webauthn.get`, with exactly the challenge, an origin out
+//   - the client data are JSON as package jcs reads it: one object without a name given twice, of the type `webauthn.get`, with exactly the challenge, an origin out
 //     of the binding, `crossOrigin` false or left out, and no `topOrigin`. Other members are the browser's and say nothing;
 //   - the authenticator data are 37 bytes: the SHA-256 of the relying party's id, flags, a counter. The user was present and was verified
 //     (UP, UV). No extension was asked for and no credential is attested, so those flags are clear, and the reserved ones too. Whether the
@@ -57,7 +57,8 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"unicode/utf8"
+
+	"github.com/signetd/signet/api/jcs"
 )
 
 // Bounds, in bytes.
@@ -240,36 +241,15 @@ func checkClientData(b []byte, challenge [32]byte, origins []string) error {
 	return nil
 }
 
-// maxMembers and maxNesting bound client data. Those of today's browsers have at most six members, and no nesting.
-const (
-	maxMembers = 32
-	maxNesting = 8
-)
-
-// readObject reads one JSON object without duplicate names, and nothing after it.
+// readObject reads one JSON object of the kind that package jcs reads: no name twice, whole numbers, nothing after it.
 func readObject(b []byte) (map[string]jsontext.Value, error) {
-	if !utf8.Valid(b) {
-		return nil, malformed("clientDataJSON: not UTF-8")
-	}
-	depth, most := 0, 0
-	dec := jsontext.NewDecoder(bytes.NewReader(b)) // refuses duplicate names
-	for {
-		if _, err := dec.ReadToken(); err != nil {
-			break
-		}
-		if depth = dec.StackDepth(); depth > most {
-			most = depth
-		}
-		if most > maxNesting {
-			return nil, malformed("clientDataJSON: nested deeper than %d", maxNesting)
-		}
+	canonical, err := jcs.Canonicalize(b)
+	if err != nil {
+		return nil, malformed("clientDataJSON: %v", err)
 	}
 	var members map[string]jsontext.Value
-	if err := json.Unmarshal(b, &members); err != nil || members == nil {
-		return nil, malformed("clientDataJSON: no JSON object, or one with a name given twice")
-	}
-	if len(members) > maxMembers {
-		return nil, malformed("clientDataJSON: %d members; the limit is %d", len(members), maxMembers)
+	if err := json.Unmarshal(canonical, &members); err != nil || members == nil {
+		return nil, malformed("clientDataJSON: no JSON object")
 	}
 	return members, nil
 }

@@ -373,6 +373,9 @@ func TestVerifiersAgree(t *testing.T) {
 		if i%2 == 1 {
 			s = sample{Kind: "export", File: "exports/export-of-a-whole-ledger.tar", Trust: "trust.json"}
 		}
+		if i%4 == 2 {
+			s.File, s.Trust = "manifests/sound-with-a-passkey.json", "trust/sound-with-a-passkey.json"
+		}
 		b, err := os.ReadFile(filepath.Join(corpus, s.File))
 		if err != nil {
 			t.Fatal(err)

@@ -28,7 +28,8 @@
 // The supporting ledger entries are proved. Then each signature: what it is about; its time first, because whether a
 // certificate held is a question about that time (where it is not proven, 13 is reported and the certificates are
 // checked for their chain alone); the signature itself; its ledger entry, the entry's place and body, and that the head
-// which the signer was shown is an earlier state of the same ledger; the authorization; the certificate's profile,
+// which the signer was shown is an earlier state of the same ledger; the authorization, with a passkey its assertion over this statement and
+// the chain of bindings from a pinned passkey to it (package passkey says which hold); the certificate's profile,
 // names and chain; the enrolment that the statement names, and revocations. Then what only all together show: the
 // order, `previous`, agreement of all checkpoints and entries, policy, closing seals.
 //
@@ -45,7 +46,8 @@
 // # What is not proven
 //
 // File modes, owners and times are not covered by a bundle. A password is the server's word. Without a witness policy
-// nobody but the ledger's operator has seen that there is one ledger only. What was signed after the manifest was
+// nobody but the ledger's operator has seen that there is one ledger only. A revocation that the server keeps to itself is not seen: put the key
+// into the trust file. With a passkey it is proven that the signer's device has signed the statement, not what its screen has shown. What was signed after the manifest was
 // written is not in it: the report says as of when it is complete.
 //
 // # Test vectors

@@ -24,7 +24,8 @@ type forge struct {
 	predicate     func(*manifest.Predicate)
 	statement     func(*manifest.Statement)
 	authorization manifest.Authorization
-	key           crypto.Signer // signs instead
+	authorize     func(canonical []byte) manifest.Authorization // made once the statement is there
+	key           crypto.Signer                                 // signs instead
 	algorithm     string
 	certs         [][]byte
 	keyID         string
@@ -98,6 +99,9 @@ func (w *world) sign(s *signer, decision string, f ...forge) {
 		stamp = x.stamp
 	}
 	authorization := x.authorization
+	if x.authorize != nil {
+		authorization = x.authorize(canonical)
+	}
 	if authorization.Kind == "" {
 		authorization.Kind = p.Requires
 	}

@@ -69,9 +69,7 @@ func (j *judge) authorization(s *signature) {
 		j.signatureFault(s, Untrusted, ".authorization", "the signer proved themselves with %s, and %s was demanded",
 			kind, demanded)
 	case kind.Passkey():
-		j.signatureFault(s, Untrusted, ".authorization",
-			"passkey signatures need a verified binding of the passkey to the signer, which this version cannot check; "+
-				"use a newer one")
+		j.passkey(s)
 	}
 }
 

@@ -474,11 +474,11 @@ func TestAuthorization(t *testing.T) {
 		code     verify.Code
 		says     string
 	}{
-		"password":                            {manifest.AuthorizationPassword, manifest.Authorization{Kind: manifest.AuthorizationPassword}, verify.OK, ""},
-		"more than demanded":                  {manifest.AuthorizationPassword, manifest.Authorization{Kind: manifest.AuthorizationPasswordTOTP}, verify.OK, ""},
-		"less than demanded":                  {manifest.AuthorizationPasswordTOTP, manifest.Authorization{Kind: manifest.AuthorizationPassword}, verify.Untrusted, "was demanded"},
-		"a service's for a person's":          {manifest.AuthorizationPassword, manifest.Authorization{Kind: manifest.AuthorizationService}, verify.Untrusted, "was demanded"},
-		"a passkey, which is not yet checked": {manifest.AuthorizationPasskey, assertion, verify.Untrusted, "passkey signatures need"},
+		"password":                     {manifest.AuthorizationPassword, manifest.Authorization{Kind: manifest.AuthorizationPassword}, verify.OK, ""},
+		"more than demanded":           {manifest.AuthorizationPassword, manifest.Authorization{Kind: manifest.AuthorizationPasswordTOTP}, verify.OK, ""},
+		"less than demanded":           {manifest.AuthorizationPasswordTOTP, manifest.Authorization{Kind: manifest.AuthorizationPassword}, verify.Untrusted, "was demanded"},
+		"a service's for a person's":   {manifest.AuthorizationPassword, manifest.Authorization{Kind: manifest.AuthorizationService}, verify.Untrusted, "was demanded"},
+		"a passkey that nothing binds": {manifest.AuthorizationPasskey, assertion, verify.Untrusted, "does not pin the passkey"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := signed(t, func(w *world) *signer { return w.enrol("sgn_ada", "Ada Lovelace") },

@@ -178,6 +178,8 @@ func (j *judge) take(e chain.Entry, leaf chain.Hash) error {
 			return err
 		}
 		j.revocations = append(j.revocations, revocation{index: e.Index, time: e.Time, id: b.ID, keyID: b.KeyID})
+	case chain.PasskeyBound, chain.PasskeyRevoked:
+		return j.takePasskey(e)
 	case chain.RecordSuperseded:
 		b, err := manifest.ParseRecordSuperseded(e.Body)
 		if err != nil {

@@ -78,17 +78,22 @@ func (j *judge) admitted() {
 		p.Template.ID, p.Template.Digest.SHA256, p.Resolved.Requires)
 }
 
-// oneKeyEach refuses one key under two ids: it would count one person twice.
+// oneKeyEach refuses one key, or one passkey, under two ids: it would count one person twice.
 func (j *judge) oneKeyEach() {
 	owner := map[string]string{}
 	for _, s := range j.signatures {
-		id, key := s.Statement.Predicate.Signer.ID, s.Signature.Signature.KeyID
-		if other, ok := owner[key]; ok && other != id {
-			s.report.Holds, s.bad = false, true
-			j.fault(Untrusted, s.where, "%s and %s sign with the same key: one person would count twice", other, id)
-			continue
+		id, keys := s.Statement.Predicate.Signer.ID, []string{s.Signature.Signature.KeyID}
+		if s.report.Passkey != nil {
+			keys = append(keys, s.report.Passkey.KeyID)
 		}
-		owner[key] = id
+		for _, key := range keys {
+			if other, ok := owner[key]; ok && other != id {
+				s.report.Holds, s.bad = false, true
+				j.fault(Untrusted, s.where, "%s and %s sign with the same key: one person would count twice", other, id)
+				continue
+			}
+			owner[key] = id
+		}
 	}
 }
 

@@ -50,30 +50,40 @@ type ContentReport struct {
 
 // SignatureReport is one signature. All its fields but Holds, Counted and Why come from signed bytes.
 type SignatureReport struct {
-	Signer        string `json:"signer"`
-	Name          string `json:"name"` // printed name
-	Title         string `json:"title"`
-	Organisation  string `json:"organisation"`
-	Decision      string `json:"decision"`
-	Activity      string `json:"activity"`
-	Meaning       string `json:"meaning"`
-	MeaningText   string `json:"meaningText"`
-	Reason        string `json:"reason"`
-	Statement     string `json:"statement"`
-	Authorization string `json:"authorization"`
-	Time          string `json:"time"`      // genTime of the first token, UTC; empty: not proven
-	Accuracy      string `json:"accuracy"`  // of the time
-	LocalTime     string `json:"localTime"` // with the signer's zone
-	Zone          string `json:"zone"`
-	Offset        string `json:"offset"`
-	Algorithm     string `json:"algorithm"`
-	KeyID         string `json:"keyId"`
-	Origin        string `json:"origin"`       // of the ledger
-	Index         uint64 `json:"index,string"` // of the entry
-	Size          uint64 `json:"size,string"`  // of the checkpoint that proves it
-	Holds         bool   `json:"holds"`        // no fault was found in it
-	Counted       bool   `json:"counted"`      // by the policy
-	Why           string `json:"why"`          // why it is not counted
+	Signer        string         `json:"signer"`
+	Name          string         `json:"name"` // printed name
+	Title         string         `json:"title"`
+	Organisation  string         `json:"organisation"`
+	Decision      string         `json:"decision"`
+	Activity      string         `json:"activity"`
+	Meaning       string         `json:"meaning"`
+	MeaningText   string         `json:"meaningText"`
+	Reason        string         `json:"reason"`
+	Statement     string         `json:"statement"`
+	Authorization string         `json:"authorization"`
+	Passkey       *PasskeyReport `json:"passkey"`   // null: none that holds
+	Time          string         `json:"time"`      // genTime of the first token, UTC; empty: not proven
+	Accuracy      string         `json:"accuracy"`  // of the time
+	LocalTime     string         `json:"localTime"` // with the signer's zone
+	Zone          string         `json:"zone"`
+	Offset        string         `json:"offset"`
+	Algorithm     string         `json:"algorithm"`
+	KeyID         string         `json:"keyId"`
+	Origin        string         `json:"origin"`       // of the ledger
+	Index         uint64         `json:"index,string"` // of the entry
+	Size          uint64         `json:"size,string"`  // of the checkpoint that proves it
+	Holds         bool           `json:"holds"`        // no fault was found in it
+	Counted       bool           `json:"counted"`      // by the policy
+	Why           string         `json:"why"`          // why it is not counted
+}
+
+// PasskeyReport is the passkey with which the signer's own device has signed the statement, and what binds it to the signer.
+type PasskeyReport struct {
+	KeyID          string `json:"keyId"`          // SHA-256 of its public key
+	RPID           string `json:"rpId"`           // the relying party that it is for
+	Pinned         bool   `json:"pinned"`         // the trust file itself binds it
+	Entry          uint64 `json:"entry,string"`   // the ledger entry that does, where it is not pinned
+	BackupEligible bool   `json:"backupEligible"` // it may be copied to other devices of the signer's; false where it is pinned: not known
 }
 
 // PolicyReport says how the policy was evaluated.

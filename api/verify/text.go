@@ -110,6 +110,13 @@ func (s *SignatureReport) text(line printLine) {
 	}
 	line("  Key", "%s (%s)", s.KeyID, s.Algorithm)
 	line("  Proved by", "%s", s.Authorization)
+	if p := s.Passkey; p != nil {
+		by := "pinned in the trust file"
+		if !p.Pinned {
+			by = fmt.Sprintf("bound to the signer by the entry %d", p.Entry)
+		}
+		line("  Passkey", "%s of %s, %s: the signer's own device has signed this statement", p.KeyID, p.RPID, by)
+	}
 	if s.Size == 0 {
 		line("  Ledger", "%s: NOT PROVEN", s.Origin)
 	} else {

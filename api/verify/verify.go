@@ -58,6 +58,8 @@ type judge struct {
 	bindings    []binding
 	revocations []revocation
 	superseded  []supersession
+	bound       []boundPasskey
+	unbound     []revokedPasskey
 	facts       facts
 	checkpoints map[string]opened            // by note: several proofs have the same one
 	parsed      map[string]*x509.Certificate // by DER: all signers have the same root
@@ -129,6 +131,7 @@ func (j *judge) all(ctx context.Context, in Input) error {
 		})
 	}
 	j.support()
+	j.passkeys()
 	for _, s := range j.signatures {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -11,7 +11,8 @@ asks no server, and trusts nothing but the trust file that it is given.
 The exit code is the verdict: 0 verified, 1 internal failure, 2 wrong usage, 10 content differs, 11 a signature does not verify, 12 untrusted,
 13 time not proven, 14 ledger, 15 policy not satisfied, 16 malformed. With several faults 16 wins, else the lowest from 10 up.
 
-Passkey signatures are refused (12): their binding to the signer cannot be verified yet. A bundle is a folder, a tar, a tar.gz or a zip.
+A passkey's signature counts where a chain of bindings, each vouched for by passkeys, leads from the trust file to it. A bundle is a folder, a
+tar, a tar.gz or a zip.
 """
 import argparse, base64, collections, contextlib, datetime, hashlib, json, os, re, shutil, stat, struct, subprocess, sys, tarfile, tempfile, unicodedata, zipfile
 
@@ -269,7 +270,76 @@ STATEMENT = obj({
         'requires': one_of('service', *PERSONAL), 'statement': text(65536, 1),
         'signer': obj({'enrolment': HEX, 'id': ACTOR, 'name': name(least=1), 'organisation': name(), 'roles': seq(TOKEN, 32, unique=str), 'title': name()}),
         'zone': obj({'name': rx('[A-Za-z0-9][A-Za-z0-9/_+-]{0,63}'), 'offset': rx(r'(\+(0\d|1[0-8]):[0-5]\d)|(-(?!00:00)(0\d|1[0-8]):[0-5]\d)')})})})
-URL64 = rx('[A-Za-z0-9_-]+')
+
+
+def url64(most):
+    def check(v):
+        must(isinstance(v, str) and re.fullmatch('[A-Za-z0-9_-]+', v, re.ASCII) and 0 < len(unurl64(v)) <= most and
+             base64.urlsafe_b64encode(unurl64(v)).rstrip(b'=').decode() == v, 'not base64url without padding')
+    return check
+
+
+def unurl64(s):
+    return base64.urlsafe_b64decode(s + '=' * (-len(s) % 4))
+
+
+HOST = r'([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?'
+
+
+def check_relying_party(rp, origins):
+    must(re.fullmatch(HOST, rp, re.ASCII) and len(rp) <= 253, 'a relying party that is no host name')
+    must(1 <= len(origins) <= 8 and len(set(origins)) == len(origins), 'no origins, too many, or one twice')
+    for o in origins:
+        at = re.fullmatch('https://(%s)(:[1-9][0-9]{0,4})?' % HOST, o, re.ASCII)
+        must(at and (at.group(1) == rp or at.group(1).endswith('.' + rp)), 'an origin that does not belong to %s' % rp)
+        port = o.rpartition(':')[2]
+        must(len(at.group(1)) <= 253 and (not port.isdigit() or int(port) < 65536 and int(port) != 443), 'a port that an origin cannot have')
+
+
+P256 = 2 ** 256 - 2 ** 224 + 2 ** 192 + 2 ** 96 - 1, 0x5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604b
+
+
+def passkey_algorithm(spki):
+    """What a passkey signs with. Each key has one encoding."""
+    if spki[:26] == bytes.fromhex('3059301306072a8648ce3d020106082a8648ce3d030107034200') and len(spki) == 91 and spki[26] == 4:
+        x, y, p = int.from_bytes(spki[27:59], 'big'), int.from_bytes(spki[59:], 'big'), P256[0]
+        must(x < p and y < p and (y * y - x ** 3 + 3 * x - P256[1]) % p == 0, 'a point that is not on the curve')
+        return 'ecdsa-p256-sha256'
+    if spki[:12] == bytes.fromhex('302a300506032b6570032100') and len(spki) == 44:
+        return 'ed25519'
+
+    def tlv(tag, content):
+        size = len(content)
+        head = bytes([size]) if size < 128 else (lambda b: bytes([0x80 | len(b)]) + b)(size.to_bytes((size.bit_length() + 7) // 8, 'big'))
+        return bytes([tag]) + head + content
+
+    def number(n):
+        return tlv(2, n.to_bytes(n.bit_length() // 8 + 1, 'big'))
+    (_, _, _), (_, bits, _) = der(one(spki))
+    n, e = (int.from_bytes(c, 'big') for _, c, _ in der(one(bits[1:])))
+    must(2048 <= n.bit_length() <= 8192 and 2 < e < 1 << 31 and e % 2, 'a key of another size')
+    again = tlv(0x30, bytes.fromhex('300d06092a864886f70d0101010500') + tlv(3, b'\0' + tlv(0x30, number(n) + number(e))))
+    must(spki == again and len(spki) <= 2048, 'a key that is not in its one encoding')
+    return 'rsa-pkcs1-sha256'
+
+
+def check_bound(body):
+    BOUND(body)
+    check_relying_party(body['binding']['rpId'], body['binding']['origins'])
+    passkey_algorithm(unb64(body['binding']['spki']))
+
+
+ENDED = 'signer.revoked', 'service.revoked'
+URL64, NONCE = url64(65536), rx('[0-9a-f]{32}')
+BOUND = obj({
+    'binding': obj({
+        'aaguid': NONCE, 'backupEligible': boolean, 'credentialId': url64(1023), 'format': exactly('signet-passkey-binding/v1'), 'ledger': line(256, 1),
+        'name': line(256, 1), 'nonce': NONCE, 'origins': seq(line(1024, 1), 8, 1), 'registered': instant, 'rpId': line(253, 1), 'signer': SIGNER, 'spki': b64(2048),
+        'vouches': boolean}),
+    'vouchers': seq(obj({
+        'authenticatorData': url64(37), 'clientDataJSON': url64(4096), 'credentialId': url64(1023), 'signature': url64(1024), 'signer': SIGNER}), 2,
+        unique=lambda v: v['signer'])})
+UNBOUND = obj({'by': line(256, 1), 'keyId': HEX, 'nonce': NONCE, 'reason': lambda v: must(isinstance(v, str) and len(v.encode()) <= 16000, 'no reason'), 'signer': SIGNER})
 ASSERTION = ('authenticatorData', 'clientDataJSON', 'credentialId', 'signature')
 ENTRY_PROOF = {'entry': b64(65535), 'proof': lambda v: must(isinstance(v, str) and 0 < len(v.encode()) <= 1 << 17, 'no proof')}
 MANIFEST = obj({
@@ -284,7 +354,7 @@ MANIFEST = obj({
 TRUST = obj({
     'issuer': rx(r'https://[^\s?#@]+[^\s?#@/]'), 'mediaType': exactly('application/vnd.signet.trust.v1+json'), 'name': line(256),
     'ledgers': seq(obj({'fromSize': DECIMAL, 'origin': line(256, 1), 'toSize': either('', DECIMAL), 'vkey': line(1024, 1), 'witnessPolicy': lambda v: must(isinstance(v, str), 'no text')})),
-    'passkeys': seq(obj({'credentialId': URL64, 'origins': seq(line(1024)), 'rpId': line(256, 1), 'signer': SIGNER, 'spki': b64(4096)})),
+    'passkeys': seq(obj({'credentialId': url64(1023), 'name': name(least=1), 'origins': seq(line(1024)), 'rpId': line(256, 1), 'signer': SIGNER, 'spki': b64(2048)})),
     'policies': seq(obj({'digest': HEX, 'requires': one_of(*PERSONAL)})), 'revoked': seq(obj({'from': instant, 'keyId': HEX})),
     'signerRoots': seq(obj({'certificate': b64(65536), 'from': instant, 'to': either('', instant)})),
     'timestampRoots': seq(obj({'certificate': b64(65536), 'from': instant, 'to': either('', instant)}))})
@@ -459,7 +529,7 @@ class OpenSSL:
 class Trust:
     def __init__(self, raw, ssl, faults):
         self.ssl, self.faults, self.unwitnessed, self.known = ssl, faults, False, {}
-        self.issuer, self.ledgers, self.policies, self.revoked, self.signer_roots, self.timestamp_roots = '', [], [], [], [], []
+        self.issuer, self.ledgers, self.policies, self.revoked, self.passkeys, self.signer_roots, self.timestamp_roots = '', [], [], [], [], [], []
         if not raw:
             faults.add(UNTRUSTED, 'trust', 'no trust file is pinned, so nothing is trusted')
             return
@@ -475,7 +545,10 @@ class Trust:
                 must(span(l)[0] < span(l)[1], 'a key that holds for no size')
                 for o in t['ledgers'][:i]:
                     must(o['origin'] != l['origin'] or span(l)[0] >= span(o)[1] or span(o)[0] >= span(l)[1], 'two keys for the same sizes')
-            self.issuer, self.ledgers, self.policies, self.revoked = t['issuer'], t['ledgers'], t['policies'], t['revoked']
+            for p in t['passkeys']:
+                check_relying_party(p['rpId'], p['origins'])
+                passkey_algorithm(unb64(p['spki']))
+            self.issuer, self.ledgers, self.policies, self.revoked, self.passkeys = t['issuer'], t['ledgers'], t['policies'], t['revoked'], t['passkeys']
             self.signer_roots, self.timestamp_roots = t['signerRoots'], t['timestampRoots']
             return
         raise Stop
@@ -693,7 +766,10 @@ ENTRY_TYPES = frozenset('''ledger.created key.created certificate.issued signer.
     signer.locked signer.unlocked access.denied record.created record.decided signature.prepared signature.attempted signature.created
     signature.abandoned record.superseded source.erased timestamp.refused ledger.restored service.renewed key.rotated key.disabled key.enabled
     key.destruction.requested key.destruction.withdrawn key.destruction.confirmed key.destroyed index.committed checkpoint.timestamped
-    ledger.scrubbed ledger.archived backup.created'''.split())
+    ledger.scrubbed ledger.archived backup.created act.proposed act.confirmed act.withdrawn accountability.signed signer.changed credential.used
+    passkey.registered passkey.vouched passkey.bound passkey.revoked role.assigned role.withdrawn group.changed designation.changed
+    training.attested training.withdrawn rights.reviewed service.changed source.locked source.unlocked alert.raised alert.delivered
+    alert.acknowledged alert.escalated'''.split())
 
 
 def short(v):
@@ -826,6 +902,7 @@ class Manifest:
         if self.record['bundle']:
             subjects.insert(0, {'digest': self.record['bundle']['digest'], 'name': subjects[0]['name'][:-7]})
         self.support = self.supporting()
+        self.passkeys()
         self.signatures = []
         for i, s in enumerate(self.m['signatures']):
             s = dict(s, where='signatures[%d]' % i, faults=Faults(), at=None, accuracy=0, e=None, canonical=canon(s['statement']), p=s['statement']['predicate'])
@@ -837,6 +914,8 @@ class Manifest:
             self.value(s)
             with s['faults'].check(LEDGER, 'ledger'):
                 self.ledger(s)
+            with s['faults'].check(UNTRUSTED, 'authorization'):
+                self.authorization(s)
             self.enrolment(s)
         self.order()
         self.policy()
@@ -898,6 +977,10 @@ class Manifest:
                     must(all(k in e['body'] for k in BINDING), 'an enrolment that misses something')
                 elif e['type'] in ('signer.revoked', 'service.revoked'):
                     must({'by', 'id', 'keyId', 'reason'} == set(e['body']), 'a revocation that misses something')
+                elif e['type'] == 'passkey.bound':
+                    check_bound(e['body'])
+                elif e['type'] == 'passkey.revoked':
+                    UNBOUND(e['body'])
                 elif e['type'] == 'record.superseded':
                     must({'by', 'event', 'record'} == set(e['body']), 'it misses something')
                 out.append(e)
@@ -939,10 +1022,83 @@ class Manifest:
             must(len(chain) > 1 and chain[-1].raw in self.trust.holding(self.trust.signer_roots, s['at']), 'no pinned root leads to the signer')
             self.ssl.chain(chain, instant(p['preparedAt']) if s['at'] is None else s['at'])
             self.trust.not_revoked(chain, instant(p['expires']) if s['at'] is None else s['at'] + s['accuracy'])
-        with s['faults'].check(UNTRUSTED, 'authorization'):
-            kind = s['authorization']['kind']
-            must(COVERS(kind, p['requires']), 'the signer proved themselves with %s, and %s was demanded' % (kind, p['requires']))
-            must('passkey' not in kind, 'passkeys cannot be verified yet')
+
+    def authorization(self, s):
+        a, p = s['authorization'], s['p']
+        must(COVERS(a['kind'], p['requires']), 'the signer proved themselves with %s, and %s was demanded' % (a['kind'], p['requires']))
+        if 'passkey' not in a['kind']:
+            return
+        before = s['e']['index'] if s['e'] else 1 << 62
+        at = instant(p['expires']) if s['at'] is None else s['at'] + s['accuracy']
+        held = self.holder(p['signer']['id'], unurl64(a['credentialId']), before, at)
+        must(held['name'] == p['signer']['name'], 'the passkey is bound under another name')
+        self.assertion(held, sha256(b'DSSEv1 28 application/vnd.in-toto+json %d ' % len(s['canonical']) + s['canonical']), a)
+        s['passkey'] = hexsum(held['spki'])
+
+    def passkeys(self):
+        """Which bindings hold, in the order of the ledger: each leans on earlier ones alone."""
+        self.bound = sorted((e for e in self.support if e['type'] == 'passkey.bound'), key=lambda e: e['index'])
+        for e in self.bound:
+            try:
+                self.vouched(e)
+                e['wrong'] = None
+            except Exception as x:
+                e['wrong'] = 'entry %d: %s' % (e['index'], x)
+
+    def vouched(self, e):
+        b, others = e['body']['binding'], 0
+        must(b['ledger'] == self.origin, 'it binds a passkey in another ledger')
+        payload = canon(b)
+        challenge = sha256(b'DSSEv1 46 application/vnd.signet.passkey-binding.v1+json %d ' % len(payload) + payload)
+        for v in e['body']['vouchers']:
+            must(not any(o['type'] in ENDED and o['body']['id'] == v['signer'] and o['index'] < e['index'] for o in self.support),
+                 '%s, who vouches for it, was revoked' % v['signer'])
+            held = self.holder(v['signer'], unurl64(v['credentialId']), e['index'], instant(e['time']))
+            self.assertion(held, challenge, v)
+            if v['signer'] == b['signer']:
+                if held['name'] == b['name'] and (held['vouches'] or not b['vouches']):
+                    return
+            else:
+                must(held['vouches'], 'the passkey of %s may not vouch for others' % v['signer'])
+                others += 1
+        must(others == 2, '%d of 2 other people vouch for the passkey of %s, and no earlier one of theirs does' % (others, b['signer']))
+
+    def holder(self, signer, credential, before, at):
+        """A signer's passkey as it stood before an entry."""
+        why = 'the trust file does not pin the passkey %s of %s, and no proved entry before the entry %d binds it' % (credential.hex()[:16], signer, before)
+        found = [(p, None, -1, p['name'], True, None) for p in self.trust.passkeys] + \
+                [(e['body']['binding'], e['wrong'], e['index'], e['body']['binding']['name'], e['body']['binding']['vouches'],
+                  e['body']['binding']['backupEligible']) for e in self.bound if e['index'] < before]
+        for p, wrong, index, who, vouches, backup in found:
+            if p['signer'] != signer or unurl64(p['credentialId']) != credential:
+                continue
+            spki = unb64(p['spki'])
+            why = wrong
+            for o in self.support:
+                if o['type'] == 'passkey.revoked' and o['index'] < before and (o['body']['signer'], o['body']['keyId']) == (signer, hexsum(spki)):
+                    why = why or 'the passkey of %s was revoked by the entry %d' % (signer, o['index'])
+            for r in self.trust.revoked:
+                if r['keyId'] == hexsum(spki) and at >= instant(r['from']):
+                    why = why or 'the passkey of %s no longer counts from %s' % (signer, r['from'])
+            if not why:
+                return {'credential': credential, 'spki': spki, 'rpId': p['rpId'], 'origins': p['origins'], 'name': who, 'vouches': vouches, 'backup': backup}
+        raise ValueError(why)
+
+    def assertion(self, held, challenge, a):
+        """WebAuthn Level 3, section 7.2, without any choice."""
+        data, client, signature = (unurl64(a[m]) for m in ('authenticatorData', 'clientDataJSON', 'signature'))
+        must(len(data) == 37 and len(client) <= 4096 and len(signature) <= 1024 and len(held['credential']) <= 1023, 'an assertion of another size')
+        c = parse_json(client)
+        must(isinstance(c, dict) and c.get('type') == 'webauthn.get', 'no assertion')
+        must(c.get('challenge') == base64.urlsafe_b64encode(challenge).rstrip(b'=').decode(), 'the passkey has signed something else')
+        must(isinstance(c.get('origin'), str) and c['origin'] in held['origins'], 'it was made at %.80r' % (c.get('origin'),))
+        must(c.get('crossOrigin', False) is False and 'topOrigin' not in c, 'it was made within a page of somebody else')
+        flags = data[32]
+        must(data[:32] == sha256(held['rpId'].encode()), 'it was made for another relying party')
+        must(flags & 0x05 == 0x05, 'no user was present, or none was verified')
+        must(not flags & 0xe2 and flags & 0x18 != 0x10, 'flags %#02x' % flags)
+        must(held['backup'] is None or held['backup'] == bool(flags & 8), 'whether it may be copied is not what its binding says')
+        must(self.ssl.signed(held['spki'], passkey_algorithm(held['spki']), data + sha256(client), signature), 'the signature is not of this passkey')
 
     def ledger(self, s):
         e, size, root = self.prove(s['ledger']['entry'], s['ledger']['proof'])
@@ -978,7 +1134,7 @@ class Manifest:
             must(e['index'] < s['e']['index'], 'the signer was enrolled after the signature')
         with s['faults'].check(UNTRUSTED, 'enrolment'):
             must(not any(o['body']['id'] == signer['id'] and e['index'] < o['index'] < s['e']['index'] for o in bound), 'it had been replaced')
-            must(not any(o['type'].endswith('.revoked') and o['body']['id'] == signer['id'] and o['body']['keyId'] in ('', key) and
+            must(not any(o['type'] in ENDED and o['body']['id'] == signer['id'] and o['body']['keyId'] in ('', key) and
                          o['index'] < s['e']['index'] for o in self.support), 'the key had been revoked')
 
     def order(self):
@@ -1010,8 +1166,9 @@ class Manifest:
             fault('the trust file does not admit the template')
         owner = {}
         for s in self.signatures:
-            if owner.setdefault(s['signature']['keyId'], s['p']['signer']['id']) != s['p']['signer']['id']:
-                s['faults'].add(UNTRUSTED, 'signature', 'one key under two ids')
+            for key in (s['signature']['keyId'], s.get('passkey')):
+                if key and owner.setdefault(key, s['p']['signer']['id']) != s['p']['signer']['id']:
+                    s['faults'].add(UNTRUSTED, 'signature', 'one key under two ids')
         approvers = {a['id'] for a in want['approvers']} - set(want['excludedSigners'])
         votes, attempts = {}, {}
         for s in self.signatures:

@@ -23,6 +23,7 @@ type alertDelivered struct {
 	Audience  Audience   `json:"audience"`
 	Channel   string     `json:"channel"`
 	Delivered bool       `json:"delivered"`
+	Down      bool       `json:"down"` // the channel itself did not work
 	Outcome   string     `json:"outcome"`
 }
 

@@ -52,9 +52,10 @@ type mark struct {
 
 // tryRow is what a channel has done for an alert and audience.
 type tryRow struct {
+	Arrived   int        `json:"arrived"` // how often it was delivered
 	Attempts  int        `json:"attempts"`
 	Delivered bool       `json:"delivered"` // the last one
-	Failures  int        `json:"failures"`  // in a row
+	Failures  int        `json:"failures"`  // in a row, those of the channel itself left out
 	Last      chain.Time `json:"last"`
 }
 
@@ -146,8 +147,11 @@ func applyDelivered(s *ledger.State, e chain.Entry) error {
 		if err != nil {
 			return err
 		}
-		if try.Failures++; body.Delivered {
-			try.Failures = 0
+		switch {
+		case body.Delivered:
+			try.Arrived, try.Failures = try.Arrived+1, 0
+		case !body.Down:
+			try.Failures++
 		}
 		try.Attempts, try.Delivered, try.Last = t.Attempt, body.Delivered, e.Time
 		if err := putJSON(s, bucketTries, key, try); err != nil {

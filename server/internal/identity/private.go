@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/signetd/signet/server/internal/ledger"
+	"github.com/signetd/signet/server/internal/notify"
 )
 
 // CheckPrivate holds the secrets beside the ledger against their commitments: for [ledger.Check].
@@ -40,9 +41,19 @@ func CheckSomePrivate(r *ledger.Read, from string) (next string, err error) {
 		}
 		next = "verifiers/" + next
 	case "sources":
-		if next = c.sources(key); next != "" {
-			next = "sources/" + next
+		if next = c.sources(key); next == "" {
+			return "contacts/", errors.Join(c.wrong...)
 		}
+		next = "sources/" + next
+	case "contacts":
+		next, err := notify.CheckSomePrivate(r, key)
+		if next != "" {
+			next = "contacts/" + next
+		}
+		if err != nil {
+			err = fmt.Errorf("%w: %w", ErrTampered, err)
+		}
+		return next, err
 	default:
 		return "", fmt.Errorf("identity: no private rows %.80q", from)
 	}

@@ -163,13 +163,11 @@ func (d *Directory) OpenSession(ctx context.Context, src Source, userName string
 			}
 			session.Signer, session.Expires = row.ID, tx.Now().Add(d.cfg.SessionLifetime).Time()
 			source.put(tx)
-			tx.Emit(ledger.Event{
-				Type: chain.SessionOpened,
-				Actor: chain.Actor{
-					ID: row.ID, Kind: chain.Person, Method: MethodPassword, Session: session.ID, Source: source.commitment,
-				},
-				Body: sessionOpened{Expires: chain.NewTime(session.Expires), ID: row.ID, Place: from, Session: session.ID, Token: hexSum([]byte(token))},
-			})
+			actor := chain.Actor{ID: row.ID, Kind: chain.Person, Method: MethodPassword, Session: session.ID, Source: source.commitment}
+			opened := tx.Emit(ledger.Event{Type: chain.SessionOpened, Actor: actor, Body: sessionOpened{
+				Expires: chain.NewTime(session.Expires), ID: row.ID, Place: from, Session: session.ID, Token: hexSum([]byte(token)),
+			}})
+			d.noteSource(tx, actor, opened)
 			return d.sweep(tx)
 		})
 		return err

@@ -14,7 +14,8 @@ import (
 )
 
 func (a *app) verifyCommand() *cobra.Command {
-	var bundlePath, manifestPath, exportPath, trustPath string
+	var bundlePath, manifestPath, exportPath, trustPath, part, digest string
+	var explain bool
 	cmd := &cobra.Command{
 		Use: "verify", Short: "Verify a bundle against its signature manifest, or an export of the ledger, offline", Args: cobra.NoArgs,
 		Long: `Verify a bundle against its signature manifest, offline: no server, no network. With --export, verify an export of the ledger
@@ -23,15 +24,25 @@ func (a *app) verifyCommand() *cobra.Command {
 It holds only if everything holds: the content, each signature, the identity of each signer, the time, the place in the ledger, and
 the approval policy. The exit code says what does not (signet help exit); all faults are printed.
 
+With --file or --digest the question is whether this one file is part of what was approved, where it is named, and by whom: the manifest is
+verified but for the other files. Who has the whole bundle gives --bundle.
+
+--explain shows what was checked, one by one, and what each check shows.
+
 Trust comes from --trust, else from the file that the profile pins (signet trust add). With --json the whole report is printed; its
 fields are those of the Report in the package api/verify.`,
 		Example: `  signet verify --bundle dist/ --manifest signatures/release-v0.1.0.json
   signet verify --bundle evidence.tar.zst --manifest signatures/release-v0.1.0.json --trust signet-trust.json
   signet verify --bundle dist/ --manifest signatures/release-v0.1.0.json --json > report.json
+  signet verify --file app.exe --manifest signatures/release-v0.1.0.json
+  signet verify --bundle dist/ --manifest signatures/release-v0.1.0.json --explain
   signet verify --export ledger.tar`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if exportPath != "" && (bundlePath != "" || manifestPath != "") {
+			if exportPath != "" && (bundlePath != "" || manifestPath != "" || part != "" || digest != "") {
 				return usagef("an export is verified by itself, without --bundle and --manifest")
+			}
+			if n := given(bundlePath, part, digest); n > 1 {
+				return usagef("give one of --bundle, --file and --digest")
 			}
 			if exportPath != "" {
 				return a.verifyLedgerFile(cmd.Context(), exportPath, trustPath)
@@ -39,17 +50,33 @@ fields are those of the Report in the package api/verify.`,
 			if err := required(cmd, "manifest"); err != nil {
 				return err
 			}
-			return a.verify(cmd.Context(), bundlePath, manifestPath, trustPath)
+			if part != "" || digest != "" {
+				return a.verifyPart(cmd.Context(), part, digest, manifestPath, trustPath)
+			}
+			return a.verify(cmd.Context(), bundlePath, manifestPath, trustPath, explain)
 		},
 	}
 	cmd.Flags().StringVar(&bundlePath, "bundle", "", "folder, .tar, .tar.gz, .tar.zst or .zip that was signed")
 	cmd.Flags().StringVar(&manifestPath, "manifest", "", "signature manifest, for example signatures/release-v0.1.0.json")
 	cmd.Flags().StringVar(&exportPath, "export", "", "export of the ledger, instead of bundle and manifest")
+	cmd.Flags().StringVar(&part, "file", "", "one file: is it part of what was approved?")
+	cmd.Flags().StringVar(&digest, "digest", "", "the same, by the file's SHA-256 in hex")
+	cmd.Flags().BoolVar(&explain, "explain", false, "show what was checked, one by one")
 	cmd.Flags().StringVar(&trustPath, "trust", "", "trust file (default the one that the profile pins)")
 	return cmd
 }
 
-func (a *app) verify(ctx context.Context, bundlePath, manifestPath, trustPath string) error {
+// given counts the flags that were given.
+func given(values ...string) (n int) {
+	for _, v := range values {
+		if v != "" {
+			n++
+		}
+	}
+	return n
+}
+
+func (a *app) verify(ctx context.Context, bundlePath, manifestPath, trustPath string, explain bool) error {
 	trust, err := a.trustBytes(trustPath)
 	if err != nil {
 		return err
@@ -72,7 +99,11 @@ func (a *app) verify(ctx context.Context, bundlePath, manifestPath, trustPath st
 	case err != nil:
 		return err
 	}
-	if err := a.print(report, func(p *printer) { p.report(report) }); err != nil {
+	show := (*printer).report
+	if explain {
+		show = (*printer).explain
+	}
+	if err := a.print(report, func(p *printer) { show(p, report) }); err != nil {
 		return err
 	}
 	if report.Code == verify.OK {

@@ -45,11 +45,11 @@ func (s ledgerService) EraseSources(ctx context.Context, in *signetv1.EraseSourc
 		}
 		e.ID = signer.ID
 	}
-	erased, err := s.identities.EraseSources(ctx, caller(ctx), e)
+	erased, proposal, err := s.identities.EraseSources(ctx, caller(ctx), e)
 	if err != nil {
 		return nil, err
 	}
-	return &signetv1.EraseSourcesResponse{Sources: erased}, nil
+	return &signetv1.EraseSourcesResponse{Sources: erased, Proposal: proposed(proposal)}, nil
 }
 
 var errEnough = errors.New("enough")

@@ -56,6 +56,7 @@ const (
 	maxVerified   = 4096
 	maxAuthority  = 4 << 20 // bytes of one file
 	maxAboveChain = 8
+	maxURI        = 512
 )
 
 // NewClientAuthorities reads authorities and revocation lists. Without files of authorities there are none: it returns nil.

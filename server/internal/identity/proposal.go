@@ -237,7 +237,7 @@ func (d *Directory) registerActs() error {
 
 // ownActs are the kinds of acts of this package.
 func (d *Directory) ownActs() []ActKind {
-	return slices.Concat(d.rightsActs(), d.signerActs())
+	return slices.Concat(d.rightsActs(), d.signerActs(), d.serviceActs())
 }
 
 // Act does what takes two administrators: at once where four eyes are off, else it is proposed. The kind is one of [Config].Acts, subject

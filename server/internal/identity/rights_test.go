@@ -249,7 +249,7 @@ func TestOnlyAdministrators(t *testing.T) {
 				"reinstate": func() error { _, err := f.d.Reinstate(ctx, c, admin.ID, "r"); return err },
 				"revoke":    func() error { _, err := f.d.Revoke(ctx, c, admin.ID, "r"); return err },
 				"service": func() error {
-					_, err := f.d.EnrollService(ctx, c, ServiceEnrolment{Name: "builder", Client: client(t, "b", p256(t), start, start.Add(time.Hour))}, "")
+					_, _, err := f.d.EnrollService(ctx, c, ServiceEnrolment{Name: "builder", Client: client(t, "b", p256(t), start, start.Add(time.Hour))}, "")
 					return err
 				},
 			} {

@@ -186,7 +186,7 @@ func TestADisabledCACertifiesNothing(t *testing.T) {
 	if _, err := f.d.Redeem(ctx, desk, code, "lise", secondPass, true); !errors.Is(err, ErrKeyDisabled) {
 		t.Errorf("redeem: %v", err)
 	}
-	if _, err := f.d.EnrollService(ctx, admin, ServiceEnrolment{Name: "ci", Client: client(t, "ci", p256(t), start.Add(-time.Hour), start.Add(time.Hour))}, ""); !errors.Is(err, ErrKeyDisabled) {
+	if _, _, err := f.d.EnrollService(ctx, admin, ServiceEnrolment{Name: "ci", Client: client(t, "ci", p256(t), start.Add(-time.Hour), start.Add(time.Hour))}, ""); !errors.Is(err, ErrKeyDisabled) {
 		t.Errorf("enrol a service: %v", err)
 	}
 	if err := f.rotate(admin, ada.ID); !errors.Is(err, ErrKeyDisabled) {

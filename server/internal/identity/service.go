@@ -24,106 +24,29 @@ type ServiceEnrolment struct {
 }
 
 // EnrollService enrols a program: its client certificate (and with it its key) is pinned, or the URI in its certificates of the
-// organisation's CA is, and a sealing key is made for it in the HSM. A call that is retried under the same requestID gives the first answer.
-func (d *Directory) EnrollService(ctx context.Context, caller Caller, e ServiceEnrolment, requestID string) (Signer, error) {
-	name, organisation := fold(e.Name), e.Organisation
-	if organisation == "" {
-		organisation = d.cfg.Organisation
-	}
-	terms, err := d.enrolmentTerms(e)
-	if err != nil {
-		return Signer{}, err
-	}
-	hash, err := request(caller, "EnrollService", requestID, []any{name, organisation, terms})
-	if err != nil {
-		return Signer{}, err
-	}
-	body := manifest.ServiceEnrolled{
-		Clients: []string{}, ID: newID("svc_"), Name: name, Organisation: organisation, Roles: []string{string(RoleService)},
-	}
-	for _, c := range terms.Clients {
-		body.Clients = append(body.Clients, c.Certificate)
-	}
-	if err := checkService(body); err != nil {
-		return Signer{}, err
-	}
-	// What would be refused is refused before a key is made.
-	var earlier string
-	err = d.ledger.View(func(r *ledger.Read) (err error) {
-		if err := d.mayAdminister(r, caller); err != nil {
-			return err
-		}
-		if earlier, err = enrolledBy(r, hash); err != nil || earlier != "" {
-			return err
-		}
-		return freeService(r.View(projectionName), name, terms)
-	})
-	if err != nil {
-		return Signer{}, err
-	}
-	if earlier != "" {
-		return d.Get(ctx, earlier)
-	}
-	made, err := d.certify(ctx, Subject{ID: body.ID, Name: name, Organisation: organisation, Service: true})
-	if err != nil {
-		return Signer{}, err
-	}
-	body.KeyID, body.Certificate = made.key.KeyID, hexSum(made.certificate)
-	result, err := d.ledger.Do(ctx, func(tx *ledger.Tx) (err error) {
-		view := tx.View(projectionName)
-		if err := d.mayAdminister(tx, caller); err != nil {
-			return err
-		}
-		if earlier, err = enrolledBy(tx.Read, hash); err != nil || earlier != "" {
-			return err
-		}
-		if err := d.MayCertify(tx); err != nil {
-			return err
-		}
-		if err := freeService(view, name, terms); err != nil {
-			return err
-		}
-		tx.Emit(made.event(caller.Actor(), "service"))
-		attachments := [][]byte{made.certificate}
-		if e.Client != nil {
-			attachments = append(attachments, e.Client.Raw)
-		}
-		tx.Emit(ledger.Event{Type: chain.ServiceEnrolled, Actor: caller.Actor(), Request: hash, Body: body, Attachments: attachments})
-		if !terms.unbounded() {
-			tx.Emit(ledger.Event{Type: chain.ServiceChanged, Actor: caller.Actor(), Body: serviceChanged{
-				ID: body.ID, New: terms, Old: serviceTerms{Clients: terms.Clients}.settled(), Reason: "enrolment",
-			}})
-		}
-		return nil
-	})
-	if err != nil || earlier != "" {
-		d.discardAfter(ctx, made, err)
-	}
-	if err != nil {
-		return Signer{}, err
-	}
-	if earlier != "" {
-		return d.Get(ctx, earlier)
-	}
-	d.settle(ctx, result)
-	return d.Get(ctx, body.ID)
-}
-
-// enrolmentTerms are the terms of a service that is to be enrolled.
-func (d *Directory) enrolmentTerms(e ServiceEnrolment) (serviceTerms, error) {
-	t := serviceTerms{URI: e.URI}.settled()
-	if (e.Client == nil) == (e.URI == "") {
-		return t, fmt.Errorf("%w: give a certificate to pin, or the URI in certificates of the organisation's CA", ErrCertificateInvalid)
+// organisation's CA is, and a sealing key is made for it in the HSM. Where it takes two administrators, it returns the proposal instead. A
+// call that is retried under the same requestID gives the first answer.
+func (d *Directory) EnrollService(ctx context.Context, caller Caller, e ServiceEnrolment, requestID string) (Signer, *Proposal, error) {
+	c := enrolmentContent{Name: fold(e.Name), Organisation: e.Organisation, URI: e.URI}
+	if c.Organisation == "" {
+		c.Organisation = d.cfg.Organisation
 	}
 	if e.Client != nil {
-		if err := d.checkClient(e.Client); err != nil {
-			return t, err
-		}
-		t.Clients = []serviceClient{clientOf(e.Client)}
-	} else if err := d.checkURI(e.URI); err != nil {
-		return t, err
+		c.Certificate = e.Client.Raw
 	}
-	return t, errJoinFirst(t.apply(e.Rights), d.checkRights(t))
+	var err error
+	if c.Rights, err = d.boundsOf(e.Rights); err != nil {
+		return Signer{}, nil, err
+	}
+	if _, _, err := d.readEnrolmentContent(c); err != nil {
+		return Signer{}, nil, err
+	}
+	done, p, err := d.Act(ctx, caller, actEnrolService, "", c, requestID)
+	if err != nil || !done {
+		return Signer{}, &p, err
+	}
+	s, err := d.Lookup(ctx, c.Name)
+	return s, nil, err
 }
 
 // checkRights refuses methods and record types that there are not.
@@ -141,66 +64,45 @@ func (d *Directory) checkRights(t serviceTerms) error {
 	return nil
 }
 
-// A ServiceChange is what an administrator changes of a service.
-type ServiceChange struct {
-	ID     string        `json:"id"`
-	Reason string        `json:"reason"`
-	Rights ServiceRights `json:"rights"`
-}
-
-// ChangeService changes what a service may do. It holds for calls that begin after it, and for seals that are not in the ledger yet.
-func (d *Directory) ChangeService(ctx context.Context, caller Caller, c ServiceChange) (Signer, error) {
-	return d.reterm(ctx, caller, c.ID, func(tx *ledger.Tx) error { return d.emitServiceChange(tx, caller, c) })
-}
-
-func (d *Directory) emitServiceChange(tx *ledger.Tx, caller Caller, c ServiceChange) error {
-	return d.emitTerms(tx, caller, c.ID, c.Reason, nil, func(t *serviceTerms) error {
-		return errJoinFirst(t.apply(c.Rights), d.checkRights(*t))
-	})
-}
-
-// A ServiceCertificate is a client certificate that is to be admitted.
-type ServiceCertificate struct {
-	Certificate []byte `json:"certificate"` // DER
-	ID          string `json:"id"`
-	Reason      string `json:"reason"`
+// ChangeService changes what a service may do. It holds for calls that begin after it, and for seals that are not in the ledger yet. Where
+// it takes two administrators, it returns the proposal instead.
+func (d *Directory) ChangeService(ctx context.Context, caller Caller, id string, rights ServiceRights, reason string) (Signer, *Proposal, error) {
+	bounds, err := d.boundsOf(rights)
+	if err != nil {
+		return Signer{}, nil, err
+	}
+	return d.actOn(ctx, caller, actChangeService, id, reason, changeContent{ID: id, Reason: reason, Rights: bounds})
 }
 
 // AddServiceCertificate admits another client certificate of a service, beside those that it has: so it can change them one after the
-// other without a call that is refused.
-func (d *Directory) AddServiceCertificate(ctx context.Context, caller Caller, c ServiceCertificate) (Signer, error) {
-	return d.reterm(ctx, caller, c.ID, func(tx *ledger.Tx) error { return d.emitServiceCertificate(tx, caller, c) })
+// other without a call that is refused. Where it takes two administrators, it returns the proposal instead.
+func (d *Directory) AddServiceCertificate(ctx context.Context, caller Caller, id string, certificate []byte, reason string) (Signer, *Proposal, error) {
+	if _, err := d.parseClient(certificate); err != nil {
+		return Signer{}, nil, err
+	}
+	return d.actOn(ctx, caller, actAdmitCertificate, id, reason, certificateContent{Certificate: certificate, ID: id, Reason: reason})
 }
 
-func (d *Directory) emitServiceCertificate(tx *ledger.Tx, caller Caller, c ServiceCertificate) error {
-	parsed, err := x509.ParseCertificate(c.Certificate)
-	if err != nil {
-		return fmt.Errorf("%w: it is not one in DER", ErrCertificateInvalid)
+// actOn does an act about a service, or proposes it.
+func (d *Directory) actOn(ctx context.Context, caller Caller, kind, id, reason string, content any) (Signer, *Proposal, error) {
+	if err := checkReason(reason); err != nil {
+		return Signer{}, nil, err
 	}
-	if err := d.checkClient(parsed); err != nil {
-		return err
+	done, p, err := d.Act(ctx, caller, kind, id, content, "")
+	if err != nil || !done {
+		return Signer{}, &p, err
 	}
-	return d.emitTerms(tx, caller, c.ID, c.Reason, [][]byte{parsed.Raw}, func(t *serviceTerms) error {
-		added := clientOf(parsed)
-		if t.client(added.Certificate) >= 0 {
-			return fmt.Errorf("%w: it is admitted already", ErrCertificateTaken)
-		}
-		if len(t.Clients) >= maxClients {
-			return fmt.Errorf("%w: the service has %d; remove one first", ErrCertificateInvalid, len(t.Clients))
-		}
-		if err := freeClient(tx.View(projectionName), c.ID, added); err != nil {
-			return err
-		}
-		t.Clients = append(slices.Clone(t.Clients), added)
-		slices.SortFunc(t.Clients, func(a, b serviceClient) int { return strings.Compare(a.Certificate, b.Certificate) })
-		return nil
-	})
+	s, err := d.Get(ctx, id)
+	return s, nil, err
 }
 
 // RemoveServiceCertificate admits a client certificate of a service no longer: neither it nor its key. Connections that were made with it
 // make no further call.
 func (d *Directory) RemoveServiceCertificate(ctx context.Context, caller Caller, id, certificate, reason string) (Signer, error) {
-	return d.reterm(ctx, caller, id, func(tx *ledger.Tx) error {
+	result, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
+		if err := d.mayAdminister(tx, caller); err != nil {
+			return err
+		}
 		return d.emitTerms(tx, caller, id, reason, nil, func(t *serviceTerms) error {
 			i := t.client(certificate)
 			if i < 0 {
@@ -210,11 +112,6 @@ func (d *Directory) RemoveServiceCertificate(ctx context.Context, caller Caller,
 			return nil
 		})
 	})
-}
-
-// reterm runs a change of a service's terms.
-func (d *Directory) reterm(ctx context.Context, caller Caller, id string, emit func(tx *ledger.Tx) error) (Signer, error) {
-	result, err := d.ledger.Do(ctx, emit)
 	if err != nil {
 		return Signer{}, err
 	}
@@ -222,16 +119,12 @@ func (d *Directory) reterm(ctx context.Context, caller Caller, id string, emit f
 	return d.Get(ctx, id)
 }
 
-// emitTerms changes the terms of a service.
+// emitTerms changes the terms of a service. Who may is for whoever calls it to ask.
 func (d *Directory) emitTerms(tx *ledger.Tx, caller Caller, id, reason string, attachments [][]byte, change func(t *serviceTerms) error) error {
 	if err := checkReason(reason); err != nil {
 		return err
 	}
-	view := tx.View(projectionName)
-	if err := d.mayAdminister(tx, caller); err != nil {
-		return err
-	}
-	row, ok, err := getSigner(view, id)
+	row, ok, err := getSigner(tx.View(projectionName), id)
 	switch {
 	case err != nil:
 		return err
@@ -336,6 +229,8 @@ func (d *Directory) checkClient(c *x509.Certificate) error {
 	switch now := d.cfg.Clock(); {
 	case c == nil:
 		return fmt.Errorf("%w: there is none", ErrCertificateInvalid)
+	case len(c.Raw) > maxClientBytes:
+		return fmt.Errorf("%w: it has %d bytes; at most %d", ErrCertificateInvalid, len(c.Raw), maxClientBytes)
 	case spkiOf(c.Raw) == nil:
 		return fmt.Errorf("%w: it cannot be read", ErrCertificateInvalid)
 	case c.IsCA:
@@ -373,25 +268,4 @@ func freeClient(view reader, id string, c serviceClient) error {
 		}
 	}
 	return nil
-}
-
-// enrolledBy returns which service an earlier call of the same request has enrolled.
-func enrolledBy(r *ledger.Read, hash string) (string, error) {
-	if hash == "" {
-		return "", nil
-	}
-	first := r.Request(hash)
-	if len(first) == 0 {
-		return "", nil
-	}
-	b, err := r.Entry(first[0])
-	if err != nil {
-		return "", err
-	}
-	e, err := chain.ParseEntry(b)
-	if err != nil {
-		return "", err
-	}
-	body, err := manifest.ParseServiceEnrolled(e.Body)
-	return body.ID, err
 }

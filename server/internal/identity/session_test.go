@@ -191,7 +191,7 @@ func TestServices(t *testing.T) {
 	ctx := t.Context()
 	key := p256(t)
 	certificate := client(t, "builder", key, start.Add(-time.Hour), start.Add(time.Hour))
-	svc, err := f.d.EnrollService(ctx, admin, ServiceEnrolment{Name: "builder", Client: certificate}, "0193c1f0-0000-7000-8000-000000000002")
+	svc, _, err := f.d.EnrollService(ctx, admin, ServiceEnrolment{Name: "builder", Client: certificate}, "0193c1f0-0000-7000-8000-000000000002")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,22 +204,22 @@ func TestServices(t *testing.T) {
 	})
 	t.Run("a retried call gives the first answer", func(t *testing.T) {
 		made := f.keys.made.Load()
-		again, err := f.d.EnrollService(ctx, admin, ServiceEnrolment{Name: "builder", Client: certificate}, "0193c1f0-0000-7000-8000-000000000002")
+		again, _, err := f.d.EnrollService(ctx, admin, ServiceEnrolment{Name: "builder", Client: certificate}, "0193c1f0-0000-7000-8000-000000000002")
 		if err != nil || again.ID != svc.ID || f.keys.made.Load() != made {
 			t.Errorf("%s, %v", again.ID, err)
 		}
 	})
 	t.Run("name and key are taken", func(t *testing.T) {
-		if _, err := f.d.EnrollService(ctx, admin, ServiceEnrolment{Name: "Builder", Client: client(t, "b", p256(t), start, start.Add(time.Hour))}, ""); !errors.Is(err, ErrNameTaken) {
+		if _, _, err := f.d.EnrollService(ctx, admin, ServiceEnrolment{Name: "Builder", Client: client(t, "b", p256(t), start, start.Add(time.Hour))}, ""); !errors.Is(err, ErrNameTaken) {
 			t.Errorf("name: %v", err)
 		}
-		if _, err := f.d.EnrollService(ctx, admin, ServiceEnrolment{Name: "builder2", Client: client(t, "b", key, start, start.Add(time.Hour))}, ""); !errors.Is(err, ErrCertificateTaken) {
+		if _, _, err := f.d.EnrollService(ctx, admin, ServiceEnrolment{Name: "builder2", Client: client(t, "b", key, start, start.Add(time.Hour))}, ""); !errors.Is(err, ErrCertificateTaken) {
 			t.Errorf("key: %v", err)
 		}
-		if _, err := f.d.EnrollService(ctx, admin, ServiceEnrolment{Name: "builder3", Client: client(t, "b", p256(t), start.Add(-2*time.Hour), start.Add(-time.Hour))}, ""); !errors.Is(err, ErrInvalid) {
+		if _, _, err := f.d.EnrollService(ctx, admin, ServiceEnrolment{Name: "builder3", Client: client(t, "b", p256(t), start.Add(-2*time.Hour), start.Add(-time.Hour))}, ""); !errors.Is(err, ErrInvalid) {
 			t.Errorf("lapsed: %v", err)
 		}
-		if _, err := f.d.EnrollService(ctx, admin, ServiceEnrolment{Name: "builder4", Client: f.root}, ""); !errors.Is(err, ErrInvalid) {
+		if _, _, err := f.d.EnrollService(ctx, admin, ServiceEnrolment{Name: "builder4", Client: f.root}, ""); !errors.Is(err, ErrInvalid) {
 			t.Errorf("CA: %v", err)
 		}
 	})
@@ -228,7 +228,7 @@ func TestServices(t *testing.T) {
 		errs := make([]error, 4)
 		for i := range errs {
 			calls.Go(func() {
-				_, errs[i] = f.d.EnrollService(ctx, admin, ServiceEnrolment{Name: "together", Client: client(t, "t", p256(t), start, start.Add(time.Hour))}, "")
+				_, _, errs[i] = f.d.EnrollService(ctx, admin, ServiceEnrolment{Name: "together", Client: client(t, "t", p256(t), start, start.Add(time.Hour))}, "")
 			})
 		}
 		calls.Wait()

@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json/jsontext"
 	"encoding/json/v2"
 	"errors"
 	"fmt"
@@ -79,43 +80,60 @@ type SourceErasure struct {
 }
 
 // EraseSources erases addresses and devices for good. The entries keep their commitments; a replay takes an erased source for valid. It
-// returns those that were there.
-func (d *Directory) EraseSources(ctx context.Context, caller Caller, e SourceErasure) (erased []string, err error) {
-	_, err = d.ledger.Do(ctx, func(tx *ledger.Tx) error {
-		erased, err = d.emitErasure(tx, caller, e)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	d.sources.forget(erased)
-	return erased, nil
-}
-
-func (d *Directory) emitErasure(tx *ledger.Tx, caller Caller, e SourceErasure) ([]string, error) {
+// returns those that were there, or where it takes two administrators the proposal.
+func (d *Directory) EraseSources(ctx context.Context, caller Caller, e SourceErasure) ([]string, *Proposal, error) {
 	if err := checkReason(e.Reason); err != nil {
-		return nil, err
-	}
-	if err := d.mayAdminister(tx, caller); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(e.Sources) > maxErased {
-		return nil, invalid("%d sources; at most %d at once", len(e.Sources), maxErased)
+		return nil, nil, invalid("%d sources; at most %d at once", len(e.Sources), maxErased)
+	}
+	there, err := d.StoredSources(ctx, sorted(e.Sources))
+	if err != nil {
+		return nil, nil, err
+	}
+	if e.Sources = there; len(there) == 0 {
+		return nil, nil, fmt.Errorf("%w: none of them is stored", ErrSourceNotFound)
+	}
+	done, p, err := d.Act(ctx, caller, actEraseSources, "", e, "")
+	if err != nil || !done {
+		return nil, &p, err
+	}
+	return there, nil, nil
+}
+
+func (d *Directory) renderEraseSources(c jsontext.Value) (string, error) {
+	e, err := content[SourceErasure](c)
+	whose := ""
+	if e.ID != "" {
+		whose = " of " + e.ID
+	}
+	return fmt.Sprintf("Erase %d addresses and devices%s for good: %s.", len(e.Sources), whose, e.Reason), err
+}
+
+func (d *Directory) doEraseSources(tx *ledger.Tx, e Execution) error {
+	c, err := content[SourceErasure](e.Content)
+	if err != nil {
+		return err
 	}
 	there := []string{}
-	for _, s := range sorted(e.Sources) {
+	for _, s := range c.Sources {
 		if tx.GetPrivate(privateSources, []byte(s)) != nil {
 			there = append(there, s)
 		}
 	}
 	if len(there) == 0 {
-		return nil, fmt.Errorf("%w: none of the %d is stored", ErrSourceNotFound, len(e.Sources))
+		return fmt.Errorf("%w: none of them is stored any more", ErrSourceNotFound)
 	}
+	if e.Trial {
+		return nil
+	}
+	d.sources.forget(there) // harmless, should the transaction not come about
 	for _, s := range there {
 		tx.DeletePrivate(privateSources, []byte(s))
 	}
-	tx.Emit(ledger.Event{Type: chain.SourceErased, Actor: caller.Actor(), Body: sourceErased{ID: e.ID, Reason: e.Reason, Sources: there}})
-	return there, nil
+	tx.Emit(ledger.Event{Type: chain.SourceErased, Actor: e.Caller.Actor(), Request: e.Request, Body: sourceErased{ID: c.ID, Reason: c.Reason, Sources: there}})
+	return nil
 }
 
 // StoredSources returns those of the commitments that can be erased.

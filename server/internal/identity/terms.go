@@ -74,11 +74,12 @@ type serviceClient struct {
 const (
 	maxClients = 16 // client certificates of a service
 	maxListed  = 64 // members of a list of rights
-	maxURI     = 512
 	rateScale  = 1000
-	maxRate    = 1e6
-	maxBurst   = 1e6
-	sealMethod = "/signet.v1.SigningService/Seal"
+	// A certificate stands in a proposal, and an entry has 65,535 bytes.
+	maxClientBytes = 16 << 10
+	maxRate        = 1e6
+	maxBurst       = 1e6
+	sealMethod     = "/signet.v1.SigningService/Seal"
 )
 
 func clientOf(c *x509.Certificate) serviceClient {

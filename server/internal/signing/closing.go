@@ -79,7 +79,7 @@ func (c *Ceremony) closeOnce(ctx context.Context, event string) error {
 		if now != pending {
 			return errDecidedAgain
 		}
-		if _, err := c.admitSeal(tx, view, key, made.Signature); err != nil {
+		if _, err := c.admitSeal(tx, view, identity.Caller{ID: manifest.ClosingService}, key, made.Signature); err != nil {
 			return err
 		}
 		tx.Emit(created)

@@ -398,7 +398,7 @@ func (c *Ceremony) sealOnce(ctx context.Context, caller identity.Caller, key []b
 			index = first[0]
 			return nil
 		}
-		state, err := c.admitSeal(tx, tx.View(projectionName), key, made.Signature)
+		state, err := c.admitSeal(tx, tx.View(projectionName), caller, key, made.Signature)
 		if err != nil {
 			return err
 		}
@@ -441,8 +441,13 @@ func (c *Ceremony) seal(ctx context.Context, caller identity.Caller, key []byte,
 		if err != nil {
 			return err
 		}
-		if state.Status != statusOpen && req.Meaning != meaningClosing {
-			return ErrRecordClosed
+		if req.Meaning != meaningClosing {
+			if err := c.Identities.MaySeal(r, caller, state.Type); err != nil {
+				return err
+			}
+			if state.Status != statusOpen {
+				return ErrRecordClosed
+			}
 		}
 		last, err := newestBelow(view, key, head.Checkpoint.Size)
 		if err != nil {
@@ -465,7 +470,7 @@ func (c *Ceremony) seal(ctx context.Context, caller identity.Caller, key []byte,
 }
 
 // admitSeal re-checks a seal at its commit.
-func (c *Ceremony) admitSeal(tx *ledger.Tx, view *ledger.State, key []byte, sig manifest.Signature) (recordState, error) {
+func (c *Ceremony) admitSeal(tx *ledger.Tx, view *ledger.State, caller identity.Caller, key []byte, sig manifest.Signature) (recordState, error) {
 	p := sig.Statement.Predicate
 	by, err := c.Identities.SigningIdentity(tx, p.Signer.ID)
 	if err != nil {
@@ -480,6 +485,9 @@ func (c *Ceremony) admitSeal(tx *ledger.Tx, view *ledger.State, key []byte, sig 
 	}
 	if p.Meaning.ID == meaningClosing {
 		return state, nil
+	}
+	if err := c.Identities.MaySeal(tx, caller, state.Type); err != nil {
+		return state, err
 	}
 	if state.Status != statusOpen {
 		return state, ErrRecordClosed

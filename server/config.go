@@ -38,6 +38,7 @@ type Config struct {
 	Ledger       LedgerConfig   `json:"ledger" doc:"the ledger"`
 	HSM          HSMConfig      `json:"hsm" doc:"the PKCS#11 tokens that hold the keys"`
 	Identity     IdentityConfig `json:"identity" doc:"sessions, passwords, lockout"`
+	Rights       RightsConfig   `json:"rights" doc:"who may do what"`
 	Signing      SigningConfig  `json:"signing" doc:"the ceremony"`
 	Timestamp    TSAConfig      `json:"timestamp" doc:"the built-in time-stamping authority (RFC 3161)"`
 	Limits       LimitsConfig   `json:"limits" doc:"bounds on what callers send"`
@@ -142,6 +143,7 @@ func DefaultConfig() Config {
 		Listen:       ListenConfig{Address: "127.0.0.1:8443", Certificate: "tls/server.pem", Key: "tls/server-key.pem"},
 		Ledger:       LedgerConfig{Origin: "localhost/ledger", Archive: defaultArchive(), Scrub: defaultScrub(), Brackets: defaultBrackets(), Index: defaultIndex(), Rollback: defaultRollback(), Witness: defaultWitness()},
 		HSM:          HSMConfig{Token: "signet", PINFile: "token/user.pin", SoftHSMConf: "token/softhsm2.conf", SessionCopies: true, Processes: DefaultProcesses, SelfTestEvery: Duration(24 * time.Hour)},
+		Rights:       defaultRights(),
 		Identity: IdentityConfig{
 			SessionIdle: Duration(15 * time.Minute), SessionLifetime: Duration(12 * time.Hour), CodeLifetime: Duration(10 * time.Minute),
 			LockAfter: 5, LockFor: Duration(15 * time.Minute), Lockout: defaultLockout(), PasswordChecks: 2, PasswordMemory: 64, PasswordPasses: 3, MinPassword: 15, Sources: string(identity.SourcesKeep),
@@ -249,6 +251,9 @@ func (c Config) Validate() error {
 		if n <= 0 {
 			return bad(key, "%d; use a number above zero", n)
 		}
+	}
+	if err := c.Rights.validate(bad); err != nil {
+		return err
 	}
 	if c.Identity.MinPassword < 15 && c.Environment == Production {
 		return bad("identity.minPassword", "%d; a password that stands alone has at least 15 characters (NIST SP 800-63B)", c.Identity.MinPassword)

@@ -61,7 +61,8 @@ func (s recordService) CreateRecord(stream grpc.ClientStreamingServer[signetv1.C
 		Source:   manifest.Source{Branch: src.GetBranch(), Commit: src.GetCommit(), Repo: src.GetRepository(), Tag: src.GetTag(), Trees: src.GetTrees()},
 		Roles:    header.GetRoles(),
 		Template: policy.GetTemplate(), Approvers: policy.GetApprovers(), K: int(policy.GetThreshold()), Excluded: policy.GetExcludedSigners(),
-		Supersedes: header.GetSupersedes(), RequestID: header.GetRequestId(),
+		Supersedes: header.GetSupersedes(), RequestID: header.GetRequestId(), Duties: duties(header.GetDuties()),
+		ExcludeEarlier: policy.GetExcludeEarlierApprovers(),
 	}
 	var content []byte
 	if document.Len() > 0 {
@@ -113,6 +114,7 @@ func (s recordService) ListRecordTypes(context.Context, *signetv1.ListRecordType
 	for _, t := range signing.RecordTypes() {
 		one := &signetv1.RecordType{
 			Id: t.ID, Description: t.Description, BundleRequired: t.BundleRequired, Part11: t.Part11, RequiredRoles: t.RequiredRoles,
+			SeparatedDuties: separated(t.Separation),
 		}
 		for _, m := range t.Meanings {
 			decisions := make([]signetv1.Decision, len(m.Decisions))

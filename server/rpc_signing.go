@@ -20,6 +20,7 @@ import (
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/api/verify"
 	"github.com/signetd/signet/server/internal/identity"
+	"github.com/signetd/signet/server/internal/rights"
 	"github.com/signetd/signet/server/internal/signing"
 )
 
@@ -80,7 +81,9 @@ func (s signingService) audited(ctx context.Context, c identity.Caller, method s
 	switch {
 	case errors.Is(err, signing.ErrNotDesignated):
 		why = "not designated"
-	case errors.Is(err, identity.ErrRevoked), errors.Is(err, identity.ErrSuspended), errors.Is(err, identity.ErrNoKey), errors.Is(err, identity.ErrCertificateExpired),
+	case errors.Is(err, rights.ErrTraining):
+		why = "training"
+	case errors.Is(err, identity.ErrForbidden), errors.Is(err, identity.ErrRevoked), errors.Is(err, identity.ErrSuspended), errors.Is(err, identity.ErrNoKey), errors.Is(err, identity.ErrCertificateExpired),
 		errors.Is(err, identity.ErrKeyDisabled), errors.Is(err, identity.ErrKeyDestroyed):
 		why = "no right to sign"
 	default:

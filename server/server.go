@@ -457,6 +457,7 @@ func (s *Server) begin() bool {
 	s.keepWitnessed(ctx)
 	s.keepScrubbing(ctx)
 	s.keepBracketing(ctx)
+	s.keepReviewed(ctx)
 	s.keepRefusals(ctx)
 	s.doors.serve(s.background.Go)
 	return true

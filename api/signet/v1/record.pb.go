@@ -25,6 +25,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What somebody did for what is signed.
+type DutyKind int32
+
+const (
+	// Not known to this client.
+	DutyKind_DUTY_KIND_UNSPECIFIED DutyKind = 0
+	// Wrote the change.
+	DutyKind_DUTY_KIND_AUTHOR DutyKind = 1
+	// Committed it.
+	DutyKind_DUTY_KIND_COMMITTER DutyKind = 2
+	// Built the software.
+	DutyKind_DUTY_KIND_BUILDER DutyKind = 3
+	// Made the evidence: ran the tests, wrote the report.
+	DutyKind_DUTY_KIND_EVIDENCE_PRODUCER DutyKind = 4
+)
+
+// Enum value maps for DutyKind.
+var (
+	DutyKind_name = map[int32]string{
+		0: "DUTY_KIND_UNSPECIFIED",
+		1: "DUTY_KIND_AUTHOR",
+		2: "DUTY_KIND_COMMITTER",
+		3: "DUTY_KIND_BUILDER",
+		4: "DUTY_KIND_EVIDENCE_PRODUCER",
+	}
+	DutyKind_value = map[string]int32{
+		"DUTY_KIND_UNSPECIFIED":       0,
+		"DUTY_KIND_AUTHOR":            1,
+		"DUTY_KIND_COMMITTER":         2,
+		"DUTY_KIND_BUILDER":           3,
+		"DUTY_KIND_EVIDENCE_PRODUCER": 4,
+	}
+)
+
+func (x DutyKind) Enum() *DutyKind {
+	p := new(DutyKind)
+	*p = x
+	return p
+}
+
+func (x DutyKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DutyKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_signet_v1_record_proto_enumTypes[0].Descriptor()
+}
+
+func (DutyKind) Type() protoreflect.EnumType {
+	return &file_signet_v1_record_proto_enumTypes[0]
+}
+
+func (x DutyKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DutyKind.Descriptor instead.
+func (DutyKind) EnumDescriptor() ([]byte, []int) {
+	return file_signet_v1_record_proto_rawDescGZIP(), []int{0}
+}
+
 // A piece of a new record.
 type CreateRecordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -132,7 +193,10 @@ type RecordHeader struct {
 	// Lower-case hex record digest of the version before; empty for the first.
 	Supersedes string `protobuf:"bytes,8,opt,name=supersedes,proto3" json:"supersedes,omitempty"`
 	// A UUID by which a retried call is known (AIP-155); empty: not retried.
-	RequestId     string `protobuf:"bytes,9,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,9,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Who had which part in what is signed. Those whose duty the record type separates never decide about it. Somebody who is not enrolled
+	// cannot sign, and is not named here.
+	Duties        []*Duty `protobuf:"bytes,10,rep,name=duties,proto3" json:"duties,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -230,6 +294,68 @@ func (x *RecordHeader) GetRequestId() string {
 	return ""
 }
 
+func (x *RecordHeader) GetDuties() []*Duty {
+	if x != nil {
+		return x.Duties
+	}
+	return nil
+}
+
+// A part that a person had in what is signed.
+type Duty struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which part.
+	Kind DutyKind `protobuf:"varint,1,opt,name=kind,proto3,enum=signet.v1.DutyKind" json:"kind,omitempty"`
+	// Signer id or user name.
+	Person        string `protobuf:"bytes,2,opt,name=person,proto3" json:"person,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Duty) Reset() {
+	*x = Duty{}
+	mi := &file_signet_v1_record_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Duty) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Duty) ProtoMessage() {}
+
+func (x *Duty) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_record_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Duty.ProtoReflect.Descriptor instead.
+func (*Duty) Descriptor() ([]byte, []int) {
+	return file_signet_v1_record_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Duty) GetKind() DutyKind {
+	if x != nil {
+		return x.Kind
+	}
+	return DutyKind_DUTY_KIND_UNSPECIFIED
+}
+
+func (x *Duty) GetPerson() string {
+	if x != nil {
+		return x.Person
+	}
+	return ""
+}
+
 // Where the software comes from.
 type Source struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -249,7 +375,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_signet_v1_record_proto_msgTypes[2]
+	mi := &file_signet_v1_record_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -261,7 +387,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_record_proto_msgTypes[2]
+	mi := &file_signet_v1_record_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -274,7 +400,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_signet_v1_record_proto_rawDescGZIP(), []int{2}
+	return file_signet_v1_record_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Source) GetRepository() string {
@@ -317,19 +443,22 @@ type ApprovalPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Template, for example `single-approver` (k = 1) or `k-of-n`.
 	Template string `protobuf:"bytes,1,opt,name=template,proto3" json:"template,omitempty"`
-	// Signer ids or user names of the designated approvers.
+	// The designated approvers: signer ids or user names, `group:` and the name of a group, `role:` and a role such as `role:signer`. A group
+	// and a role stand for those who can sign this type of record when the record is made; who has left it when they want to sign is refused.
 	Approvers []string `protobuf:"bytes,2,rep,name=approvers,proto3" json:"approvers,omitempty"`
 	// How many distinct approvers must approve; 0 means what the template says.
 	Threshold int32 `protobuf:"varint,3,opt,name=threshold,proto3" json:"threshold,omitempty"`
 	// Signer ids or user names that must not decide: separation of duties.
 	ExcludedSigners []string `protobuf:"bytes,4,rep,name=excluded_signers,json=excludedSigners,proto3" json:"excluded_signers,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Whoever approved the record that this one supersedes must not decide either.
+	ExcludeEarlierApprovers bool `protobuf:"varint,5,opt,name=exclude_earlier_approvers,json=excludeEarlierApprovers,proto3" json:"exclude_earlier_approvers,omitempty"`
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
 }
 
 func (x *ApprovalPolicy) Reset() {
 	*x = ApprovalPolicy{}
-	mi := &file_signet_v1_record_proto_msgTypes[3]
+	mi := &file_signet_v1_record_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -341,7 +470,7 @@ func (x *ApprovalPolicy) String() string {
 func (*ApprovalPolicy) ProtoMessage() {}
 
 func (x *ApprovalPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_record_proto_msgTypes[3]
+	mi := &file_signet_v1_record_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -354,7 +483,7 @@ func (x *ApprovalPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovalPolicy.ProtoReflect.Descriptor instead.
 func (*ApprovalPolicy) Descriptor() ([]byte, []int) {
-	return file_signet_v1_record_proto_rawDescGZIP(), []int{3}
+	return file_signet_v1_record_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ApprovalPolicy) GetTemplate() string {
@@ -383,6 +512,13 @@ func (x *ApprovalPolicy) GetExcludedSigners() []string {
 		return x.ExcludedSigners
 	}
 	return nil
+}
+
+func (x *ApprovalPolicy) GetExcludeEarlierApprovers() bool {
+	if x != nil {
+		return x.ExcludeEarlierApprovers
+	}
+	return false
 }
 
 // A record and its state.
@@ -426,7 +562,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_signet_v1_record_proto_msgTypes[4]
+	mi := &file_signet_v1_record_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -438,7 +574,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_record_proto_msgTypes[4]
+	mi := &file_signet_v1_record_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -451,7 +587,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_signet_v1_record_proto_rawDescGZIP(), []int{4}
+	return file_signet_v1_record_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Record) GetName() string {
@@ -581,7 +717,7 @@ type Approver struct {
 
 func (x *Approver) Reset() {
 	*x = Approver{}
-	mi := &file_signet_v1_record_proto_msgTypes[5]
+	mi := &file_signet_v1_record_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -593,7 +729,7 @@ func (x *Approver) String() string {
 func (*Approver) ProtoMessage() {}
 
 func (x *Approver) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_record_proto_msgTypes[5]
+	mi := &file_signet_v1_record_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -606,7 +742,7 @@ func (x *Approver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Approver.ProtoReflect.Descriptor instead.
 func (*Approver) Descriptor() ([]byte, []int) {
-	return file_signet_v1_record_proto_rawDescGZIP(), []int{5}
+	return file_signet_v1_record_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Approver) GetSigner() string {
@@ -641,7 +777,7 @@ type CreateRecordResponse struct {
 
 func (x *CreateRecordResponse) Reset() {
 	*x = CreateRecordResponse{}
-	mi := &file_signet_v1_record_proto_msgTypes[6]
+	mi := &file_signet_v1_record_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -653,7 +789,7 @@ func (x *CreateRecordResponse) String() string {
 func (*CreateRecordResponse) ProtoMessage() {}
 
 func (x *CreateRecordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_record_proto_msgTypes[6]
+	mi := &file_signet_v1_record_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -666,7 +802,7 @@ func (x *CreateRecordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRecordResponse.ProtoReflect.Descriptor instead.
 func (*CreateRecordResponse) Descriptor() ([]byte, []int) {
-	return file_signet_v1_record_proto_rawDescGZIP(), []int{6}
+	return file_signet_v1_record_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CreateRecordResponse) GetRecord() *Record {
@@ -687,7 +823,7 @@ type GetRecordRequest struct {
 
 func (x *GetRecordRequest) Reset() {
 	*x = GetRecordRequest{}
-	mi := &file_signet_v1_record_proto_msgTypes[7]
+	mi := &file_signet_v1_record_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +835,7 @@ func (x *GetRecordRequest) String() string {
 func (*GetRecordRequest) ProtoMessage() {}
 
 func (x *GetRecordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_record_proto_msgTypes[7]
+	mi := &file_signet_v1_record_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +848,7 @@ func (x *GetRecordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRecordRequest.ProtoReflect.Descriptor instead.
 func (*GetRecordRequest) Descriptor() ([]byte, []int) {
-	return file_signet_v1_record_proto_rawDescGZIP(), []int{7}
+	return file_signet_v1_record_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetRecordRequest) GetName() string {
@@ -733,7 +869,7 @@ type GetRecordResponse struct {
 
 func (x *GetRecordResponse) Reset() {
 	*x = GetRecordResponse{}
-	mi := &file_signet_v1_record_proto_msgTypes[8]
+	mi := &file_signet_v1_record_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +881,7 @@ func (x *GetRecordResponse) String() string {
 func (*GetRecordResponse) ProtoMessage() {}
 
 func (x *GetRecordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_record_proto_msgTypes[8]
+	mi := &file_signet_v1_record_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +894,7 @@ func (x *GetRecordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRecordResponse.ProtoReflect.Descriptor instead.
 func (*GetRecordResponse) Descriptor() ([]byte, []int) {
-	return file_signet_v1_record_proto_rawDescGZIP(), []int{8}
+	return file_signet_v1_record_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetRecordResponse) GetRecord() *Record {
@@ -783,7 +919,7 @@ type ListRecordsRequest struct {
 
 func (x *ListRecordsRequest) Reset() {
 	*x = ListRecordsRequest{}
-	mi := &file_signet_v1_record_proto_msgTypes[9]
+	mi := &file_signet_v1_record_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +931,7 @@ func (x *ListRecordsRequest) String() string {
 func (*ListRecordsRequest) ProtoMessage() {}
 
 func (x *ListRecordsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_record_proto_msgTypes[9]
+	mi := &file_signet_v1_record_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +944,7 @@ func (x *ListRecordsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRecordsRequest.ProtoReflect.Descriptor instead.
 func (*ListRecordsRequest) Descriptor() ([]byte, []int) {
-	return file_signet_v1_record_proto_rawDescGZIP(), []int{9}
+	return file_signet_v1_record_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListRecordsRequest) GetPageSize() int32 {
@@ -845,7 +981,7 @@ type ListRecordsResponse struct {
 
 func (x *ListRecordsResponse) Reset() {
 	*x = ListRecordsResponse{}
-	mi := &file_signet_v1_record_proto_msgTypes[10]
+	mi := &file_signet_v1_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +993,7 @@ func (x *ListRecordsResponse) String() string {
 func (*ListRecordsResponse) ProtoMessage() {}
 
 func (x *ListRecordsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_record_proto_msgTypes[10]
+	mi := &file_signet_v1_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +1006,7 @@ func (x *ListRecordsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRecordsResponse.ProtoReflect.Descriptor instead.
 func (*ListRecordsResponse) Descriptor() ([]byte, []int) {
-	return file_signet_v1_record_proto_rawDescGZIP(), []int{10}
+	return file_signet_v1_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListRecordsResponse) GetRecords() []*Record {
@@ -896,7 +1032,7 @@ type ListRecordTypesRequest struct {
 
 func (x *ListRecordTypesRequest) Reset() {
 	*x = ListRecordTypesRequest{}
-	mi := &file_signet_v1_record_proto_msgTypes[11]
+	mi := &file_signet_v1_record_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1044,7 @@ func (x *ListRecordTypesRequest) String() string {
 func (*ListRecordTypesRequest) ProtoMessage() {}
 
 func (x *ListRecordTypesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_record_proto_msgTypes[11]
+	mi := &file_signet_v1_record_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1057,7 @@ func (x *ListRecordTypesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRecordTypesRequest.ProtoReflect.Descriptor instead.
 func (*ListRecordTypesRequest) Descriptor() ([]byte, []int) {
-	return file_signet_v1_record_proto_rawDescGZIP(), []int{11}
+	return file_signet_v1_record_proto_rawDescGZIP(), []int{12}
 }
 
 // The registry.
@@ -935,7 +1071,7 @@ type ListRecordTypesResponse struct {
 
 func (x *ListRecordTypesResponse) Reset() {
 	*x = ListRecordTypesResponse{}
-	mi := &file_signet_v1_record_proto_msgTypes[12]
+	mi := &file_signet_v1_record_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -947,7 +1083,7 @@ func (x *ListRecordTypesResponse) String() string {
 func (*ListRecordTypesResponse) ProtoMessage() {}
 
 func (x *ListRecordTypesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_record_proto_msgTypes[12]
+	mi := &file_signet_v1_record_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -960,7 +1096,7 @@ func (x *ListRecordTypesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRecordTypesResponse.ProtoReflect.Descriptor instead.
 func (*ListRecordTypesResponse) Descriptor() ([]byte, []int) {
-	return file_signet_v1_record_proto_rawDescGZIP(), []int{12}
+	return file_signet_v1_record_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListRecordTypesResponse) GetRecordTypes() []*RecordType {
@@ -985,13 +1121,15 @@ type RecordType struct {
 	Meanings []*Meaning `protobuf:"bytes,5,rep,name=meanings,proto3" json:"meanings,omitempty"`
 	// Bundle roles that must be given to at least one path.
 	RequiredRoles []string `protobuf:"bytes,6,rep,name=required_roles,json=requiredRoles,proto3" json:"required_roles,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// The duties whose holders never decide about such a record.
+	SeparatedDuties []DutyKind `protobuf:"varint,7,rep,packed,name=separated_duties,json=separatedDuties,proto3,enum=signet.v1.DutyKind" json:"separated_duties,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *RecordType) Reset() {
 	*x = RecordType{}
-	mi := &file_signet_v1_record_proto_msgTypes[13]
+	mi := &file_signet_v1_record_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1003,7 +1141,7 @@ func (x *RecordType) String() string {
 func (*RecordType) ProtoMessage() {}
 
 func (x *RecordType) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_record_proto_msgTypes[13]
+	mi := &file_signet_v1_record_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1016,7 +1154,7 @@ func (x *RecordType) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordType.ProtoReflect.Descriptor instead.
 func (*RecordType) Descriptor() ([]byte, []int) {
-	return file_signet_v1_record_proto_rawDescGZIP(), []int{13}
+	return file_signet_v1_record_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RecordType) GetId() string {
@@ -1061,6 +1199,13 @@ func (x *RecordType) GetRequiredRoles() []string {
 	return nil
 }
 
+func (x *RecordType) GetSeparatedDuties() []DutyKind {
+	if x != nil {
+		return x.SeparatedDuties
+	}
+	return nil
+}
+
 // A meaning of a signature (21 CFR 11.50(a)(3)).
 type Meaning struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1078,7 +1223,7 @@ type Meaning struct {
 
 func (x *Meaning) Reset() {
 	*x = Meaning{}
-	mi := &file_signet_v1_record_proto_msgTypes[14]
+	mi := &file_signet_v1_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1235,7 @@ func (x *Meaning) String() string {
 func (*Meaning) ProtoMessage() {}
 
 func (x *Meaning) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_record_proto_msgTypes[14]
+	mi := &file_signet_v1_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1248,7 @@ func (x *Meaning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Meaning.ProtoReflect.Descriptor instead.
 func (*Meaning) Descriptor() ([]byte, []int) {
-	return file_signet_v1_record_proto_rawDescGZIP(), []int{14}
+	return file_signet_v1_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Meaning) GetId() string {
@@ -1142,7 +1287,7 @@ const file_signet_v1_record_proto_rawDesc = "" +
 	"\x13CreateRecordRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x17.signet.v1.RecordHeaderH\x00R\x06header\x12.\n" +
 	"\fbundle_chunk\x18\x02 \x01(\fB\t\xbaH\x06z\x04\x18\x80\x80@H\x00R\vbundleChunkB\r\n" +
-	"\x04part\x12\x05\xbaH\x02\b\x01\"\xe3\x03\n" +
+	"\x04part\x12\x05\xbaH\x02\b\x01\"\x97\x04\n" +
 	"\fRecordHeader\x12\x1d\n" +
 	"\x04type\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04type\x12$\n" +
 	"\aproduct\x18\x02 \x01(\tB\n" +
@@ -1156,11 +1301,18 @@ const file_signet_v1_record_proto_rawDesc = "" +
 	"supersedes\x18\b \x01(\tB\x18\xbaH\x15r\x132\x11^([0-9a-f]{64})?$R\n" +
 	"supersedes\x12*\n" +
 	"\n" +
-	"request_id\x18\t \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\x1a8\n" +
+	"request_id\x18\t \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\x122\n" +
+	"\x06duties\x18\n" +
+	" \x03(\v2\x0f.signet.v1.DutyB\t\xbaH\x06\x92\x01\x03\x10\xc8\x01R\x06duties\x1a8\n" +
 	"\n" +
 	"RolesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xca\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"_\n" +
+	"\x04Duty\x123\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x13.signet.v1.DutyKindB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x04kind\x12\"\n" +
+	"\x06person\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x06person\"\xca\x02\n" +
 	"\x06Source\x12(\n" +
 	"\n" +
 	"repository\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\n" +
@@ -1172,13 +1324,14 @@ const file_signet_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"TreesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc3\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xff\x01\n" +
 	"\x0eApprovalPolicy\x12%\n" +
 	"\btemplate\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\btemplate\x12*\n" +
 	"\tapprovers\x18\x02 \x03(\tB\f\xbaH\t\x92\x01\x06\b\x01\x10d\x18\x01R\tapprovers\x12'\n" +
 	"\tthreshold\x18\x03 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\tthreshold\x125\n" +
 	"\x10excluded_signers\x18\x04 \x03(\tB\n" +
-	"\xbaH\a\x92\x01\x04\x10d\x18\x01R\x0fexcludedSigners\"\x9b\x04\n" +
+	"\xbaH\a\x92\x01\x04\x10d\x18\x01R\x0fexcludedSigners\x12:\n" +
+	"\x19exclude_earlier_approvers\x18\x05 \x01(\bR\x17excludeEarlierApprovers\"\x9b\x04\n" +
 	"\x06Record\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x18\n" +
@@ -1220,7 +1373,7 @@ const file_signet_v1_record_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x18\n" +
 	"\x16ListRecordTypesRequest\"S\n" +
 	"\x17ListRecordTypesResponse\x128\n" +
-	"\frecord_types\x18\x01 \x03(\v2\x15.signet.v1.RecordTypeR\vrecordTypes\"\xd6\x01\n" +
+	"\frecord_types\x18\x01 \x03(\v2\x15.signet.v1.RecordTypeR\vrecordTypes\"\x96\x02\n" +
 	"\n" +
 	"RecordType\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12 \n" +
@@ -1228,12 +1381,19 @@ const file_signet_v1_record_proto_rawDesc = "" +
 	"\x0fbundle_required\x18\x03 \x01(\bR\x0ebundleRequired\x12\x16\n" +
 	"\x06part11\x18\x04 \x01(\bR\x06part11\x12.\n" +
 	"\bmeanings\x18\x05 \x03(\v2\x12.signet.v1.MeaningR\bmeanings\x12%\n" +
-	"\x0erequired_roles\x18\x06 \x03(\tR\rrequiredRoles\"z\n" +
+	"\x0erequired_roles\x18\x06 \x03(\tR\rrequiredRoles\x12>\n" +
+	"\x10separated_duties\x18\a \x03(\x0e2\x13.signet.v1.DutyKindR\x0fseparatedDuties\"z\n" +
 	"\aMeaning\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x05R\aversion\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x121\n" +
-	"\tdecisions\x18\x04 \x03(\x0e2\x13.signet.v1.DecisionR\tdecisions2\xd2\x02\n" +
+	"\tdecisions\x18\x04 \x03(\x0e2\x13.signet.v1.DecisionR\tdecisions*\x8c\x01\n" +
+	"\bDutyKind\x12\x19\n" +
+	"\x15DUTY_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10DUTY_KIND_AUTHOR\x10\x01\x12\x17\n" +
+	"\x13DUTY_KIND_COMMITTER\x10\x02\x12\x15\n" +
+	"\x11DUTY_KIND_BUILDER\x10\x03\x12\x1f\n" +
+	"\x1bDUTY_KIND_EVIDENCE_PRODUCER\x10\x042\xd2\x02\n" +
 	"\rRecordService\x12Q\n" +
 	"\fCreateRecord\x12\x1e.signet.v1.CreateRecordRequest\x1a\x1f.signet.v1.CreateRecordResponse(\x01\x12F\n" +
 	"\tGetRecord\x12\x1b.signet.v1.GetRecordRequest\x1a\x1c.signet.v1.GetRecordResponse\x12L\n" +
@@ -1252,58 +1412,64 @@ func file_signet_v1_record_proto_rawDescGZIP() []byte {
 	return file_signet_v1_record_proto_rawDescData
 }
 
-var file_signet_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_signet_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_signet_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_signet_v1_record_proto_goTypes = []any{
-	(*CreateRecordRequest)(nil),     // 0: signet.v1.CreateRecordRequest
-	(*RecordHeader)(nil),            // 1: signet.v1.RecordHeader
-	(*Source)(nil),                  // 2: signet.v1.Source
-	(*ApprovalPolicy)(nil),          // 3: signet.v1.ApprovalPolicy
-	(*Record)(nil),                  // 4: signet.v1.Record
-	(*Approver)(nil),                // 5: signet.v1.Approver
-	(*CreateRecordResponse)(nil),    // 6: signet.v1.CreateRecordResponse
-	(*GetRecordRequest)(nil),        // 7: signet.v1.GetRecordRequest
-	(*GetRecordResponse)(nil),       // 8: signet.v1.GetRecordResponse
-	(*ListRecordsRequest)(nil),      // 9: signet.v1.ListRecordsRequest
-	(*ListRecordsResponse)(nil),     // 10: signet.v1.ListRecordsResponse
-	(*ListRecordTypesRequest)(nil),  // 11: signet.v1.ListRecordTypesRequest
-	(*ListRecordTypesResponse)(nil), // 12: signet.v1.ListRecordTypesResponse
-	(*RecordType)(nil),              // 13: signet.v1.RecordType
-	(*Meaning)(nil),                 // 14: signet.v1.Meaning
-	nil,                             // 15: signet.v1.RecordHeader.RolesEntry
-	nil,                             // 16: signet.v1.Source.TreesEntry
-	(RecordState)(0),                // 17: signet.v1.RecordState
-	(*timestamppb.Timestamp)(nil),   // 18: google.protobuf.Timestamp
-	(Decision)(0),                   // 19: signet.v1.Decision
+	(DutyKind)(0),                   // 0: signet.v1.DutyKind
+	(*CreateRecordRequest)(nil),     // 1: signet.v1.CreateRecordRequest
+	(*RecordHeader)(nil),            // 2: signet.v1.RecordHeader
+	(*Duty)(nil),                    // 3: signet.v1.Duty
+	(*Source)(nil),                  // 4: signet.v1.Source
+	(*ApprovalPolicy)(nil),          // 5: signet.v1.ApprovalPolicy
+	(*Record)(nil),                  // 6: signet.v1.Record
+	(*Approver)(nil),                // 7: signet.v1.Approver
+	(*CreateRecordResponse)(nil),    // 8: signet.v1.CreateRecordResponse
+	(*GetRecordRequest)(nil),        // 9: signet.v1.GetRecordRequest
+	(*GetRecordResponse)(nil),       // 10: signet.v1.GetRecordResponse
+	(*ListRecordsRequest)(nil),      // 11: signet.v1.ListRecordsRequest
+	(*ListRecordsResponse)(nil),     // 12: signet.v1.ListRecordsResponse
+	(*ListRecordTypesRequest)(nil),  // 13: signet.v1.ListRecordTypesRequest
+	(*ListRecordTypesResponse)(nil), // 14: signet.v1.ListRecordTypesResponse
+	(*RecordType)(nil),              // 15: signet.v1.RecordType
+	(*Meaning)(nil),                 // 16: signet.v1.Meaning
+	nil,                             // 17: signet.v1.RecordHeader.RolesEntry
+	nil,                             // 18: signet.v1.Source.TreesEntry
+	(RecordState)(0),                // 19: signet.v1.RecordState
+	(*timestamppb.Timestamp)(nil),   // 20: google.protobuf.Timestamp
+	(Decision)(0),                   // 21: signet.v1.Decision
 }
 var file_signet_v1_record_proto_depIdxs = []int32{
-	1,  // 0: signet.v1.CreateRecordRequest.header:type_name -> signet.v1.RecordHeader
-	2,  // 1: signet.v1.RecordHeader.source:type_name -> signet.v1.Source
-	15, // 2: signet.v1.RecordHeader.roles:type_name -> signet.v1.RecordHeader.RolesEntry
-	3,  // 3: signet.v1.RecordHeader.policy:type_name -> signet.v1.ApprovalPolicy
-	16, // 4: signet.v1.Source.trees:type_name -> signet.v1.Source.TreesEntry
-	17, // 5: signet.v1.Record.state:type_name -> signet.v1.RecordState
-	5,  // 6: signet.v1.Record.approvers:type_name -> signet.v1.Approver
-	18, // 7: signet.v1.Record.create_time:type_name -> google.protobuf.Timestamp
-	19, // 8: signet.v1.Approver.decision:type_name -> signet.v1.Decision
-	4,  // 9: signet.v1.CreateRecordResponse.record:type_name -> signet.v1.Record
-	4,  // 10: signet.v1.GetRecordResponse.record:type_name -> signet.v1.Record
-	4,  // 11: signet.v1.ListRecordsResponse.records:type_name -> signet.v1.Record
-	13, // 12: signet.v1.ListRecordTypesResponse.record_types:type_name -> signet.v1.RecordType
-	14, // 13: signet.v1.RecordType.meanings:type_name -> signet.v1.Meaning
-	19, // 14: signet.v1.Meaning.decisions:type_name -> signet.v1.Decision
-	0,  // 15: signet.v1.RecordService.CreateRecord:input_type -> signet.v1.CreateRecordRequest
-	7,  // 16: signet.v1.RecordService.GetRecord:input_type -> signet.v1.GetRecordRequest
-	9,  // 17: signet.v1.RecordService.ListRecords:input_type -> signet.v1.ListRecordsRequest
-	11, // 18: signet.v1.RecordService.ListRecordTypes:input_type -> signet.v1.ListRecordTypesRequest
-	6,  // 19: signet.v1.RecordService.CreateRecord:output_type -> signet.v1.CreateRecordResponse
-	8,  // 20: signet.v1.RecordService.GetRecord:output_type -> signet.v1.GetRecordResponse
-	10, // 21: signet.v1.RecordService.ListRecords:output_type -> signet.v1.ListRecordsResponse
-	12, // 22: signet.v1.RecordService.ListRecordTypes:output_type -> signet.v1.ListRecordTypesResponse
-	19, // [19:23] is the sub-list for method output_type
-	15, // [15:19] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	2,  // 0: signet.v1.CreateRecordRequest.header:type_name -> signet.v1.RecordHeader
+	4,  // 1: signet.v1.RecordHeader.source:type_name -> signet.v1.Source
+	17, // 2: signet.v1.RecordHeader.roles:type_name -> signet.v1.RecordHeader.RolesEntry
+	5,  // 3: signet.v1.RecordHeader.policy:type_name -> signet.v1.ApprovalPolicy
+	3,  // 4: signet.v1.RecordHeader.duties:type_name -> signet.v1.Duty
+	0,  // 5: signet.v1.Duty.kind:type_name -> signet.v1.DutyKind
+	18, // 6: signet.v1.Source.trees:type_name -> signet.v1.Source.TreesEntry
+	19, // 7: signet.v1.Record.state:type_name -> signet.v1.RecordState
+	7,  // 8: signet.v1.Record.approvers:type_name -> signet.v1.Approver
+	20, // 9: signet.v1.Record.create_time:type_name -> google.protobuf.Timestamp
+	21, // 10: signet.v1.Approver.decision:type_name -> signet.v1.Decision
+	6,  // 11: signet.v1.CreateRecordResponse.record:type_name -> signet.v1.Record
+	6,  // 12: signet.v1.GetRecordResponse.record:type_name -> signet.v1.Record
+	6,  // 13: signet.v1.ListRecordsResponse.records:type_name -> signet.v1.Record
+	15, // 14: signet.v1.ListRecordTypesResponse.record_types:type_name -> signet.v1.RecordType
+	16, // 15: signet.v1.RecordType.meanings:type_name -> signet.v1.Meaning
+	0,  // 16: signet.v1.RecordType.separated_duties:type_name -> signet.v1.DutyKind
+	21, // 17: signet.v1.Meaning.decisions:type_name -> signet.v1.Decision
+	1,  // 18: signet.v1.RecordService.CreateRecord:input_type -> signet.v1.CreateRecordRequest
+	9,  // 19: signet.v1.RecordService.GetRecord:input_type -> signet.v1.GetRecordRequest
+	11, // 20: signet.v1.RecordService.ListRecords:input_type -> signet.v1.ListRecordsRequest
+	13, // 21: signet.v1.RecordService.ListRecordTypes:input_type -> signet.v1.ListRecordTypesRequest
+	8,  // 22: signet.v1.RecordService.CreateRecord:output_type -> signet.v1.CreateRecordResponse
+	10, // 23: signet.v1.RecordService.GetRecord:output_type -> signet.v1.GetRecordResponse
+	12, // 24: signet.v1.RecordService.ListRecords:output_type -> signet.v1.ListRecordsResponse
+	14, // 25: signet.v1.RecordService.ListRecordTypes:output_type -> signet.v1.ListRecordTypesResponse
+	22, // [22:26] is the sub-list for method output_type
+	18, // [18:22] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_record_proto_init() }
@@ -1321,13 +1487,14 @@ func file_signet_v1_record_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_record_proto_rawDesc), len(file_signet_v1_record_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   17,
+			NumEnums:      1,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_signet_v1_record_proto_goTypes,
 		DependencyIndexes: file_signet_v1_record_proto_depIdxs,
+		EnumInfos:         file_signet_v1_record_proto_enumTypes,
 		MessageInfos:      file_signet_v1_record_proto_msgTypes,
 	}.Build()
 	File_signet_v1_record_proto = out.File

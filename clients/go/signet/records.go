@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"maps"
+	"strings"
 	"uuid"
 
 	"google.golang.org/protobuf/proto"
@@ -164,6 +165,17 @@ func checkRecord(state *signetv1.Record, name string) (*Record, error) {
 	return &Record{State: state, Content: content, Digest: digest}, nil
 }
 
+// named reports whether a record's approvers can be those that were named: a group or a role stands for any number of persons.
+func named(approvers []manifest.Approver, asked []string) bool {
+	persons := 0
+	for _, a := range asked {
+		if !strings.HasPrefix(a, "group:") && !strings.HasPrefix(a, "role:") {
+			persons++
+		}
+	}
+	return len(approvers) == persons || persons < len(asked) && len(approvers) > persons
+}
+
 // answers holds a new record against what was asked for.
 func (r *Record) answers(header *signetv1.RecordHeader, doc *bundle.Document) error {
 	content, source := r.Content, header.GetSource()
@@ -174,7 +186,7 @@ func (r *Record) answers(header *signetv1.RecordHeader, doc *bundle.Document) er
 	case content.Source.Repo != source.GetRepository(), content.Source.Commit != source.GetCommit(), content.Source.Branch != source.GetBranch(),
 		content.Source.Tag != source.GetTag(), !maps.Equal(content.Source.Trees, source.GetTrees()):
 		return contradiction("the new record names another source than it was given")
-	case content.Policy.Template.ID != header.GetPolicy().GetTemplate(), len(content.Policy.Resolved.Approvers) != len(header.GetPolicy().GetApprovers()),
+	case content.Policy.Template.ID != header.GetPolicy().GetTemplate(), !named(content.Policy.Resolved.Approvers, header.GetPolicy().GetApprovers()),
 		header.GetPolicy().GetThreshold() != 0 && int(header.GetPolicy().GetThreshold()) != content.Policy.Resolved.K,
 		len(content.Policy.Resolved.ExcludedSigners) < len(header.GetPolicy().GetExcludedSigners()):
 		return contradiction("the new record has another policy than it was given")

@@ -577,10 +577,14 @@ func (d *Directory) RoleAssignmentsOf(_ context.Context, signer string) (out []r
 	return out, err
 }
 
-// Groups lists groups by name, from after the name that is given.
-func (d *Directory) Groups(_ context.Context, after string, limit int) (out []rights.Group, err error) {
+// Groups lists up to limit groups by name, without the first of them.
+func (d *Directory) Groups(_ context.Context, skip uint64, limit int) (out []rights.Group, err error) {
 	err = d.ledger.View(func(r *ledger.Read) error {
-		out, err = rights.Groups(r, after, limit)
+		if skip > everything {
+			return nil
+		}
+		out, err = rights.Groups(r, "", int(skip)+limit)
+		out = out[min(int(skip), len(out)):]
 		return err
 	})
 	return out, err
@@ -620,4 +624,12 @@ func (d *Directory) ReviewStatus(_ context.Context, interval time.Duration) (out
 		return err
 	})
 	return out, err
+}
+
+// orEmpty is a time as text; empty for the zero time.
+func orEmpty(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return chain.NewTime(t).String()
 }

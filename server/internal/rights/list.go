@@ -233,11 +233,15 @@ func GetReview(r Reader, interval time.Duration) (Review, error) {
 	view := r.View(projectionName)
 	var row reviewRow
 	var begin chain.Time
-	ok, err := get(view, bucketMeta, []byte("review"), &row)
-	if err != nil {
-		return Review{}, err
-	}
-	if ok {
+	var newest []byte
+	view.Descend(bucketReviews, nil, func(k, _ []byte) bool {
+		newest = k
+		return false
+	})
+	if newest != nil {
+		if _, err := get(view, bucketReviews, newest, &row); err != nil {
+			return Review{}, err
+		}
 		return Review{Event: row.Event, Time: row.Time.Time(), Due: row.Time.Time().Add(interval)}, nil
 	}
 	if _, err := get(view, bucketMeta, []byte("begin"), &begin); err != nil {

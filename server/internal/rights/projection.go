@@ -28,7 +28,9 @@ const (
 	bucketTraining    = "training"        // id → trainingRow
 	bucketTrainOrder  = "trainingorder"   // index → id
 	bucketTrained     = "trained"         // signer, "/", course, "/", id → nothing, of those that were not withdrawn
-	bucketMeta        = "meta"            // "review" → reviewRow, "begin" → time of the first entry, "alert" → alertRow
+	bucketReviews     = "reviews"         // index → reviewRow, of those whose approval stands
+	bucketReviewed    = "reviewed"        // event → index
+	bucketMeta        = "meta"            // "begin" → time of the first entry, "alert" → alertRow
 )
 
 // assignmentRow is a role that was given.
@@ -69,7 +71,6 @@ type trainingRow struct {
 
 type reviewRow struct {
 	Event string     `json:"event"`
-	Index uint64     `json:"index"`
 	Time  chain.Time `json:"time"`
 }
 
@@ -108,6 +109,8 @@ func (projection) Apply(s *ledger.State, e chain.Entry, _ []byte, _ [][]byte) er
 		return applyTrainingWithdrawn(s, e)
 	case chain.RightsReviewed:
 		return applyReviewed(s, e)
+	case chain.RecordDecided:
+		return applyDecided(s, e)
 	case chain.AlertRaised:
 		return applyAlert(s, e)
 	}
@@ -206,7 +209,24 @@ func applyReviewed(s *ledger.State, e chain.Entry) error {
 	if err != nil {
 		return err
 	}
-	return put(s, bucketMeta, []byte("review"), reviewRow{Event: b.Event, Index: e.Index, Time: e.Time})
+	s.Put(bucketReviewed, []byte(b.Event), indexKey(e.Index))
+	return put(s, bucketReviews, indexKey(e.Index), reviewRow{Event: b.Event, Time: e.Time})
+}
+
+// applyDecided takes a review back whose approval was withdrawn. Decisions are another package's: only what they came to is looked at.
+func applyDecided(s *ledger.State, e chain.Entry) error {
+	var b struct {
+		Event   string `json:"event"`
+		Outcome string `json:"outcome"`
+	}
+	if err := json.Unmarshal(e.Body, &b); err != nil {
+		return fmt.Errorf("entry %d, %s: %w", e.Index, e.Type, err)
+	}
+	if index := s.Get(bucketReviewed, []byte(b.Event)); index != nil && b.Outcome != "approved" {
+		s.Delete(bucketReviews, index)
+		s.Delete(bucketReviewed, []byte(b.Event))
+	}
+	return nil
 }
 
 // applyAlert remembers when it was last said that a review is overdue. Alerts are another package's: only their kind is looked at.

@@ -16,6 +16,7 @@ type aboutRecord struct {
 	digest   string
 	record   manifest.Record
 	subjects []manifest.Subject
+	roots    policyRoots
 }
 
 // recordCache keeps records that were proved once, by the index of the entry that created them. A proof holds for as long as the
@@ -92,7 +93,7 @@ func (c *Ceremony) record(p prover, view *ledger.State, key []byte) (recordState
 	if about := c.records.get(state.Index); about != nil && about.digest == state.Digest {
 		return state, about, nil
 	}
-	record, err := provedRecord(p, state)
+	record, roots, err := provedRecord(p, state)
 	if err != nil {
 		return state, nil, err
 	}
@@ -100,7 +101,7 @@ func (c *Ceremony) record(p prover, view *ledger.State, key []byte) (recordState
 	if err != nil {
 		return state, nil, err
 	}
-	about := &aboutRecord{digest: state.Digest, record: record, subjects: subjects}
+	about := &aboutRecord{digest: state.Digest, record: record, subjects: subjects, roots: roots}
 	c.records.set(state.Index, about)
 	return state, about, nil
 }
@@ -111,28 +112,29 @@ type prover interface {
 	Attachments(index uint64) ([][]byte, error)
 }
 
-func provedRecord(p prover, state recordState) (manifest.Record, error) {
+func provedRecord(p prover, state recordState) (manifest.Record, policyRoots, error) {
 	b, err := p.ProvedEntry(state.Index)
 	if err != nil {
-		return manifest.Record{}, err
+		return manifest.Record{}, policyRoots{}, err
 	}
 	e, err := chain.ParseEntry(b)
 	if err != nil {
-		return manifest.Record{}, err
+		return manifest.Record{}, policyRoots{}, err
 	}
 	var body recordCreated
 	if err := readBody(e, &body); err != nil {
-		return manifest.Record{}, err
+		return manifest.Record{}, policyRoots{}, err
 	}
 	attachments, err := p.Attachments(state.Index)
 	if err != nil {
-		return manifest.Record{}, err
+		return manifest.Record{}, policyRoots{}, err
 	}
 	if len(attachments) != 1 || body.Record != state.Digest {
-		return manifest.Record{}, fmt.Errorf("%w: entry %d does not agree with the projection; run `signetd ledger check`", ledger.ErrCorrupt, state.Index)
+		return manifest.Record{}, policyRoots{}, fmt.Errorf("%w: entry %d does not agree with the projection; run `signetd ledger check`", ledger.ErrCorrupt, state.Index)
 	}
 	if sum := sha256.Sum256(attachments[0]); hexOf(sum[:]) != body.Record {
-		return manifest.Record{}, fmt.Errorf("%w: the stored record of entry %d has another digest; restore it from a backup", ledger.ErrCorrupt, state.Index)
+		return manifest.Record{}, policyRoots{}, fmt.Errorf("%w: the stored record of entry %d has another digest; restore it from a backup", ledger.ErrCorrupt, state.Index)
 	}
-	return manifest.ParseRecord(attachments[0])
+	r, err := manifest.ParseRecord(attachments[0])
+	return r, policyRoots{body.Approvers, body.Duties}, err
 }

@@ -238,6 +238,11 @@ func (c *Ceremony) Manifest(ctx context.Context, event string) (file []byte, nam
 			if err != nil {
 				return err
 			}
+			roles, err := c.Identities.RoleSupport(r, signer, s.Signature.Statement.Predicate.PreparedAt, s.Index)
+			if err != nil {
+				return err
+			}
+			indices = append(indices, roles...)
 			for _, i := range indices {
 				if !known[i] && i < head.Checkpoint.Size {
 					known[i] = true

@@ -101,6 +101,10 @@ type closingState struct {
 // Bodies of the entries.
 
 type recordCreated struct {
+	// Approvers are those that were named: ids of signers, `group:` and a name, `role:` and a role. What they stood for then is in the record.
+	Approvers []string `json:"approvers"`
+	// Duties say who had which part in what is signed.
+	Duties     []duty `json:"duties"`
 	Bundle     string `json:"bundle"`
 	Event      string `json:"event"`
 	Name       string `json:"name"`

@@ -15,6 +15,7 @@ import (
 	"github.com/signetd/signet/api/manifest"
 	"github.com/signetd/signet/server/internal/identity"
 	"github.com/signetd/signet/server/internal/ledger"
+	"github.com/signetd/signet/server/internal/rights"
 )
 
 // NewRecord is what a release manager says of a record.
@@ -31,6 +32,10 @@ type NewRecord struct {
 	Excluded   []string          `json:"excluded"` // signer ids or user names
 	Supersedes string            `json:"supersedes"`
 	RequestID  string            `json:"-"`
+
+	Duties         []NamedDuty `json:"duties"`         // who had which part in it
+	ExcludeEarlier bool        `json:"excludeEarlier"` // whoever approved what it supersedes must not decide
+	review         bool        // made by [Ceremony.StartReview]
 }
 
 // Record is a record and where it stands.
@@ -59,7 +64,7 @@ type Approver struct{ ID, Name, Decision string }
 // Create makes a record about a bundle, given by its document (signet-bundle/v1). The document is nil where the record type
 // allows a record without a bundle.
 func (c *Ceremony) Create(ctx context.Context, caller identity.Caller, n NewRecord, document []byte) (Record, error) {
-	record, err := c.newRecord(ctx, n, document)
+	record, roots, err := c.newRecord(ctx, n, document)
 	if err != nil {
 		return Record{}, err
 	}
@@ -70,6 +75,11 @@ func (c *Ceremony) Create(ctx context.Context, caller identity.Caller, n NewReco
 	if err != nil {
 		return Record{}, err
 	}
+	return c.commitRecord(ctx, caller, record, roots, request, document != nil)
+}
+
+// commitRecord appends record.created, and record.superseded where it takes another one's place.
+func (c *Ceremony) commitRecord(ctx context.Context, caller identity.Caller, record manifest.Record, roots policyRoots, request string, bundled bool) (Record, error) {
 	canonical, err := record.Canonical()
 	if err != nil {
 		return Record{}, fmt.Errorf("%w: %w", ErrRecordInvalid, err)
@@ -91,11 +101,11 @@ func (c *Ceremony) Create(ctx context.Context, caller identity.Caller, n NewReco
 		}
 		view := tx.View(projectionName)
 		bundleDigest := ""
-		if document != nil {
+		if bundled {
 			bundleDigest = record.Bundle.Digest.SHA256.String()
 		}
 		tx.Emit(ledger.Event{Type: chain.RecordCreated, Actor: caller.Actor(), Request: request, Attachments: [][]byte{canonical}, Body: recordCreated{
-			Bundle: bundleDigest, Event: record.Event.ID, Name: record.Name, Record: hexOf(digest[:]), Supersedes: record.Supersedes,
+			Approvers: roots.approvers, Duties: roots.duties, Bundle: bundleDigest, Event: record.Event.ID, Name: record.Name, Record: hexOf(digest[:]), Supersedes: record.Supersedes,
 			Type: record.Event.Type, Version: record.Version,
 		}})
 		if record.Supersedes == "" {
@@ -127,14 +137,18 @@ func (c *Ceremony) Create(ctx context.Context, caller identity.Caller, n NewReco
 }
 
 // newRecord checks what the caller says and stores the document.
-func (c *Ceremony) newRecord(ctx context.Context, n NewRecord, document []byte) (manifest.Record, error) {
+func (c *Ceremony) newRecord(ctx context.Context, n NewRecord, document []byte) (manifest.Record, policyRoots, error) {
+	fail := func(err error) (manifest.Record, policyRoots, error) { return manifest.Record{}, policyRoots{}, err }
 	t, err := recordType(n.Type)
 	if err != nil {
-		return manifest.Record{}, err
+		return fail(err)
 	}
-	policy, err := c.policy(ctx, n)
+	if t.ID == rights.RecordType && !n.review {
+		return fail(fmt.Errorf("%w: a review of rights is begun with `signet rights review start`, which writes what is reviewed", ErrRecordInvalid))
+	}
+	policy, roots, err := c.policy(ctx, n, t)
 	if err != nil {
-		return manifest.Record{}, err
+		return fail(err)
 	}
 	r := manifest.Record{
 		Event: manifest.Event{ID: uuid.NewV7().String(), Type: t.ID}, Format: manifest.RecordFormat,
@@ -146,20 +160,20 @@ func (c *Ceremony) newRecord(ctx context.Context, n NewRecord, document []byte) 
 	}
 	if document == nil {
 		if t.BundleRequired {
-			return manifest.Record{}, fmt.Errorf("%w: a %s is signed against its evidence; send the bundle's document", ErrRecordInvalid, t.ID)
+			return fail(fmt.Errorf("%w: a %s is signed against its evidence; send the bundle's document", ErrRecordInvalid, t.ID))
 		}
-		return r, r.Validate()
+		return r, roots, r.Validate()
 	}
 	d, err := bundle.ParseDocument(document)
 	if err != nil {
-		return manifest.Record{}, fmt.Errorf("%w: %w", ErrDocument, err)
+		return fail(fmt.Errorf("%w: %w", ErrDocument, err))
 	}
 	if len(d.Files) == 0 {
-		return manifest.Record{}, fmt.Errorf("%w: the bundle has no files; there is no evidence to sign", ErrRecordInvalid)
+		return fail(fmt.Errorf("%w: the bundle has no files; there is no evidence to sign", ErrRecordInvalid))
 	}
 	for _, x := range d.Excluded {
 		if !slices.Contains(policy.Resolved.Exclusions, x) {
-			return manifest.Record{}, fmt.Errorf("%w: the policy does not allow the bundle to leave out %q", ErrRecordInvalid, x)
+			return fail(fmt.Errorf("%w: the policy does not allow the bundle to leave out %q", ErrRecordInvalid, x))
 		}
 	}
 	paths := make(map[string]bool, len(d.Files))
@@ -168,15 +182,15 @@ func (c *Ceremony) newRecord(ctx context.Context, n NewRecord, document []byte) 
 	}
 	for path := range n.Roles {
 		if !paths[path] {
-			return manifest.Record{}, fmt.Errorf("%w: a role is given to %q, which is not in the bundle", ErrRecordInvalid, path)
+			return fail(fmt.Errorf("%w: a role is given to %q, which is not in the bundle", ErrRecordInvalid, path))
 		}
 	}
 	canonical, err := d.Canonical()
 	if err != nil {
-		return manifest.Record{}, fmt.Errorf("%w: %w", ErrDocument, err)
+		return fail(fmt.Errorf("%w: %w", ErrDocument, err))
 	}
 	if err := c.storeDocument(ctx, canonical); err != nil {
-		return manifest.Record{}, err
+		return fail(err)
 	}
 	roles := n.Roles
 	if roles == nil {
@@ -186,61 +200,40 @@ func (c *Ceremony) newRecord(ctx context.Context, n NewRecord, document []byte) 
 		Bytes: d.Bytes(), Digest: manifest.DigestSet{SHA256: sha256.Sum256(canonical)}, Files: len(d.Files), Format: bundle.Format, Roles: roles,
 	}
 	if err := r.Validate(); err != nil {
-		return manifest.Record{}, fmt.Errorf("%w: %w", ErrRecordInvalid, err)
+		return fail(fmt.Errorf("%w: %w", ErrRecordInvalid, err))
 	}
-	return r, nil
+	return r, roots, nil
 }
 
 // policy resolves a template for one record: who may decide, by id and printed name.
-func (c *Ceremony) policy(ctx context.Context, n NewRecord) (manifest.Policy, error) {
+func (c *Ceremony) policy(ctx context.Context, n NewRecord, kind RecordType) (manifest.Policy, policyRoots, error) {
+	fail := func(err error) (manifest.Policy, policyRoots, error) { return manifest.Policy{}, policyRoots{}, err }
 	t, err := template(n.Template)
 	if err != nil {
-		return manifest.Policy{}, err
+		return fail(err)
 	}
 	k := t.K
 	if k == 0 {
 		k = n.K
 	}
 	if n.K != 0 && n.K != k {
-		return manifest.Policy{}, fmt.Errorf("%w: the template %s asks for %d approval(s), not %d", ErrRecordInvalid, t.ID, t.K, n.K)
+		return fail(fmt.Errorf("%w: the template %s asks for %d approval(s), not %d", ErrRecordInvalid, t.ID, t.K, n.K))
 	}
-	excluded := []string{}
-	for _, x := range n.Excluded {
-		s, err := c.Identities.Lookup(ctx, x)
-		if err != nil {
-			return manifest.Policy{}, fmt.Errorf("%w: %q: %w", ErrApprover, x, err)
-		}
-		excluded = append(excluded, s.ID)
+	roots, excluded, err := c.separation(ctx, n, kind)
+	if err != nil {
+		return fail(err)
 	}
-	slices.Sort(excluded)
-	excluded = slices.Compact(excluded)
-	approvers := []manifest.Approver{}
-	for _, x := range n.Approvers {
-		s, err := c.Identities.Lookup(ctx, x)
-		if err != nil {
-			return manifest.Policy{}, fmt.Errorf("%w: %q: %w", ErrApprover, x, err)
-		}
-		if !slices.Contains(s.Roles, identity.RoleSigner) {
-			return manifest.Policy{}, fmt.Errorf("%w: %s does not hold the role signer", ErrApprover, x)
-		}
-		if s.State != identity.StateActive {
-			return manifest.Policy{}, fmt.Errorf("%w: %s is %s", ErrApprover, x, s.State)
-		}
-		if slices.Contains(excluded, s.ID) {
-			return manifest.Policy{}, fmt.Errorf("%w: %s is both designated and excluded", ErrApprover, x)
-		}
-		if slices.ContainsFunc(approvers, func(a manifest.Approver) bool { return a.ID == s.ID }) {
-			return manifest.Policy{}, fmt.Errorf("%w: %s is named twice", ErrApprover, x)
-		}
-		approvers = append(approvers, manifest.Approver{ID: s.ID, Name: s.Name})
+	approvers, err := c.approvers(ctx, n, kind, excluded, &roots)
+	if err != nil {
+		return fail(err)
 	}
 	slices.SortFunc(approvers, func(a, b manifest.Approver) int { return strings.Compare(a.ID, b.ID) })
 	if k < 1 || k > len(approvers) {
-		return manifest.Policy{}, fmt.Errorf("%w: %d approvals of %d approvers; the threshold lies between 1 and their number", ErrRecordInvalid, k, len(approvers))
+		return fail(fmt.Errorf("%w: %d approvals of %d approvers; the threshold lies between 1 and their number", ErrRecordInvalid, k, len(approvers)))
 	}
 	digest, err := t.Digest()
 	if err != nil {
-		return manifest.Policy{}, err
+		return fail(err)
 	}
 	return manifest.Policy{
 		Resolved: manifest.ResolvedPolicy{
@@ -248,7 +241,7 @@ func (c *Ceremony) policy(ctx context.Context, n NewRecord) (manifest.Policy, er
 			Requires: manifest.AuthorizationKind(t.Requires),
 		},
 		Template: manifest.TemplateRef{Digest: manifest.DigestSet{SHA256: digest}, ID: t.ID, Version: t.Version},
-	}, nil
+	}, roots, nil
 }
 
 // Get returns a record with its content.

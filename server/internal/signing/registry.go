@@ -7,17 +7,20 @@ import (
 	"slices"
 
 	"github.com/signetd/signet/api/jcs"
+	"github.com/signetd/signet/server/internal/rights"
 )
 
 // RecordType is a kind of record that can be signed. One signing primitive serves all of them: a new type is a new row
 // in [recordTypes], never a new path.
 type RecordType struct {
-	ID             string    `json:"id"`
-	Description    string    `json:"description"`
-	BundleRequired bool      `json:"bundleRequired"`
-	Part11         bool      `json:"part11"` // a record that 21 CFR Part 11 applies to
-	RequiredRoles  []string  `json:"requiredRoles"`
-	Meanings       []Meaning `json:"meanings"`
+	ID             string   `json:"id"`
+	Description    string   `json:"description"`
+	BundleRequired bool     `json:"bundleRequired"`
+	Part11         bool     `json:"part11"` // a record that 21 CFR Part 11 applies to
+	RequiredRoles  []string `json:"requiredRoles"`
+	// Separation are the duties whose holders never decide about such a record.
+	Separation []DutyKind `json:"separation"`
+	Meanings   []Meaning  `json:"meanings"`
 }
 
 // Meaning is what a signature means (21 CFR 11.50(a)(3)): an id, the version of its text, the text itself, which is
@@ -60,21 +63,29 @@ var commonMeanings = []Meaning{
 
 var recordTypes = []RecordType{
 	{
-		ID: "document", Description: "A controlled document.", BundleRequired: true, Part11: true,
+		ID: rights.RecordType, Description: "A periodic review of all credentials and rights, as the service wrote them down.", BundleRequired: true, Part11: true,
+		Separation: everyDuty,
+		Meanings: append([]Meaning{
+			{ID: "review-approval", Version: 1, Text: "I have reviewed these credentials and rights. Each of them is needed, and is held by who should hold it.", Decisions: []string{"approve"}},
+			{ID: "review-rejection", Version: 1, Text: "I have reviewed these credentials and rights. They must be corrected and reviewed again.", Decisions: []string{"reject"}},
+		}, commonMeanings...),
+	},
+	{
+		ID: "document", Description: "A controlled document.", BundleRequired: true, Part11: true, Separation: everyDuty,
 		Meanings: append([]Meaning{
 			{ID: "document-approval", Version: 1, Text: "I approve this document for use.", Decisions: []string{"approve"}},
 			{ID: "document-rejection", Version: 1, Text: "I reject this document.", Decisions: []string{"reject"}},
 		}, commonMeanings...),
 	},
 	{
-		ID: "release", Description: "A software release, signed against its aggregated evidence bundle.", BundleRequired: true, Part11: true,
+		ID: "release", Description: "A software release, signed against its aggregated evidence bundle.", BundleRequired: true, Part11: true, Separation: everyDuty,
 		Meanings: append([]Meaning{
 			{ID: "release-approval", Version: 1, Text: "I approve this release for distribution.", Decisions: []string{"approve"}},
 			{ID: "release-rejection", Version: 1, Text: "I reject this release: it must not be distributed.", Decisions: []string{"reject"}},
 		}, commonMeanings...),
 	},
 	{
-		ID: "verification", Description: "A formal verification record that belongs to no release.", BundleRequired: true, Part11: true,
+		ID: "verification", Description: "A formal verification record that belongs to no release.", BundleRequired: true, Part11: true, Separation: everyDuty,
 		Meanings: append([]Meaning{
 			{ID: "verification-approval", Version: 1, Text: "I confirm that this verification was carried out and that its results are as recorded.", Decisions: []string{"approve"}},
 			{ID: "verification-rejection", Version: 1, Text: "I reject this verification record.", Decisions: []string{"reject"}},

@@ -156,7 +156,10 @@ func (c *Ceremony) recheck(tx *ledger.Tx, view *ledger.State, key []byte, st man
 	if err != nil {
 		return by, err
 	}
-	return by, admit(state, rows, p.Signer.ID, p.Decision)
+	if err := admit(state, rows, p.Signer.ID, p.Decision); err != nil {
+		return by, err
+	}
+	return by, c.entitled(tx, about, p.Signer.ID, p.Decision)
 }
 
 // make signs and stamps outside of any transaction, then commits.
@@ -265,6 +268,7 @@ func decide(tx *ledger.Tx, view *ledger.State, key []byte, caller identity.Calle
 	}
 	body := recordDecided{Event: p.Event, Outcome: outcome, Statements: statements(rows)}
 	tx.Emit(ledger.Event{Type: chain.RecordDecided, Actor: caller.Actor(), Body: body})
+	reviewed(tx, state, p.Event, outcome, caller)
 	return nil
 }
 

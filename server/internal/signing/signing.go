@@ -201,6 +201,9 @@ func (c *Ceremony) prepare(ctx context.Context, caller identity.Caller, req Requ
 			return err
 		}
 		if err := admit(state, rows, caller.ID, req.Decision); err != nil {
+			return about.explain(err, caller.ID)
+		}
+		if err := c.entitled(tx, about, caller.ID, req.Decision); err != nil {
 			return err
 		}
 		statement, err := c.statement(statementInput{

@@ -46,6 +46,7 @@ type Config struct {
 	Web          WebConfig      `json:"web" doc:"what is read over HTTPS"`
 	Services     ServicesConfig `json:"services" doc:"programs that call: how they prove themselves, how much they may ask for"`
 	Network      NetworkConfig  `json:"network" doc:"from where the server is called, and how much of it"`
+	Alerts       AlertsConfig   `json:"alerts" doc:"who hears of attacks, and how (21 CFR 11.300(d))"`
 	Metrics      MetricsConfig  `json:"metrics" doc:"figures for Prometheus"`
 	Pages        PagesConfig    `json:"pages" doc:"the signing pages for people's browsers"`
 }
@@ -82,6 +83,14 @@ type IdentityConfig struct {
 	PasswordMemory int `json:"passwordMemory" doc:"memory of a password check (argon2id), in MiB"`
 	PasswordPasses int `json:"passwordPasses" doc:"passes of a password check (argon2id)"`
 	MinPassword    int `json:"minPassword" doc:"least length of a password, in characters"`
+
+	MinPasswordWithFactor int      `json:"minPasswordWithFactor" doc:"least length of the password of who has set up one-time passwords, in characters"`
+	PasswordAge           Duration `json:"passwordAge" doc:"after this long a password only serves to set another one; 0s: passwords do not age, as NIST SP 800-63B advises"`
+	Blocklist             string   `json:"blocklist" doc:"file with passwords that nobody may set, one a line, besides those that are built in; empty: none"`
+
+	Preset            string           `json:"preset" doc:"part11: every signature takes user name and password, and what else a policy demands; open: a passkey alone may sign where a policy says so"`
+	Requires          string           `json:"requires" doc:"components that every signature of a person takes at least, whatever its policy: password, password+totp, passkey or password+passkey"`
+	ContinuousSigning ContinuousConfig `json:"continuousSigning" doc:"the period of controlled access in which only the first signing takes all components (21 CFR 11.200(a)(1)(i)); broken by idling, logout, restart, and a change of address, device or credential"`
 
 	Sources string `json:"sources" doc:"addresses and devices of callers: keep stores them beside the ledger, where they can be erased; commitment-only never stores them (refused in production)"`
 }
@@ -147,10 +156,13 @@ func DefaultConfig() Config {
 		Identity: IdentityConfig{
 			SessionIdle: Duration(15 * time.Minute), SessionLifetime: Duration(12 * time.Hour), CodeLifetime: Duration(10 * time.Minute),
 			LockAfter: 5, LockFor: Duration(15 * time.Minute), Lockout: defaultLockout(), PasswordChecks: 2, PasswordMemory: 64, PasswordPasses: 3, MinPassword: 15, Sources: string(identity.SourcesKeep),
+			MinPasswordWithFactor: 8, Preset: PresetPart11, Requires: "password",
+			ContinuousSigning: ContinuousConfig{Idle: Duration(5 * time.Minute), Longest: Duration(time.Hour)},
 		},
 		Signing:   SigningConfig{PreparationLifetime: Duration(5 * time.Minute)},
 		Timestamp: TSAConfig{Policy: "2.999.3161.1", Accuracy: Duration(time.Second), External: []ExternalTSAConfig{}},
 		Limits:    LimitsConfig{MessageBytes: 4 << 20, DocumentBytes: 64 << 20, Calls: 256},
+		Alerts:    defaultAlerts(),
 		Log:       LogConfig{Level: "info", Format: "text"},
 		Services:  defaultServices(), Network: defaultNetwork(),
 	}
@@ -216,6 +228,9 @@ func (c Config) Validate() error {
 	if err := errors.Join(c.Ledger.Scrub.validate(c.Environment, bad), c.Ledger.Brackets.validate(c.Timestamp.External, bad)); err != nil {
 		return err
 	}
+	if err := c.validateCredentials(bad); err != nil {
+		return err
+	}
 	if err := c.Ledger.Archive.validate(bad); err != nil {
 		return err
 	}
@@ -276,7 +291,7 @@ func (c Config) Validate() error {
 	if err := errors.Join(c.Services.validate(bad), c.Network.validate(bad)); err != nil {
 		return err
 	}
-	if err := c.Web.validate(bad); err != nil {
+	if err := errors.Join(c.Web.validate(bad), c.Alerts.validate(c.Environment, bad)); err != nil {
 		return err
 	}
 	if c.Metrics.Address != "" {

@@ -19,6 +19,7 @@ import (
 	"github.com/signetd/signet/server/internal/identity"
 	ledgerindex "github.com/signetd/signet/server/internal/index"
 	"github.com/signetd/signet/server/internal/ledger"
+	"github.com/signetd/signet/server/internal/notify"
 	"github.com/signetd/signet/server/internal/rights"
 	"github.com/signetd/signet/server/internal/signing"
 	"github.com/signetd/signet/server/internal/tiles"
@@ -38,7 +39,14 @@ var errorTable = []struct {
 	// Who calls.
 	{identity.ErrBadCredentials, codes.Unauthenticated, "BAD_CREDENTIALS", 0},
 	{identity.ErrSession, codes.Unauthenticated, "SESSION_ENDED", 0},
-	{errCredentialsMissing, codes.Unauthenticated, "CREDENTIALS_MISSING", 0},
+	{identity.ErrCredentialsMissing, codes.Unauthenticated, "CREDENTIALS_MISSING", 0},
+	{identity.ErrPasswordExpired, codes.FailedPrecondition, "PASSWORD_EXPIRED", 0},
+	{identity.ErrRequires, codes.InvalidArgument, "COMPONENTS_UNFIT", 0},
+	{identity.ErrTOTPPresent, codes.FailedPrecondition, "TOTP_PRESENT", 0},
+	{identity.ErrTOTPAbsent, codes.FailedPrecondition, "TOTP_ABSENT", 0},
+	{identity.ErrTOTPNotStarted, codes.FailedPrecondition, "TOTP_NOT_STARTED", 0},
+	{identity.ErrPasskeyAbsent, codes.NotFound, "PASSKEY_NOT_FOUND", 0},
+	{identity.ErrSessionNotFound, codes.NotFound, "SESSION_NOT_FOUND", 0},
 	{errNotAuthenticated, codes.Unauthenticated, "NOT_AUTHENTICATED", 0},
 	{identity.ErrCodeInvalid, codes.Unauthenticated, "CODE_INVALID", 0},
 	{identity.ErrLocked, codes.ResourceExhausted, "LOCKED", time.Minute},
@@ -114,6 +122,12 @@ var errorTable = []struct {
 	{errNotRequested, codes.FailedPrecondition, "DESTRUCTION_NOT_REQUESTED", 0},
 	{errAlreadyRequested, codes.FailedPrecondition, "DESTRUCTION_PENDING", 0},
 	{errKeyState, codes.FailedPrecondition, "KEY_STATE", 0},
+	// Alerts.
+	{notify.ErrNotFound, codes.NotFound, "ALERT_NOT_FOUND", 0},
+	{notify.ErrState, codes.FailedPrecondition, "ALERT_STATE", 0},
+	{notify.ErrAboutThemselves, codes.PermissionDenied, "SECOND_PERSON_NEEDED", 0},
+	{notify.ErrRemark, codes.InvalidArgument, "REQUEST_INVALID", 0},
+	{notify.ErrContact, codes.InvalidArgument, "CONTACT_INVALID", 0},
 	// Content.
 	{errTooLarge, codes.ResourceExhausted, "TOO_LARGE", 0},
 	{blob.ErrTooLarge, codes.ResourceExhausted, "TOO_LARGE", 0},
@@ -156,18 +170,17 @@ var errorTable = []struct {
 }
 
 var (
-	errNotAuthenticated   = errors.New("log in first (`signet login`), or call with an enrolled client certificate")
-	errCredentialsMissing = errors.New("user name and password are asked for with every signature; a session alone never signs")
-	errDenied             = errors.New("your roles do not allow this call")
-	errTooLarge           = errors.New("too large")
-	errEntryNotFound      = errors.New("no such entry")
-	errKeyInvalid         = errors.New("no key of the index; use event:, subject:, actor:, session: or type: and a value")
-	errNotASignature      = errors.New("the entry is no signature; name one of type signature.created")
-	errStopping           = errors.New("the server is stopping; call again")
-	errSizeOutOfRange     = errors.New("size out of range")
-	errPageToken          = errors.New("the page token is not one of this list: start again without it")
-	errRequest            = errors.New("request refused")
-	errUnbuilt            = errors.New("this call is being built")
+	errNotAuthenticated = errors.New("log in first (`signet login`), or call with an enrolled client certificate")
+	errDenied           = errors.New("your roles do not allow this call")
+	errTooLarge         = errors.New("too large")
+	errEntryNotFound    = errors.New("no such entry")
+	errKeyInvalid       = errors.New("no key of the index; use event:, subject:, actor:, session: or type: and a value")
+	errNotASignature    = errors.New("the entry is no signature; name one of type signature.created")
+	errStopping         = errors.New("the server is stopping; call again")
+	errSizeOutOfRange   = errors.New("size out of range")
+	errPageToken        = errors.New("the page token is not one of this list: start again without it")
+	errRequest          = errors.New("request refused")
+	errUnbuilt          = errors.New("this call is being built")
 )
 
 // toStatus maps an error to what the caller sees: a code, a sentence that says what to do, and a stable reason. What is not in

@@ -118,6 +118,10 @@ func Init(ctx context.Context, o Options, admin Administrator, progress func(ste
 	if err != nil {
 		return Created{}, err
 	}
+	progress("making the key that passwords are checked with (hmac-sha256) in the HSM")
+	if err := directory.EnsureKeys(ctx); err != nil {
+		return Created{}, fmt.Errorf("key ceremony: %w", err)
+	}
 	client, clientFile, err := writeClient(c, now)
 	if err != nil {
 		return Created{}, err

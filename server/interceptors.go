@@ -169,6 +169,9 @@ func (g *gate) admit(ctx context.Context, method string) (context.Context, error
 		}
 		return nil, fmt.Errorf("%w: %s", errDenied, needed(rule))
 	}
+	if err := passwordHolds(caller, method); err != nil {
+		return nil, err
+	}
 	return context.WithValue(ctx, callerKey{}, caller), nil
 }
 

@@ -29,6 +29,9 @@ func mayDestroy(r *ledger.Read, row keyRow) error {
 		}
 		return err
 	}
+	if row.Role == identity.KeyPasswords {
+		return fmt.Errorf("%w: no password could be checked without it", errKeyInUse)
+	}
 	last, err := newest(r, row)
 	if err == nil && last {
 		err = fmt.Errorf("%w: it is the only active %s key; rotate it first", errKeyInUse, row.Role)

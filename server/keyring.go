@@ -100,7 +100,9 @@ func (s *Server) keyInfo(r *ledger.Read, row keyRow) (keyInfo, error) {
 	if len(attachments) != 1 || body.KeyID != row.KeyID {
 		return info, errKeyRow(row.Index)
 	}
-	info.SPKI = attachments[0]
+	if row.Role != identity.KeyPasswords { // a secret key has no public half
+		info.SPKI = attachments[0]
+	}
 	if d := row.Destruction; d != nil && d.Confirmed == 0 && !s.clock().Before(d.Expires.Time()) {
 		info.Destruction = nil // it has lapsed
 	}
@@ -181,7 +183,7 @@ func (s *Server) disableKey(ctx context.Context, c keyChange) error {
 			return wrongKeyState(row)
 		}
 		switch row.Role {
-		case keyLedger, keyTSA, keyClosing, keyCanary:
+		case keyLedger, keyTSA, keyClosing, keyCanary, identity.KeyPasswords:
 			return fmt.Errorf("%w: without the %s key nothing can be signed at all; rotate it, or stop the server", errKeyInUse, row.Role)
 		}
 		tx.Emit(c.changed(chain.KeyDisabled, row, identity.KeyDisabled))
@@ -242,6 +244,9 @@ func (s *Server) rotateKey(ctx context.Context, c keyChange) (string, error) {
 			"this version cannot do that", errKeyNotRotatable)
 	case row.Role == keyCanary:
 		return "", fmt.Errorf("%w: the canary signs nothing that lasts and has one label in every token; a new token gets a new one", errKeyNotRotatable)
+	}
+	if row.Role == identity.KeyPasswords {
+		return "", fmt.Errorf("%w: every password would have to be set anew", errKeyNotRotatable)
 	}
 	return "", fmt.Errorf("%w: it belongs to nobody", errKeyNotRotatable)
 }

@@ -11,22 +11,6 @@ type credentialService struct {
 	*Server
 }
 
-func (s credentialService) ChangePassword(ctx context.Context, in *signetv1.ChangePasswordRequest) (*signetv1.ChangePasswordResponse, error) {
-	return nil, errUnbuilt
-}
-
-func (s credentialService) StartTotp(ctx context.Context, in *signetv1.StartTotpRequest) (*signetv1.StartTotpResponse, error) {
-	return nil, errUnbuilt
-}
-
-func (s credentialService) ConfirmTotp(ctx context.Context, in *signetv1.ConfirmTotpRequest) (*signetv1.ConfirmTotpResponse, error) {
-	return nil, errUnbuilt
-}
-
-func (s credentialService) RemoveTotp(ctx context.Context, in *signetv1.RemoveTotpRequest) (*signetv1.RemoveTotpResponse, error) {
-	return nil, errUnbuilt
-}
-
 func (s credentialService) StartPasskey(ctx context.Context, in *signetv1.StartPasskeyRequest) (*signetv1.StartPasskeyResponse, error) {
 	return nil, errUnbuilt
 }

@@ -13,7 +13,9 @@ type sessionService struct {
 }
 
 func (s sessionService) OpenSession(ctx context.Context, in *signetv1.OpenSessionRequest) (*signetv1.OpenSessionResponse, error) {
-	token, session, signer, err := s.identities.OpenSession(ctx, source(ctx), in.GetUserName(), identity.Secret(in.GetPassword()))
+	token, session, signer, err := s.identities.Login(ctx, source(ctx), identity.Proof{
+		UserName: in.GetUserName(), Password: identity.Secret(in.GetPassword()), TOTP: identity.Secret(in.GetTotp()),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -43,12 +45,4 @@ func (s sessionService) WhoAmI(ctx context.Context, _ *signetv1.WhoAmIRequest) (
 	return &signetv1.WhoAmIResponse{
 		Signer: toSigner(signer), Method: c.Method, ExpireTime: stamp(c.Expires), ServerVersion: s.version, Environment: s.config.Environment,
 	}, nil
-}
-
-func (s sessionService) ListSessions(ctx context.Context, in *signetv1.ListSessionsRequest) (*signetv1.ListSessionsResponse, error) {
-	return nil, errUnbuilt
-}
-
-func (s sessionService) EndSession(ctx context.Context, in *signetv1.EndSessionRequest) (*signetv1.EndSessionResponse, error) {
-	return nil, errUnbuilt
 }

@@ -57,6 +57,7 @@ func (s signingService) Prepare(ctx context.Context, in *signetv1.PrepareRequest
 	c := caller(ctx)
 	p, err := s.ceremony.Prepare(ctx, c, signing.Request{
 		Event: event(in.GetRecord()), Decision: decisionNames[in.GetDecision()], Meaning: in.GetMeaning(), Reason: in.GetReason(), RequestID: in.GetRequestId(),
+		Requires: in.GetRequires(),
 	})
 	if err != nil {
 		return nil, s.audited(ctx, c, signetv1.SigningService_Prepare_FullMethodName, err)
@@ -108,12 +109,8 @@ func (s signingService) preparation(_ context.Context, _ identity.Caller, p sign
 
 func (s signingService) Sign(ctx context.Context, in *signetv1.SignRequest) (*signetv1.SignResponse, error) {
 	c := caller(ctx)
-	p := in.GetPassword()
-	if in.GetPasskey() == nil && (p.GetUserName() == "" || p.GetPassword() == "") {
-		return nil, errCredentialsMissing
-	}
 	r, err := s.ceremony.Sign(ctx, c, strings.TrimPrefix(in.GetPreparation(), "preparations/"), [32]byte(in.GetStatementSha256()),
-		proofOf(p, in.GetPasskey()))
+		proofOf(in.GetPassword(), in.GetPasskey()))
 	if err != nil {
 		return nil, s.audited(ctx, c, signetv1.SigningService_Sign_FullMethodName, err)
 	}

@@ -103,6 +103,7 @@ type Server struct {
 	doors      sideDoors
 	backups    backups
 	witnesses  *witness.Client // nil without
+	notifier   *notify.Notifier
 	archiver   archiver
 	scrubs     scrubs
 	brackets   brackets
@@ -187,6 +188,9 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	if err := s.identities.Recover(ctx); err != nil {
 		return nil, fmt.Errorf("end what a stop left open: %w", err)
 	}
+	if err := s.identities.EnsureKeys(ctx); err != nil {
+		return nil, fmt.Errorf("the key that passwords are checked with: %w", err)
+	}
 	if err := o.Recorded.open(ctx, l, o.Keys); err != nil {
 		return nil, err
 	}
@@ -247,7 +251,7 @@ func (s *Server) compose(ctx context.Context) error {
 		WitnessDelay: time.Duration(s.config.Ledger.Witness.Delay),
 		Lifetime:     time.Duration(s.config.Signing.PreparationLifetime), DocumentLimit: s.config.Limits.DocumentBytes, Log: s.log,
 	})
-	if err := errors.Join(s.openScrubs(), s.openBrackets()); err != nil {
+	if err := errors.Join(s.openScrubs(), s.openBrackets(), s.openNotifier()); err != nil {
 		return err
 	}
 	if err := errors.Join(s.openIndex(), s.openWitnesses()); err != nil {
@@ -292,14 +296,18 @@ func openDirectory(c Config, l *ledger.Ledger, keys *keystore.Store, clock func(
 	if err != nil {
 		return nil, err
 	}
-	return identity.New(identity.Config{
+	ic := identity.Config{
 		Sources: identity.Sources(c.Identity.Sources), ClientAuthorities: clients, ServiceMethods: serviceMethods(), RecordTypes: recordTypeIDs(),
 		Issuer: c.Issuer, Organisation: c.Organisation, PasswordChecks: c.Identity.PasswordChecks,
 		Argon:           identity.ArgonParams{Memory: uint32(c.Identity.PasswordMemory) << 10, Time: uint32(c.Identity.PasswordPasses), Threads: 1},
 		SessionIdle:     time.Duration(c.Identity.SessionIdle),
 		SessionLifetime: time.Duration(c.Identity.SessionLifetime), CodeLifetime: time.Duration(c.Identity.CodeLifetime),
-		LockAfter: c.Identity.LockAfter, LockFor: time.Duration(c.Identity.LockFor), Lockout: c.Identity.Lockout.identity(), MinPassword: c.Identity.MinPassword, Clock: clock, Log: log,
-	}, l, keys, authority)
+		LockAfter: c.Identity.LockAfter, LockFor: time.Duration(c.Identity.LockFor), Lockout: c.Identity.Lockout.identity(), Clock: clock, Log: log,
+	}
+	if err := c.credentials(&ic); err != nil {
+		return nil, err
+	}
+	return identity.New(ic, l, keys, authority)
 }
 
 func openAuthority(c Config, l *ledger.Ledger, keys *keystore.Store, clock func() time.Time) (*tsa.Authority, error) {
@@ -457,7 +465,7 @@ func (s *Server) begin() bool {
 	s.keepWitnessed(ctx)
 	s.keepScrubbing(ctx)
 	s.keepBracketing(ctx)
-	s.keepReviewed(ctx)
+	s.keepNotifying(ctx)
 	s.keepRefusals(ctx)
 	s.doors.serve(s.background.Go)
 	return true

@@ -42,8 +42,10 @@ type Caller struct {
 	Expires time.Time // of the session; zero without one
 	Roles   []Role
 	Source  string // commitment to address and device, or empty
-	Client  Client // of a service: what it has proved itself with
-	Terms   *Terms // of a service: what it may do
+
+	PasswordExpired bool   // only a change of the password is open to them
+	Client          Client // of a service: what it has proved itself with
+	Terms           *Terms // of a service: what it may do
 }
 
 // Actor is the caller as an entry names them.
@@ -96,4 +98,9 @@ type Session struct {
 	Signer  string
 	Expires time.Time
 	Idle    time.Duration
+
+	Opened          time.Time
+	Method          string // an authorization kind of the manifest
+	Source          Source // empty where it is not kept
+	PasswordExpired bool   // it only serves to set another password
 }

@@ -52,12 +52,14 @@ type signerInvited struct {
 	Zone         string         `json:"zone"`
 }
 
-// signerCredential: a credential was set or removed. Passwords are set by signer.enrolled and signer.renewed.
+// signerCredential: a credential was set, changed or removed. First passwords, and those of a new code, are set by signer.enrolled and
+// signer.renewed.
 type signerCredential struct {
 	Commitment string `json:"commitment"` // empty: removed
 	ID         string `json:"id"`         // empty: it is the service's own
-	Kind       string `json:"kind"`       // credentialPassword, credentialNames
+	Kind       string `json:"kind"`       // credentialPassword, credentialNames, credentialVerifier, credentialTOTP
 	Reason     string `json:"reason"`
+	Short      bool   `json:"short"` // a password that is long enough with a second factor only
 }
 
 const (
@@ -76,6 +78,7 @@ type sessionOpened struct {
 	Client  string     `json:"client"`  // SHA-256 of the service's client certificate; empty for a person
 	Expires chain.Time `json:"expires"` // zero for a service
 	ID      string     `json:"id"`      // of the signer
+	Method  string     `json:"method"`  // an authorization kind of the manifest; empty for a service
 	Place   string     `json:"place"`   // the network that they came from, blinded; empty: not known, or a service
 	Session string     `json:"session"`
 	Token   string     `json:"token"` // SHA-256 of the bearer token, which is random; empty for a service
@@ -86,12 +89,14 @@ type sessionOpened struct {
 type sessionClosed struct {
 	Cause   string `json:"cause"`
 	ID      string `json:"id"`
+	Reason  string `json:"reason"` // where somebody has ended it; may be empty
 	Session string `json:"session"`
 }
 
 // Why a session was closed.
 const (
 	closedByCaller  = "closed"
+	closedEnded     = "ended" // from another session, or by an administrator
 	closedIdle      = "idle"
 	closedLapsed    = "lapsed"
 	closedMoved     = "moved"   // used from another address or device
@@ -122,6 +127,8 @@ const (
 	purposeSignature Purpose = "signature"
 	purposeCode      Purpose = "code"
 	purposeService   Purpose = "service"
+
+	purposePassword Purpose = "password" // a change of one's own password
 
 	PurposeKey        Purpose = "key"        // a change of a key
 	PurposeCredential Purpose = "credential" // a change of one's own credential

@@ -20,6 +20,22 @@ var (
 	ErrBusy = errors.New("too many password checks at the same time: try again shortly")
 	// ErrCodeInvalid: the one-time code is wrong, lapsed, used, or somebody else's. Ask an administrator for a new one.
 	ErrCodeInvalid = errors.New("the one-time code is not valid for this user name: it may be used, lapsed or mistyped; ask an administrator for a new one")
+	// ErrCredentialsMissing: the act takes more components than were given: the message names them.
+	ErrCredentialsMissing = errors.New("credentials are missing")
+	// ErrPasskeyAbsent: the signer has no such passkey, or none that signs.
+	ErrPasskeyAbsent = errors.New("there is no such passkey")
+	// ErrRequires: the components that were asked for do not do.
+	ErrRequires = errors.New("these components do not do")
+	// ErrPasswordExpired: the password is too old for anything but setting another one.
+	ErrPasswordExpired = errors.New("the password has expired: set another one (`signet password change`)")
+	// ErrTOTPPresent: one-time passwords are set up already. Remove them first.
+	ErrTOTPPresent = errors.New("one-time passwords are set up already: remove them first")
+	// ErrTOTPAbsent: there are none to remove.
+	ErrTOTPAbsent = errors.New("no one-time passwords are set up")
+	// ErrTOTPNotStarted: there is no seed that waits for its first code in this session, or no longer. Start again.
+	ErrTOTPNotStarted = errors.New("no one-time passwords wait for their first code: start again")
+	// ErrSessionNotFound: there is no such session.
+	ErrSessionNotFound = errors.New("there is no such session")
 	// ErrWeakPassword: the password is too short or too easily guessed. The code can still be used.
 	ErrWeakPassword = errors.New("the password is too weak")
 	// ErrNotAcknowledged: the accountability statement was not acknowledged. The code can still be used.

@@ -57,6 +57,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/signetd/signet/api/manifest"
 	"github.com/signetd/signet/keystore"
 	"github.com/signetd/signet/server/internal/ledger"
 	"github.com/signetd/signet/server/internal/rights"
@@ -68,6 +69,12 @@ type Config struct {
 	Organisation string // of signers and services that name none; needed
 	Argon        ArgonParams
 
+	Continuous   ContinuousSigning          // 11.200(a)(1)(i); off
+	Requires     manifest.AuthorizationKind // components that every signature takes at least; password
+	PasskeyAlone bool                       // a passkey alone may sign, without user name and password: not with the preset part11
+	PasswordAge  time.Duration              // after it a password only serves to change it; 0: it does not age
+	Blocklist    *Blocklist                 // passwords that nobody may set besides those that are built in; may be nil
+
 	PasswordChecks int           // at the same time; 2
 	QueueTimeout   time.Duration // longest wait for a password check; 10 s
 	QueueLength    int           // most that wait; 128
@@ -77,10 +84,11 @@ type Config struct {
 	CodeLifetime    time.Duration // 10 min
 	BootstrapCode   time.Duration // lifetime of the first administrator's code; 24 h
 
-	LockAfter   int           // failures in a row; 5
-	LockFor     time.Duration // 15 min
-	Lockout     LockoutConfig // what else bounds guesses
-	MinPassword int           // characters; 15
+	LockAfter         int           // failures in a row; 5
+	LockFor           time.Duration // 15 min
+	Lockout           LockoutConfig // what else bounds guesses
+	MinPassword       int           // characters; 15
+	MinPasswordSecond int           // characters where there is a second factor; 8
 
 	FourEyes         FourEyes      // auto
 	ProposalLifetime time.Duration // a proposal lapses after it; 7 days
@@ -90,6 +98,8 @@ type Config struct {
 	ClientAuthorities *ClientAuthorities // the organisation's CAs for services; nil: none
 	ServiceMethods    []string           // what services can be allowed to call
 	RecordTypes       []string           // and to seal
+
+	Passkeys PasskeyConfig // for whom passkeys are; none
 
 	Clock func() time.Time // time.Now
 	Log   *slog.Logger     // slog.Default()
@@ -126,7 +136,7 @@ func (c Config) withDefaults() (Config, error) {
 	for _, n := range []struct {
 		value     *int
 		otherwise int
-	}{{&c.PasswordChecks, 2}, {&c.QueueLength, 128}, {&c.LockAfter, 5}, {&c.MinPassword, 15}} {
+	}{{&c.PasswordChecks, 2}, {&c.QueueLength, 128}, {&c.LockAfter, 5}, {&c.MinPassword, 15}, {&c.MinPasswordSecond, min(8, max(c.MinPassword, 8))}} {
 		if *n.value < 0 {
 			return c, fmt.Errorf("%w: a number of the configuration is negative", ErrInvalid)
 		}
@@ -144,6 +154,16 @@ func (c Config) withDefaults() (Config, error) {
 		return c, err
 	} else {
 		c.Lockout = l
+	}
+	var err error
+	if c.Continuous, err = c.Continuous.withDefaults(); err != nil {
+		return c, err
+	}
+	if c.Requires == "" {
+		c.Requires = manifest.AuthorizationPassword
+	}
+	if err := c.Passkeys.settle(); err != nil {
+		return c, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now
@@ -172,8 +192,14 @@ type Directory struct {
 	proved   *provedCache
 	rows     *rowCache
 	book     *rights.Book
-	acts     map[string]ActKind
 	terms    *termsCache
+	acts     map[string]ActKind
+	passkeys passkeys
+
+	macs    MACs
+	macMu   sync.Mutex
+	mac     keystore.MACKey // once it is known
+	pending pendingSeeds
 
 	namesMu sync.Mutex
 	names   []byte // the key that blinds user names, once it is known
@@ -195,8 +221,12 @@ func New(cfg Config, l *ledger.Ledger, keys KeyMaker, ca *CA) (*Directory, error
 	if err != nil {
 		return nil, err
 	}
+	macs, ok := keys.(MACs)
+	if !ok {
+		return nil, errors.New("identity: what makes keys must make MAC keys, too")
+	}
 	d := &Directory{
-		cfg: cfg, ledger: l, keys: keys, hasher: h,
+		cfg: cfg, ledger: l, keys: keys, macs: macs, hasher: h,
 		sources: newSourceCache(cfg.Sources), activity: newActivity(cfg.SessionIdle, cfg.SessionLifetime), proved: newProvedCache(), rows: newRowCache(), book: rights.NewBook(), terms: newTermsCache(),
 	}
 	d.ca.Store(ca)

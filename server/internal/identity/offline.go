@@ -12,21 +12,23 @@ import (
 // may be one to which nothing can be appended before administrators say so ([ledger.Options].AcceptLoss). Who can call it has the file with the
 // verifiers, so counting failures would keep nobody from guessing; a name that is locked stays locked.
 func (d *Directory) ProveOffline(ctx context.Context, userName string, password Secret) (Signer, error) {
+	key, err := d.readMACKey()
+	if err != nil {
+		return Signer{}, err
+	}
 	release, err := d.hasher.acquire(ctx)
 	if err != nil {
 		return Signer{}, err
 	}
 	defer release()
-	var row signerRow
-	var against *verifier
-	var tampered error
+	var c candidate
 	var roles []Role
 	err = d.ledger.View(func(r *ledger.Read) (err error) {
-		row, against, tampered, err = d.candidate(r, attempt{name: fold(userName)})
-		if err != nil || against == nil {
+		c, err = d.candidate(r, attempt{name: fold(userName)})
+		if err != nil || c.verifier == nil {
 			return err
 		}
-		proved, err := d.enrolment(r, row)
+		proved, err := d.enrolment(r, c.row)
 		if err == nil {
 			for _, role := range proved.roles {
 				roles = append(roles, Role(role))
@@ -37,10 +39,13 @@ func (d *Directory) ProveOffline(ctx context.Context, userName string, password 
 	if err != nil {
 		return Signer{}, err
 	}
-	right := d.hasher.matches(against, password)
+	right, err := d.matches(ctx, key, c.verifier, fold(userName), password)
+	row := c.row
 	switch {
-	case tampered != nil:
-		return Signer{}, tampered
+	case err != nil:
+		return Signer{}, err
+	case c.tampered != nil:
+		return Signer{}, c.tampered
 	case !right:
 		return Signer{}, ErrBadCredentials
 	case row.State != StateActive:

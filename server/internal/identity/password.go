@@ -2,10 +2,8 @@ package identity
 
 import (
 	"crypto/rand"
-	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -44,59 +42,7 @@ func (p ArgonParams) validate() error {
 	return nil
 }
 
-// verifier is a password's verifier: argon2id with its parameters.
-type verifier struct {
-	params ArgonParams
-	salt   []byte
-	hash   []byte
-}
-
 var b64 = base64.RawStdEncoding.Strict()
-
-// String is the PHC string form.
-func (v verifier) String() string {
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, v.params.Memory, v.params.Time, v.params.Threads,
-		b64.EncodeToString(v.salt), b64.EncodeToString(v.hash))
-}
-
-// parseVerifier reads what String writes and nothing else.
-func parseVerifier(s string) (verifier, error) {
-	bad := func() (verifier, error) {
-		return verifier{}, fmt.Errorf("%w: a password verifier is not in its form", ErrTampered)
-	}
-	parts := strings.Split(s, "$")
-	if len(s) > 512 || len(parts) != 6 {
-		return bad()
-	}
-	var v verifier
-	costs := strings.Split(parts[3], ",")
-	if len(costs) != 3 {
-		return bad()
-	}
-	for i, c := range []struct {
-		prefix string
-		bits   int
-		set    func(uint64)
-	}{
-		{"m=", 32, func(n uint64) { v.params.Memory = uint32(n) }},
-		{"t=", 32, func(n uint64) { v.params.Time = uint32(n) }},
-		{"p=", 8, func(n uint64) { v.params.Threads = uint8(n) }},
-	} {
-		digits, ok := strings.CutPrefix(costs[i], c.prefix)
-		n, err := strconv.ParseUint(digits, 10, c.bits)
-		if !ok || err != nil {
-			return bad()
-		}
-		c.set(n)
-	}
-	var err1, err2 error
-	v.salt, err1 = b64.DecodeString(parts[4])
-	v.hash, err2 = b64.DecodeString(parts[5])
-	if err1 != nil || err2 != nil || len(v.salt) != saltSize || len(v.hash) != hashSize || v.params.validate() != nil || v.String() != s {
-		return bad()
-	}
-	return v, nil
-}
 
 // hasher runs argon2id: never more than so many at once, the rest waits in a bounded queue with a deadline.
 type hasher struct {
@@ -139,23 +85,6 @@ func (h *hasher) compute(normal string, p ArgonParams, salt []byte) []byte {
 	return argon2.IDKey([]byte(normal), salt, p.Time, p.Memory, p.Threads, hashSize)
 }
 
-// matches computes once, against the decoy where there is no verifier.
-func (h *hasher) matches(v *verifier, password Secret) bool {
-	against := h.decoy
-	if v != nil {
-		against = *v
-	}
-	got := h.compute(normalPassword(password), against.params, against.salt)
-	return subtle.ConstantTimeCompare(got, against.hash) == 1 && v != nil
-}
-
-// create makes a verifier for a new password.
-func (h *hasher) create(password Secret) verifier {
-	salt := make([]byte, saltSize)
-	rand.Read(salt)
-	return verifier{params: h.params, salt: salt, hash: h.compute(normalPassword(password), h.params, salt)}
-}
-
 // normalPassword brings a password to NFKC (NIST SP 800-63B-4, 3.1.1.2), so that the same keys give the same password on
 // each system. What is longer than any password can be is not computed over: it cannot match.
 func normalPassword(p Secret) string {
@@ -167,7 +96,9 @@ func normalPassword(p Secret) string {
 
 // checkNewPassword holds a password that somebody wants to set against the rules: long enough, nothing cut off, no
 // prescribed mix of characters, and not easily guessed by somebody who knows the context (NIST SP 800-63B-4, 3.1.1.2).
-func checkNewPassword(p Secret, least int, context []string) error {
+//
+// It must not be in the built-in blocklist nor in the others.
+func checkNewPassword(p Secret, least int, context []string, lists ...*Blocklist) error {
 	if len(p) > maxPassword || !utf8.ValidString(p.Reveal()) {
 		return fmt.Errorf("%w: it has more than %d bytes or is not UTF-8", ErrWeakPassword, maxPassword)
 	}
@@ -181,12 +112,24 @@ func checkNewPassword(p Secret, least int, context []string) error {
 			return fmt.Errorf("%w: it holds a control character or one that Unicode does not know", ErrWeakPassword)
 		}
 	}
+	known, err := builtIn()
+	if err != nil {
+		return err
+	}
+	for _, list := range append(lists, known) {
+		if list.Has(normal) {
+			return fmt.Errorf("%w: it is one of those that many people use; take a few words that do not belong together", ErrWeakPassword)
+		}
+	}
 	if guessable(string(runes[:min(len(runes), scoredRunes)]), context) {
 		return fmt.Errorf("%w: it is easily guessed (a common password, a name, a repetition or a row of keys); take a few words that do not belong together",
 			ErrWeakPassword)
 	}
 	return nil
 }
+
+// characters is how long a password is.
+func characters(p Secret) int { return utf8.RuneCountInString(norm.NFKC.String(p.Reveal())) }
 
 // unleet undoes the usual replacements of letters by what looks like them.
 var unleet = strings.NewReplacer("4", "a", "@", "a", "8", "b", "(", "c", "{", "c", "[", "c", "<", "c", "3", "e", "6", "g", "9", "g", "1", "l", "!", "i",

@@ -9,9 +9,16 @@ import (
 
 // TestPasswordForm: the same keys give the same password, and nothing is cut off.
 func TestPasswordForm(t *testing.T) {
-	h := must(newHasher(ArgonParams{Memory: 64, Time: 1, Threads: 1}, 1, 1, time.Second))
-	v := h.create("Zoë's café, granite umbrella") // precomposed
-	if s := v.String(); must(parseVerifier(s)).String() != s || !strings.HasPrefix(s, "$argon2id$v=19$m=64,t=1,p=1$") {
+	f := newFixture(t)
+	key := must(f.d.macKey(t.Context()))
+	make := func(password Secret) verifier {
+		return must(parseVerifier(must(f.d.newVerifier(t.Context(), "zoe", password))))
+	}
+	matches := func(v *verifier, password Secret) bool {
+		return must(f.d.matches(t.Context(), key, v, "zoe", password))
+	}
+	v := make("Zoë's café, granite umbrella") // precomposed
+	if s := v.String(); !strings.HasPrefix(s, "$argon2id-hmac$v=1,k="+keyName(key)+"$m=64,t=1,p=1$") {
 		t.Errorf("verifier %q", s)
 	}
 	for password, want := range map[Secret]bool{
@@ -22,18 +29,21 @@ func TestPasswordForm(t *testing.T) {
 		"":                                         false,
 		Secret(strings.Repeat("x", 2000)):          false,
 	} {
-		if got := h.matches(&v, password); got != want {
+		if got := matches(&v, password); got != want {
 			t.Errorf("%q matches: %v", password.Reveal(), got)
 		}
 	}
-	long := h.create(Secret(strings.Repeat("0123456789 word ", 64)))
-	if h.matches(&long, Secret(strings.Repeat("0123456789 word ", 63))) {
+	if must(f.d.matches(t.Context(), key, &v, "ada", "Zoë's café, granite umbrella")) {
+		t.Error("a verifier serves somebody else, too")
+	}
+	long := make(Secret(strings.Repeat("0123456789 word ", 64)))
+	if matches(&long, Secret(strings.Repeat("0123456789 word ", 63))) {
 		t.Error("a long password was cut off")
 	}
-	if h.matches(nil, "") {
+	if matches(nil, "") {
 		t.Error("nobody's password matches")
 	}
-	if a, b := h.create(adaPass), h.create(adaPass); a.String() == b.String() {
+	if a, b := make(adaPass), make(adaPass); a.String() == b.String() {
 		t.Error("two verifiers of one password are the same")
 	}
 }
@@ -95,13 +105,29 @@ func BenchmarkAuthenticate(b *testing.B) {
 	}
 }
 
-// BenchmarkPassword is one check with the default costs.
+// BenchmarkPassword is one check with the default costs, in its two parts.
 func BenchmarkPassword(b *testing.B) {
-	h := must(newHasher(DefaultArgon, 1, 1, time.Second))
-	v := h.create(adaPass)
-	for b.Loop() {
-		if !h.matches(&v, adaPass) {
-			b.Fatal("no match")
+	f := newFixture(b)
+	f.d.hasher.params = DefaultArgon
+	key := must(f.d.macKey(b.Context()))
+	v := must(parseVerifier(must(f.d.newVerifier(b.Context(), "ada", adaPass))))
+	b.Run("argon2id", func(b *testing.B) {
+		for b.Loop() {
+			f.d.hasher.compute(normalPassword(adaPass), v.params, v.salt)
 		}
-	}
+	})
+	b.Run("HSM", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := f.d.verifierMAC(b.Context(), key, "ada", v, v.hash); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("both", func(b *testing.B) {
+		for b.Loop() {
+			if !must(f.d.matches(b.Context(), key, &v, "ada", adaPass)) {
+				b.Fatal("no match")
+			}
+		}
+	})
 }

@@ -91,7 +91,14 @@ func (c *privateCheck) signers(from string) (next string) {
 		case row.Credential == "" && stored != nil:
 			c.report("%s has no password, but a verifier", row.ID)
 		case row.Credential != "" && hexSum(stored) != row.Credential:
-			c.report("the password verifier of %s is not that of entry %d", row.ID, row.Enrolled)
+			c.report("the password verifier of %s is not that of entry %d", row.ID, max(row.Enrolled, row.CredentialEntry))
+		}
+		seed := c.r.GetPrivate(privateTOTP, []byte(row.ID))
+		switch {
+		case row.TOTP == "" && seed != nil:
+			c.report("%s has no one-time passwords, but a seed", row.ID)
+		case row.TOTP != "" && hexSum(seed) != row.TOTP:
+			c.report("the seed of the one-time passwords of %s is not that of entry %d", row.ID, row.TOTPEntry)
 		}
 		return true
 	})
@@ -121,6 +128,14 @@ func (c *privateCheck) verifiers(from string) (next string) {
 		}
 		return true
 	})
+	if from == "" { // they are few, and only those of nobody are looked for
+		c.r.EachPrivate(privateTOTP, func(id, _ []byte) bool {
+			if _, ok, err := getSigner(c.view, string(id)); err != nil || !ok {
+				c.report("a seed of one-time passwords of %.80q, whom no entry names", id)
+			}
+			return true
+		})
+	}
 	return next
 }
 

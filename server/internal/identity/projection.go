@@ -38,25 +38,34 @@ const (
 
 // signerRow is what the projection knows of a signer.
 type signerRow struct {
-	ID           string        `json:"id"`
-	Index        uint64        `json:"index"` // of the first entry
-	Created      chain.Time    `json:"created"`
-	Service      bool          `json:"service"`
-	State        State         `json:"state"`
-	Changed      uint64        `json:"changed"` // index of the entry that gave the state
-	UserName     string        `json:"userName"`
-	Login        string        `json:"login"`
-	Name         string        `json:"name"`
-	Title        string        `json:"title"`
-	Organisation string        `json:"organisation"`
-	Zone         string        `json:"zone"`
-	Roles        []Role        `json:"roles"`
-	KeyID        string        `json:"keyId"`
-	Enrolled     uint64        `json:"enrolled"` // index of the entry that last bound name and key to the id; 0: none
-	Enrolment    chain.Hash    `json:"enrolment"`
-	Credential   string        `json:"credential"` // commitment to the verifier; empty: none
-	Invitation   invitationRow `json:"invitation"` // pending, if its Index is not 0
-	Terms        uint64        `json:"terms"`      // of a service: index of the newest service.changed; 0: none
+	ID           string     `json:"id"`
+	Index        uint64     `json:"index"` // of the first entry
+	Created      chain.Time `json:"created"`
+	Service      bool       `json:"service"`
+	State        State      `json:"state"`
+	Changed      uint64     `json:"changed"` // index of the entry that gave the state
+	UserName     string     `json:"userName"`
+	Login        string     `json:"login"`
+	Name         string     `json:"name"`
+	Title        string     `json:"title"`
+	Organisation string     `json:"organisation"`
+	Zone         string     `json:"zone"`
+	Roles        []Role     `json:"roles"`
+	KeyID        string     `json:"keyId"`
+	Enrolled     uint64     `json:"enrolled"` // index of the entry that last bound name and key to the id; 0: none
+	Enrolment    chain.Hash `json:"enrolment"`
+	Credential   string     `json:"credential"` // commitment to the verifier; empty: none
+
+	CredentialEntry uint64     `json:"credentialEntry"` // index of the signer.credential that has it; 0: the enrolment does
+	PasswordSet     uint64     `json:"passwordSet"`     // index of the entry that set or removed the password
+	PasswordTime    chain.Time `json:"passwordTime"`    // and its time
+	PasswordShort   bool       `json:"passwordShort"`   // it is long enough with a second factor only
+	TOTP            string     `json:"totp"`            // commitment to the sealed seed of one-time passwords; empty: none
+	TOTPEntry       uint64     `json:"totpEntry"`       // index of the entry that set or removed it
+	TOTPStep        uint64     `json:"totpStep"`        // the last step that has counted
+
+	Invitation invitationRow `json:"invitation"` // pending, if its Index is not 0
+	Terms      uint64        `json:"terms"`      // of a service: index of the newest service.changed; 0: none
 }
 
 // invitationRow is a code that was not redeemed.
@@ -75,6 +84,8 @@ type sessionRow struct {
 	Expires chain.Time `json:"expires"`
 	Source  string     `json:"source"`
 	Place   string     `json:"place"` // the network from which it was opened, blinded
+	Opened  chain.Time `json:"opened"`
+	Method  string     `json:"method"` // an authorization kind of the manifest
 }
 
 type credentialRow struct {
@@ -104,6 +115,8 @@ func (projection) Apply(s *ledger.State, e chain.Entry, entry []byte, attachment
 		return applyEnrolled(s, e, entry)
 	case chain.SignerCredential:
 		return applyCredential(s, e)
+	case chain.CredentialUsed:
+		return applyUsed(s, e)
 	case chain.SignerSuspended, chain.SignerReinstated:
 		return applyChanged(s, e)
 	case chain.SignerRevoked, chain.ServiceRevoked:
@@ -126,6 +139,8 @@ func (projection) Apply(s *ledger.State, e chain.Entry, entry []byte, attachment
 		return applyConfirmed(s, e)
 	case chain.ActWithdrawn:
 		return applyWithdrawn(s, e)
+	case chain.PasskeyRegistered, chain.PasskeyVouched, chain.PasskeyBound, chain.PasskeyRevoked:
+		return applyPasskey(s, e)
 	case chain.SessionOpened:
 		return applySessionOpened(s, e)
 	case chain.SessionClosed:
@@ -153,7 +168,7 @@ func applyKeyCreated(s *ledger.State, e chain.Entry) error {
 		return nil
 	}
 	s.Put(bucketKeys, []byte(body.KeyID), []byte(body.ID))
-	return nil
+	return applyMACKey(s, e, body)
 }
 
 func applyInvited(s *ledger.State, e chain.Entry) error {
@@ -195,13 +210,14 @@ func applyEnrolled(s *ledger.State, e chain.Entry, entry []byte) error {
 	// A new password has a new verifier with random salt.
 	onlyKey := e.Type == chain.SignerRenewed && row.Enrolled != 0 && body.Credential == row.Credential
 	row.Name, row.Title, row.Organisation, row.Zone, row.Roles = body.Name, body.Title, body.Organisation, body.Zone, rolesOf(body.Roles)
-	row.KeyID, row.Credential = body.KeyID, body.Credential
+	row.KeyID, row.Credential, row.CredentialEntry = body.KeyID, body.Credential, 0
 	row.Enrolled, row.Enrolment = e.Index, chain.LeafHash(entry)
 	s.Put(bucketEnrolments, row.Enrolment[:], indexKey(e.Index))
 	if onlyKey { // an administrator has rotated the key: nobody has redeemed a code, and nothing but the key is another one
 		return putSigner(s, row)
 	}
 	row.Invitation = invitationRow{}
+	row.PasswordSet, row.PasswordTime, row.PasswordShort = e.Index, e.Time, false
 	if row.State != StateActive {
 		row.State, row.Changed = StateActive, e.Index
 	}
@@ -220,14 +236,8 @@ func applyCredential(s *ledger.State, e chain.Entry) error {
 	switch {
 	case body.Kind == credentialNames && body.ID == "":
 		return put(s, bucketMeta, []byte("names"), credentialRow{Commitment: body.Commitment, Index: e.Index})
-	case body.Kind == credentialPassword && body.Commitment == "":
-		row, err := mustSigner(s, e, body.ID)
-		if err != nil {
-			return err
-		}
-		row.Credential = ""
-		dropSessions(s, row.ID)
-		return putSigner(s, row)
+	case body.ID != "":
+		return applyCredentialOf(s, e, body)
 	}
 	return fmt.Errorf("entry %d: signer.credential of the unknown kind %.40q", e.Index, body.Kind)
 }
@@ -348,7 +358,7 @@ func applySessionOpened(s *ledger.State, e chain.Entry) error {
 	if err != nil || body.Token == "" {
 		return err
 	}
-	err = put(s, bucketSessions, []byte(body.Token), sessionRow{ID: body.Session, Signer: body.ID, Expires: body.Expires, Source: e.Actor.Source, Place: body.Place})
+	err = put(s, bucketSessions, []byte(body.Token), sessionRow{ID: body.Session, Signer: body.ID, Expires: body.Expires, Source: e.Actor.Source, Place: body.Place, Opened: e.Time, Method: body.Method})
 	if err != nil {
 		return err
 	}

@@ -119,10 +119,12 @@ func (d *Directory) redeemable(ctx context.Context, a attempt, code, password Se
 		return row, invitation, "", err
 	}
 	defer release()
-	if err := checkNewPassword(password, d.cfg.MinPassword, []string{a.name, d.cfg.Organisation, "signet"}); err != nil {
+	if err := checkNewPassword(password, d.cfg.MinPassword, []string{a.name, d.cfg.Organisation, "signet"}, d.cfg.Blocklist); err != nil {
 		return row, invitation, "", err
 	}
-	verifier = d.hasher.create(password).String()
+	if verifier, err = d.newVerifier(ctx, a.name, password); err != nil {
+		return row, invitation, "", err
+	}
 	valid, id := false, ""
 	err = d.ledger.View(func(r *ledger.Read) (err error) {
 		view := r.View(projectionName)

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/signetd/signet/api/chain"
@@ -97,8 +98,8 @@ func (d *Directory) BeginRotation(ctx context.Context, caller Caller, id, keyID,
 		if person, err = manifest.ParseSignerEnrolled(e.Body); err != nil {
 			return err
 		}
-		if out.from.Credential != "" && out.from.Credential != person.Credential {
-			return errTamperedRow(out.from.Enrolled)
+		if password, _, err := d.credentialOf(r, out.from); err != nil || password != out.from.Credential {
+			return errors.Join(err, errTamperedRow(out.from.Enrolled))
 		}
 		person.Credential = out.from.Credential // none, where an administrator has ended it
 		return nil

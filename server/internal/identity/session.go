@@ -2,10 +2,8 @@ package identity
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -41,6 +39,8 @@ type use struct {
 	last   time.Time
 	source Source
 	reads  [][sha256.Size]byte // the read tokens of the session
+
+	signing period // see continuity.go
 }
 
 type serviceUse struct {
@@ -77,7 +77,11 @@ func (a *activity) touch(session string, s Source, now time.Time) (cause string)
 		return closedRestarted
 	case now.Sub(u.last) >= a.idle:
 		return closedIdle
+	case u.source.Address != s.Address:
+		u.signing.on(addressChanged, now)
+		return closedMoved
 	case u.source != s:
+		u.signing.on(deviceChanged, now)
 		return closedMoved
 	}
 	if now.After(u.last) {
@@ -119,65 +123,6 @@ func (a *activity) setService(u serviceUse, session string) {
 		clear(a.services)
 	}
 	a.services[u] = session
-}
-
-// OpenSession opens a session with user name and password. The token is returned here alone.
-func (d *Directory) OpenSession(ctx context.Context, src Source, userName string, password Secret) (Secret, Session, Signer, error) {
-	blind, err := d.blinder(ctx)
-	if err != nil {
-		return "", Session{}, Signer{}, err
-	}
-	source, err := d.sources.of(src)
-	if err != nil {
-		return "", Session{}, Signer{}, err
-	}
-	from, err := d.placeOf(ctx, src)
-	if err != nil {
-		return "", Session{}, Signer{}, err
-	}
-	name := fold(userName)
-	random := make([]byte, 32)
-	rand.Read(random)
-	token := Secret(base64.RawURLEncoding.EncodeToString(random))
-	session := Session{ID: newID("ses_"), Idle: d.cfg.SessionIdle}
-	nobody := System("anonymous").Actor()
-	nobody.Source = source.commitment
-	a := attempt{
-		purpose: purposeSession, name: name, blinded: blind(name), password: password, counter: blind(name), actor: nobody, source: source, place: from,
-	}
-	err = d.prove(ctx, a, func(ctx context.Context, row signerRow) error {
-		_, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
-			view := tx.View(projectionName)
-			if err := d.refused(view, a, tx.Now()); err != nil {
-				return err
-			}
-			now, _, err := getSigner(view, row.ID)
-			if err != nil {
-				return err
-			}
-			if now.Credential != row.Credential {
-				return ErrBadCredentials
-			}
-			if err := stateError(now.State); err != nil {
-				return err
-			}
-			session.Signer, session.Expires = row.ID, tx.Now().Add(d.cfg.SessionLifetime).Time()
-			source.put(tx)
-			actor := chain.Actor{ID: row.ID, Kind: chain.Person, Method: MethodPassword, Session: session.ID, Source: source.commitment}
-			opened := tx.Emit(ledger.Event{Type: chain.SessionOpened, Actor: actor, Body: sessionOpened{
-				Expires: chain.NewTime(session.Expires), ID: row.ID, Place: from, Session: session.ID, Token: hexSum([]byte(token)),
-			}})
-			d.noteSource(tx, actor, opened)
-			return d.sweep(tx)
-		})
-		return err
-	})
-	if err != nil {
-		return "", Session{}, Signer{}, err
-	}
-	d.activity.open(session.ID, place(src), d.cfg.Clock())
-	signer, err := d.Get(ctx, session.Signer)
-	return token, session, signer, err
 }
 
 // sweep closes sessions that have lapsed and were never used again.
@@ -305,7 +250,7 @@ func (d *Directory) bySession(ctx context.Context, bearer Secret, src Source) (C
 	}
 	return Caller{
 		ID: row.ID, Kind: chain.Person, Method: MethodPassword, Session: session.ID, Expires: session.Expires.Time(), Roles: roles,
-		Source: session.Source,
+		Source: session.Source, PasswordExpired: d.passwordExpired(row, now),
 	}, nil
 }
 

@@ -69,6 +69,7 @@ func (c *Ceremony) Sign(ctx context.Context, caller identity.Caller, preparation
 		c.abandon(ctx, caller, p.Event, preparation, err)
 		return Released{}, err
 	}
+	c.Identities.Signed(caller, proven)
 	return c.finish(ctx, p.Event, index)
 }
 

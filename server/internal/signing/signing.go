@@ -131,6 +131,7 @@ type Request struct {
 	Decision  string           `json:"decision"`
 	Meaning   string           `json:"meaning"`
 	Reason    string           `json:"reason"`
+	Requires  string           `json:"requires"` // the components that the signer wants to prove themselves with; empty: those of the policy
 	RequestID string           `json:"-"`
 	Inputs    []manifest.Input `json:"inputs"`
 }
@@ -206,9 +207,13 @@ func (c *Ceremony) prepare(ctx context.Context, caller identity.Caller, req Requ
 		if err := c.entitled(tx, about, caller.ID, req.Decision); err != nil {
 			return err
 		}
+		requires, err := c.Identities.Demands(tx, caller, state.Policy.Resolved.Requires, manifest.AuthorizationKind(req.Requires))
+		if err != nil {
+			return err
+		}
 		statement, err := c.statement(statementInput{
 			id: id, by: by, about: about, request: req, now: tx.Now(), head: head,
-			previous: previous(rows, head.Checkpoint.Size), requires: state.Policy.Resolved.Requires,
+			previous: previous(rows, head.Checkpoint.Size), requires: requires,
 		})
 		if err != nil {
 			return err

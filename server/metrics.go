@@ -93,6 +93,9 @@ func (c serverCollector) Describe(to chan<- *prometheus.Desc) {
 	} {
 		to <- d
 	}
+	for _, d := range alertFigures {
+		to <- d
+	}
 }
 
 // Collect implements [prometheus.Collector].
@@ -117,6 +120,7 @@ func (c serverCollector) Collect(to chan<- prometheus.Metric) {
 	gauge(figureChanged, float64(len(c.ledger.Changed())))
 	gauge(figureIndexed, float64(c.index.Status().Committed))
 	c.collectArchive(gauge)
+	c.collectAlerts(to)
 	gauge(figureBuild, 1, c.version, c.config.Environment)
 	for service := range needs {
 		gauge(figureReady, truth(c.readiness(service) == nil), service)

@@ -37,6 +37,7 @@ func (s ledgerService) GetLedgerStatus(context.Context, *signetv1.GetLedgerStatu
 	}
 	add("time-stamps", bracket.Error)
 	add("scrub", scrub.Error)
+	add("alerts", s.alertProblem())
 	slices.Sort(out.Problems)
 	return out, nil
 }

@@ -154,7 +154,3 @@ func (s signerService) UnlockSigner(ctx context.Context, in *signetv1.UnlockSign
 	}
 	return &signetv1.UnlockSignerResponse{Signer: toSigner(signer)}, nil
 }
-
-func (s signerService) SetContact(ctx context.Context, in *signetv1.SetContactRequest) (*signetv1.SetContactResponse, error) {
-	return nil, errUnbuilt
-}

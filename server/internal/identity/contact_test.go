@@ -15,7 +15,9 @@ func TestContact(t *testing.T) {
 	f := newFixture(t)
 	admin, ada, signer := f.ada()
 	alan := f.enrol(admin, "alan", "Alan Turing", secondPass, RoleSigner)
-	set := func(by Caller, id, email string) error { return f.d.SetContact(t.Context(), by, id, email, "asked for it") }
+	set := func(by Caller, id, email string) error {
+		return f.d.SetContact(t.Context(), by, id, email, "asked for it")
+	}
 	for what, err := range map[string]error{
 		"somebody else's":     set(ada, alan.ID, "mallory@example.com"),
 		"nobody's":            set(admin, "sgn_nobody", "x@example.com"),

@@ -46,30 +46,49 @@ type mailer struct {
 // maxDetailed is how many alerts a message tells in full.
 const maxDetailed = 50
 
-func newMailer(m Mail, t texts) (*mailer, error) {
-	host, service, err := net.SplitHostPort(m.Server)
-	if err != nil {
-		return nil, fmt.Errorf("mail: server %q: use host:port", m.Server)
+// Check says what keeps the mail server from being used.
+func (m Mail) Check() error {
+	if _, _, err := m.split(); err != nil {
+		return err
 	}
-	port, err := strconv.ParseUint(service, 10, 16)
-	if err != nil || port == 0 || host == "" {
-		return nil, fmt.Errorf("mail: server %q: use host:port", m.Server)
+	if !slices.Contains([]string{TLSStart, TLSImplicit, TLSNone}, m.TLS) {
+		return fmt.Errorf("mail: tls %q: use starttls, tls, or none for a relay on the same machine", m.TLS)
 	}
-	if !slices.Contains([]string{TLSStart, TLSImplicit, TLSNone}, m.TLS) || m.TLS == TLSNone && !loopback(host) {
-		return nil, fmt.Errorf("mail: tls %q: use starttls or tls; none goes to the same machine alone", m.TLS)
+	if host, _, _ := m.split(); m.TLS == TLSNone && !loopback(host) {
+		return fmt.Errorf("mail: tls %q: use starttls or tls; without it, mail goes to the same machine alone", m.TLS)
 	}
 	if m.User != "" && (m.Password == nil || m.TLS == TLSNone) {
-		return nil, errors.New("mail: a user needs a password and TLS")
+		return errors.New("mail: a user needs a password and TLS")
 	}
 	for _, a := range slices.Concat([]string{m.From}, m.Security, m.Management) {
 		if err := CheckAddress(a); err != nil {
-			return nil, fmt.Errorf("mail: %q: %w", a, err)
+			return fmt.Errorf("mail: %q: %w", a, err)
 		}
+	}
+	return nil
+}
+
+func (m Mail) split() (host string, port int, err error) {
+	host, service, err := net.SplitHostPort(m.Server)
+	n, wrong := strconv.ParseUint(service, 10, 16)
+	if err != nil || wrong != nil || n == 0 || host == "" {
+		return "", 0, fmt.Errorf("mail: server %q: use host:port", m.Server)
+	}
+	return host, int(n), nil
+}
+
+func newMailer(m Mail, t texts) (*mailer, error) {
+	if err := m.Check(); err != nil {
+		return nil, err
+	}
+	host, port, err := m.split()
+	if err != nil {
+		return nil, err
 	}
 	if m.Timeout <= 0 {
 		m.Timeout = 15 * time.Second
 	}
-	return &mailer{Mail: m, host: host, port: int(port), text: t}, nil
+	return &mailer{Mail: m, host: host, port: port, text: t}, nil
 }
 
 // loopback reports whether a host is this machine.

@@ -68,8 +68,11 @@ type Alert struct {
 }
 
 // Raise appends alert.raised and returns its index. What is too long is cut: an alert never keeps what it is about from happening.
-func Raise(tx *ledger.Tx, a Alert) uint64 {
-	return tx.Emit(ledger.Event{Type: chain.AlertRaised, Actor: actor, Body: alertRaised{
+func Raise(tx *ledger.Tx, a Alert) uint64 { return RaiseBy(tx, actor, a) }
+
+// RaiseBy is Raise for an alert that somebody raises by their own will.
+func RaiseBy(tx *ledger.Tx, by chain.Actor, a Alert) uint64 {
+	return tx.Emit(ledger.Event{Type: chain.AlertRaised, Actor: by, Body: alertRaised{
 		Audience: a.Audience, Contact: a.Contact, Entry: strconv.FormatUint(a.Entry, 10), Kind: clip(a.Kind, maxKind), Subject: clip(a.Subject, maxSubject),
 		Summary: clip(a.Summary, maxSummary),
 	}})

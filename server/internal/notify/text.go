@@ -2,6 +2,7 @@ package notify
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -100,10 +101,13 @@ func (t texts) toSecurity(m message, line func(format string, args ...any)) (sub
 	if len(m.alerts) > 1 {
 		subject = fmt.Sprintf("%d alerts", len(m.alerts))
 	}
-	if m.audience == Management {
+	switch {
+	case m.audience == Management && slices.ContainsFunc(m.alerts, func(a item) bool { return a.escalated }):
 		subject = "Escalated: " + subject
 		line("The security unit has not acknowledged this in %s.", t.EscalateAfter)
-	} else {
+	case m.audience == Management:
+		line("This is what you would hear if the security unit did not acknowledge an alert in %s.", t.EscalateAfter)
+	default:
 		line("The security unit is asked to look at this at once, and to acknowledge it.")
 	}
 	for i, a := range m.alerts {

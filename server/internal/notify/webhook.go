@@ -66,10 +66,18 @@ type webhook struct {
 	client *http.Client
 }
 
-func newWebhook(w Webhook, t texts) (*webhook, error) {
-	u, err := url.Parse(w.URL)
+// CheckURL refuses an address to which nothing is posted.
+func CheckURL(address string) error {
+	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
-		return nil, fmt.Errorf("webhook %s: the address must be an https URL without a user", w.Name)
+		return errors.New("use an https URL without a user, or an http one on the same machine")
+	}
+	return nil
+}
+
+func newWebhook(w Webhook, t texts) (*webhook, error) {
+	if err := CheckURL(w.URL); err != nil {
+		return nil, fmt.Errorf("webhook %s: %w", w.Name, err)
 	}
 	if w.Secrets == nil || w.Name == "" || len(w.Audiences) == 0 {
 		return nil, fmt.Errorf("webhook %q needs a name, a secret and an audience", w.Name)

@@ -465,6 +465,7 @@ func (s *Server) begin() bool {
 	s.keepWitnessed(ctx)
 	s.keepScrubbing(ctx)
 	s.keepBracketing(ctx)
+	s.keepReviewed(ctx)
 	s.keepNotifying(ctx)
 	s.keepRefusals(ctx)
 	s.doors.serve(s.background.Go)

@@ -93,6 +93,10 @@ type IdentityConfig struct {
 	ContinuousSigning ContinuousConfig `json:"continuousSigning" doc:"the period of controlled access in which only the first signing takes all components (21 CFR 11.200(a)(1)(i)); broken by idling, logout, restart, and a change of address, device or credential"`
 
 	Sources string `json:"sources" doc:"addresses and devices of callers: keep stores them beside the ledger, where they can be erased; commitment-only never stores them (refused in production)"`
+
+	FourEyes         string   `json:"fourEyes" doc:"auto: what gives somebody a right takes two administrators, from the moment on which there are two; off: never (not in production)"`
+	ProposalLifetime Duration `json:"proposalLifetime" doc:"what one administrator has proposed lapses after this long, if no other one confirms it"`
+	LetterReference  string   `json:"letterReference" doc:"reference of the organisation's letter to the agency that electronic signatures are meant to be binding (21 CFR 11.100(c)); empty: none was sent"`
 }
 
 // SigningConfig bounds the ceremony.
@@ -154,6 +158,7 @@ func DefaultConfig() Config {
 		HSM:          HSMConfig{Token: "signet", PINFile: "token/user.pin", SoftHSMConf: "token/softhsm2.conf", SessionCopies: true, Processes: DefaultProcesses, SelfTestEvery: Duration(24 * time.Hour)},
 		Rights:       defaultRights(),
 		Identity: IdentityConfig{
+			FourEyes: string(identity.FourEyesAuto), ProposalLifetime: Duration(7 * 24 * time.Hour),
 			SessionIdle: Duration(15 * time.Minute), SessionLifetime: Duration(12 * time.Hour), CodeLifetime: Duration(10 * time.Minute),
 			LockAfter: 5, LockFor: Duration(15 * time.Minute), Lockout: defaultLockout(), PasswordChecks: 2, PasswordMemory: 64, PasswordPasses: 3, MinPassword: 15, Sources: string(identity.SourcesKeep),
 			MinPasswordWithFactor: 8, Preset: PresetPart11, Requires: "password",

@@ -29,6 +29,13 @@ var signerStates = map[identity.State]signetv1.SignerState{
 	identity.StateRevoked:   signetv1.SignerState_SIGNER_STATE_REVOKED,
 }
 
+var revocationCauses = map[signetv1.RevocationCause]identity.RevocationCause{
+	signetv1.RevocationCause_REVOCATION_CAUSE_UNSPECIFIED: identity.CauseOther,
+	signetv1.RevocationCause_REVOCATION_CAUSE_LEFT:        identity.CauseLeft,
+	signetv1.RevocationCause_REVOCATION_CAUSE_LOST:        identity.CauseLost,
+	signetv1.RevocationCause_REVOCATION_CAUSE_MISUSED:     identity.CauseMisused,
+}
+
 func signerID(name string) string { return strings.TrimPrefix(name, "signers/") }
 
 func (s signerService) EnrollSigner(ctx context.Context, in *signetv1.EnrollSignerRequest) (*signetv1.EnrollSignerResponse, error) {
@@ -47,7 +54,9 @@ func (s signerService) EnrollSigner(ctx context.Context, in *signetv1.EnrollSign
 	if err != nil {
 		return nil, err
 	}
-	return &signetv1.EnrollSignerResponse{Signer: toSigner(signer), EnrollmentCode: code.Reveal(), CodeExpireTime: stamp(expires)}, nil
+	out := &signetv1.EnrollSignerResponse{EnrollmentCode: code.Reveal(), CodeExpireTime: stamp(expires)}
+	out.Signer, out.Proposal = signerOrProposal(signer)
+	return out, nil
 }
 
 func (s signerService) RedeemEnrollment(ctx context.Context, in *signetv1.RedeemEnrollmentRequest) (*signetv1.RedeemEnrollmentResponse, error) {
@@ -101,11 +110,13 @@ func (s signerService) ReinstateSigner(ctx context.Context, in *signetv1.Reinsta
 	if err != nil {
 		return nil, err
 	}
-	return &signetv1.ReinstateSignerResponse{Signer: toSigner(signer)}, nil
+	out := &signetv1.ReinstateSignerResponse{}
+	out.Signer, out.Proposal = signerOrProposal(signer)
+	return out, nil
 }
 
 func (s signerService) RevokeSigner(ctx context.Context, in *signetv1.RevokeSignerRequest) (*signetv1.RevokeSignerResponse, error) {
-	signer, err := s.identities.Revoke(ctx, caller(ctx), signerID(in.GetName()), in.GetReason())
+	signer, err := s.identities.Revoke(ctx, caller(ctx), signerID(in.GetName()), in.GetReason(), revocationCauses[in.GetCause()])
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +131,17 @@ func (s signerService) RenewSigner(ctx context.Context, in *signetv1.RenewSigner
 	if err != nil {
 		return nil, err
 	}
-	return &signetv1.RenewSignerResponse{Signer: toSigner(signer), EnrollmentCode: code.Reveal(), CodeExpireTime: stamp(expires)}, nil
+	out := &signetv1.RenewSignerResponse{EnrollmentCode: code.Reveal(), CodeExpireTime: stamp(expires)}
+	out.Signer, out.Proposal = signerOrProposal(signer)
+	return out, nil
+}
+
+// signerOrProposal is what came of an act about a signer: the signer, or the proposal that waits.
+func signerOrProposal(i identity.Issued) (*signetv1.Signer, *signetv1.Proposal) {
+	if i.Proposal != nil {
+		return nil, toProposal(*i.Proposal)
+	}
+	return toSigner(i.Signer), nil
 }
 
 // toSigner is a signer as the wire has it.

@@ -298,6 +298,7 @@ func openDirectory(c Config, l *ledger.Ledger, keys *keystore.Store, clock func(
 	}
 	ic := identity.Config{
 		Sources: identity.Sources(c.Identity.Sources), ClientAuthorities: clients, ServiceMethods: serviceMethods(), RecordTypes: recordTypeIDs(),
+		FourEyes: identity.FourEyes(c.Identity.FourEyes), ProposalLifetime: time.Duration(c.Identity.ProposalLifetime),
 		Issuer: c.Issuer, Organisation: c.Organisation, PasswordChecks: c.Identity.PasswordChecks,
 		Argon:           identity.ArgonParams{Memory: uint32(c.Identity.PasswordMemory) << 10, Time: uint32(c.Identity.PasswordPasses), Threads: 1},
 		SessionIdle:     time.Duration(c.Identity.SessionIdle),

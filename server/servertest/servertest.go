@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,6 +48,7 @@ type Server struct {
 	server       *server.Server
 	roots        *x509.CertPool
 	running      bool
+	admins       []string // user names of the administrators that Enroll has enrolled
 }
 
 // Clock is the server's one clock: the machine's, moved by what the test has added.
@@ -299,7 +301,8 @@ func (s *Server) Login(user string) context.Context {
 	return metadata.AppendToOutgoingContext(context.WithoutCancel(s.t.Context()), "authorization", "Bearer "+r.GetToken())
 }
 
-// Enroll enrols a person with the given roles, and redeems their code with [Password].
+// Enroll enrols a person with the given roles, and redeems their code with [Password]. Where that takes two administrators, the last one
+// that it has enrolled confirms it.
 func (s *Server) Enroll(user, name string, roles ...signetv1.Role) *signetv1.Signer {
 	s.t.Helper()
 	r, err := signetv1.NewSignerServiceClient(s.Dial()).EnrollSigner(s.Login(Administrator), &signetv1.EnrollSignerRequest{
@@ -311,7 +314,39 @@ func (s *Server) Enroll(user, name string, roles ...signetv1.Role) *signetv1.Sig
 	if err != nil {
 		s.t.Fatalf("enrol %s: %v", user, err)
 	}
-	return s.redeem(r.GetEnrollmentCode(), user)
+	code := r.GetEnrollmentCode()
+	if p := r.GetProposal(); p != nil {
+		code += "-" + s.Confirm(s.second(), p).GetEnrollmentCode()
+	}
+	if slices.Contains(roles, signetv1.Role_ROLE_ADMINISTRATOR) {
+		s.admins = append(s.admins, user)
+	}
+	return s.redeem(code, user)
+}
+
+// second returns the newest administrator beside the first one who can log in.
+func (s *Server) second() string {
+	s.t.Helper()
+	for _, user := range slices.Backward(s.admins) {
+		_, err := signetv1.NewSessionServiceClient(s.Dial()).OpenSession(s.t.Context(), &signetv1.OpenSessionRequest{UserName: user, Password: Password})
+		if err == nil {
+			return user
+		}
+	}
+	s.t.Fatal("it takes a second administrator")
+	return ""
+}
+
+// Confirm confirms a proposal as the administrator of that user name.
+func (s *Server) Confirm(user string, p *signetv1.Proposal) *signetv1.ConfirmProposalResponse {
+	s.t.Helper()
+	r, err := signetv1.NewProposalServiceClient(s.Dial()).ConfirmProposal(s.Login(user), &signetv1.ConfirmProposalRequest{
+		Name: p.GetName(), Digest: p.GetDigest(), Password: &signetv1.PasswordCredentials{UserName: user, Password: Password},
+	})
+	if err != nil {
+		s.t.Fatalf("%s confirms %s: %v", user, p.GetKind(), err)
+	}
+	return r
 }
 
 func (s *Server) redeem(code, user string) *signetv1.Signer {

@@ -155,7 +155,7 @@ func TestNamesAreForEver(t *testing.T) {
 		}
 	}
 	t.Run("while they are there", taken)
-	if _, err := f.d.Revoke(ctx, admin, ada.ID, "left the company"); err != nil {
+	if _, err := f.d.Revoke(ctx, admin, ada.ID, "left the company", CauseOther); err != nil {
 		t.Fatal(err)
 	}
 	t.Run("after they were revoked", taken)
@@ -233,7 +233,7 @@ func TestCodes(t *testing.T) {
 	})
 	t.Run("revoked", func(t *testing.T) {
 		code := invite("p8")
-		if _, err := f.d.Revoke(ctx, admin, must(f.d.Lookup(ctx, "p8")).ID, "hired by another"); err != nil {
+		if _, err := f.d.Revoke(ctx, admin, must(f.d.Lookup(ctx, "p8")).ID, "hired by another", CauseOther); err != nil {
 			t.Fatal(err)
 		}
 		refused(t, code, "p8")

@@ -69,8 +69,25 @@ const (
 
 // signerChanged is the body of signer.suspended and signer.reinstated.
 type signerChanged struct {
+	From   State  `json:"from"`
 	ID     string `json:"id"`
 	Reason string `json:"reason"`
+	To     State  `json:"to"`
+}
+
+// signerValues is the body of signer.changed: what is known of a signer, or of the organisation, was one thing and is another now.
+type signerValues struct {
+	Cause   string        `json:"cause"` // of a revocation: a [RevocationCause]; else empty
+	Changes []valueChange `json:"changes"`
+	ID      string        `json:"id"` // of the signer; empty: of the organisation
+	Reason  string        `json:"reason"`
+}
+
+// valueChange is one value that was changed.
+type valueChange struct {
+	Field string `json:"field"`
+	New   string `json:"new"`
+	Old   string `json:"old"`
 }
 
 // sessionOpened: somebody logged in, or a service called for the first time from a place.

@@ -113,55 +113,19 @@ func request(caller Caller, method, key string, content any) (string, error) {
 	return hexSum(b), nil
 }
 
+// Issued is what came of an invitation or a renewal: the signer, or the proposal that waits for a second administrator. The code beside it
+// is then the first half of one.
+type Issued struct {
+	Signer
+	Proposal *Proposal // nil: it was done
+}
+
 // InvitePerson records a person, how their identity was verified, and a one-time code with which they set their own
-// password. The code is returned here alone. A call that is retried under the same requestID gives the same person and
-// a new code.
-func (d *Directory) InvitePerson(ctx context.Context, caller Caller, inv Invitation, requestID string) (Signer, Secret, time.Time, error) {
-	return d.invite(ctx, caller, inv, requestID, d.cfg.CodeLifetime, func(tx *ledger.Tx) (string, error) {
-		return "", d.mayAdminister(tx, caller)
-	})
-}
-
-// Bootstrap invites the first administrator, as long as there is none who has redeemed a code. Called again for the
-// same user name, it gives a new code.
-func (d *Directory) Bootstrap(ctx context.Context, inv Invitation) (Signer, Secret, time.Time, error) {
-	if !slices.Contains(inv.Roles, RoleAdministrator) {
-		return Signer{}, "", time.Time{}, invalid("the first administrator needs the role %s", RoleAdministrator)
-	}
-	caller := System("bootstrap")
-	return d.invite(ctx, caller, inv, "", d.cfg.BootstrapCode, func(tx *ledger.Tx) (string, error) {
-		view := tx.View(projectionName)
-		again, err := "", error(nil)
-		view.Ascend(bucketAdmins, nil, func(id, state []byte) bool {
-			var row signerRow
-			if row, _, err = getSigner(view, string(id)); err != nil {
-				return false
-			}
-			if State(state) != StateInvited {
-				err = fmt.Errorf("%w: there is an administrator already, who can invite others", ErrState)
-			} else if row.UserName != fold(inv.UserName) {
-				err = fmt.Errorf("%w: %s is invited as the first administrator; use this user name for a new code", ErrState, row.UserName)
-			}
-			again = row.ID
-			return err == nil
-		})
-		return again, err
-	})
-}
-
-// invite emits signer.invited. may says whether it is allowed, and for whom the call was answered before.
-func (d *Directory) invite(ctx context.Context, caller Caller, inv Invitation, requestID string, lifetime time.Duration,
-	may func(tx *ledger.Tx) (again string, err error)) (Signer, Secret, time.Time, error) {
-	fail := func(err error) (Signer, Secret, time.Time, error) { return Signer{}, "", time.Time{}, err }
-	inv.Roles = slices.Clone(inv.Roles)
-	if err := d.checkInvitation(&inv); err != nil {
-		return fail(err)
-	}
-	proofing, err := d.newProofing(inv.Proofing)
-	if err != nil {
-		return fail(err)
-	}
-	blind, err := d.blinder(ctx)
+// password. The code is returned here alone, with the time when it lapses. With four eyes it is a proposal, and the code the first half of
+// one; see [Directory.Confirm]. A call that is retried under the same requestID gives the same person and a new code.
+func (d *Directory) InvitePerson(ctx context.Context, caller Caller, inv Invitation, requestID string) (Issued, Secret, time.Time, error) {
+	fail := func(err error) (Issued, Secret, time.Time, error) { return Issued{}, "", time.Time{}, err }
+	content, err := d.inviteContent(ctx, &inv)
 	if err != nil {
 		return fail(err)
 	}
@@ -169,48 +133,94 @@ func (d *Directory) invite(ctx context.Context, caller Caller, inv Invitation, r
 	if err != nil {
 		return fail(err)
 	}
-	code, digest := newCode()
-	body := signerInvited{
-		Code: digest, Login: blind(inv.UserName), Name: inv.Name, Organisation: inv.Organisation, Proofing: proofing,
-		Roles: enrolledRoles(inv.Roles), Title: inv.Title, UserName: inv.UserName, Zone: inv.Zone,
+	id := content.ID
+	out, err := d.actWith(ctx, caller, intent{kind: ActInvite, request: hash, again: func(tx *ledger.Tx, first uint64, e Execution) (err error) {
+		id, err = d.inviteAgain(tx, first, e)
+		return err
+	}}, content)
+	if err != nil {
+		return fail(err)
 	}
-	fresh := newID("sgn_")
+	return d.issued(ctx, id, out)
+}
+
+// inviteContent checks an invitation and brings it into the form of an act.
+func (d *Directory) inviteContent(ctx context.Context, inv *Invitation) (inviteContent, error) {
+	inv.Roles = slices.Clone(inv.Roles)
+	if err := d.checkInvitation(inv); err != nil {
+		return inviteContent{}, err
+	}
+	proofing, err := d.newProofing(inv.Proofing)
+	if err != nil {
+		return inviteContent{}, err
+	}
+	blind, err := d.blinder(ctx)
+	if err != nil {
+		return inviteContent{}, err
+	}
+	return inviteContent{
+		ID: newID("sgn_"), Login: blind(inv.UserName), Name: inv.Name, Organisation: inv.Organisation, Proofing: proofing,
+		Roles: enrolledRoles(inv.Roles), Title: inv.Title, UserName: inv.UserName, Zone: inv.Zone,
+	}, nil
+}
+
+// issued is the answer to an act about a signer.
+func (d *Directory) issued(ctx context.Context, id string, out outcome) (Issued, Secret, time.Time, error) {
+	if !out.done {
+		return Issued{Proposal: &out.proposal}, out.code, time.Time{}, nil
+	}
+	signer, err := d.Get(ctx, id)
+	return Issued{Signer: signer}, out.code, out.expires, err
+}
+
+// Bootstrap invites the first administrator, as long as there is none who has redeemed a code. Called again for the
+// same user name, it gives a new code.
+func (d *Directory) Bootstrap(ctx context.Context, inv Invitation) (Signer, Secret, time.Time, error) {
+	fail := func(err error) (Signer, Secret, time.Time, error) { return Signer{}, "", time.Time{}, err }
+	if !slices.Contains(inv.Roles, RoleAdministrator) {
+		return fail(invalid("the first administrator needs the role %s", RoleAdministrator))
+	}
+	fresh, err := d.inviteContent(ctx, &inv)
+	if err != nil {
+		return fail(err)
+	}
+	content := fresh
+	e := Execution{Caller: System("bootstrap")}
+	var code Secret
+	code, e.code = newCode()
 	result, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
-		again, err := may(tx)
-		if err != nil {
-			return err
-		}
 		view := tx.View(projectionName)
-		named := hash
-		if first := tx.Request(hash); hash != "" && len(first) > 0 {
-			if again, err = invitedBy(tx, first[0]); err != nil {
-				return err
+		content = fresh
+		var failed error
+		view.Ascend(bucketAdmins, nil, func(id, state []byte) bool {
+			var row signerRow
+			if row, _, failed = getSigner(view, string(id)); failed != nil {
+				return false
 			}
-			named = "" // the first answer stays the first
+			if State(state) != StateInvited {
+				failed = fmt.Errorf("%w: there is an administrator already, who can invite others", ErrState)
+			} else if row.UserName != inv.UserName {
+				failed = fmt.Errorf("%w: %s is invited as the first administrator; use this user name for a new code", ErrState, row.UserName)
+			}
+			content.ID = row.ID
+			return failed == nil
+		})
+		if failed != nil {
+			return failed
 		}
-		body.ID = fresh
-		if again != "" {
-			row, _, err := getSigner(view, again)
-			if err != nil {
-				return err
-			}
-			if row.State != StateInvited {
-				return fmt.Errorf("%w: %s has redeemed a code already", ErrState, row.UserName)
-			}
-			body.ID = again
-		} else if view.Get(bucketNames, personName(inv.UserName)) != nil {
+		if content.ID == fresh.ID && view.Get(bucketNames, personName(inv.UserName)) != nil {
 			return fmt.Errorf("%w: %s", ErrNameTaken, inv.UserName)
 		}
-		body.Expires = tx.Now().Add(lifetime)
-		tx.Emit(ledger.Event{Type: chain.SignerInvited, Actor: caller.Actor(), Request: named, Body: body})
+		e.expires = tx.Now().Add(d.cfg.BootstrapCode)
+		emitInvited(tx, content, e)
 		return nil
 	})
 	if err != nil {
 		return fail(err)
 	}
 	d.settle(ctx, result)
-	signer, err := d.Get(ctx, body.ID)
-	return signer, code, body.Expires.Time(), err
+	signer, err := d.Get(ctx, content.ID)
+	return signer, code, e.expires.Time(), err
 }
 
 // invitedBy returns whom an earlier call of the same request has invited.
@@ -242,9 +252,10 @@ func (d *Directory) settle(ctx context.Context, r ledger.Result) {
 
 // Renew issues a new one-time code after a new identity proofing: for a lost password, a lapsing certificate, a change
 // of name, or a first code that was not redeemed in time. The old password and key hold until it is redeemed, unless
-// RevokeNow is set. Nobody renews themselves.
-func (d *Directory) Renew(ctx context.Context, caller Caller, id string, n Renewal) (Signer, Secret, time.Time, error) {
-	fail := func(err error) (Signer, Secret, time.Time, error) { return Signer{}, "", time.Time{}, err }
+// RevokeNow is set, which takes effect at once. Nobody renews themselves. With four eyes it is a proposal, as for
+// [Directory.InvitePerson].
+func (d *Directory) Renew(ctx context.Context, caller Caller, id string, n Renewal) (Issued, Secret, time.Time, error) {
+	fail := func(err error) (Issued, Secret, time.Time, error) { return Issued{}, "", time.Time{}, err }
 	if err := checkReason(n.Reason); err != nil {
 		return fail(err)
 	}
@@ -252,60 +263,30 @@ func (d *Directory) Renew(ctx context.Context, caller Caller, id string, n Renew
 	if err != nil {
 		return fail(err)
 	}
-	code, digest := newCode()
-	var expires chain.Time
-	result, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
-		view := tx.View(projectionName)
-		if err := d.mayAdminister(tx, caller); err != nil {
-			return err
-		}
-		row, ok, err := getSigner(view, id)
-		if err != nil {
-			return err
-		}
-		switch {
-		case !ok:
-			return ErrNotFound
-		case row.Service:
-			return fmt.Errorf("%w: a service has no password; enrol it anew under another name", ErrState)
-		case id == caller.ID:
-			return fmt.Errorf("%w: nobody renews themselves; ask another administrator", ErrForbidden)
-		case row.State != StateInvited && row.State != StateActive:
-			return fmt.Errorf("%w: %s is %s", ErrState, row.UserName, row.State)
-		}
-		body, err := d.renewed(tx.Read, row)
-		if err != nil {
-			return err
-		}
-		if n.Name != "" {
-			body.Name = n.Name
-		}
-		if n.Title != "" {
-			body.Title = n.Title
-		}
-		inv := Invitation{
-			UserName: body.UserName, Name: body.Name, Title: body.Title, Organisation: body.Organisation, Zone: body.Zone, Roles: rolesOf(body.Roles),
-		}
-		if err := d.checkInvitation(&inv); err != nil {
-			return err
-		}
-		expires = tx.Now().Add(d.cfg.CodeLifetime)
-		body.Code, body.Expires, body.Proofing, body.Reason, body.RevokeNow = digest, expires, proofing, n.Reason, n.RevokeNow
-		tx.Emit(ledger.Event{Type: chain.SignerInvited, Actor: caller.Actor(), Body: body})
-		if n.RevokeNow && row.Credential != "" {
-			tx.DeletePrivate(privateVerifiers, []byte(id))
-			tx.Emit(ledger.Event{Type: chain.SignerCredential, Actor: caller.Actor(), Body: signerCredential{
-				ID: id, Kind: credentialPassword, Reason: n.Reason,
-			}})
-		}
-		return nil
+	row, err := d.row(id)
+	if err != nil {
+		return fail(err)
+	}
+	in := intent{kind: ActRenew, subject: id}
+	if n.RevokeNow {
+		in.atOnce = func(tx *ledger.Tx) error { return endPassword(tx, caller, id, n.Reason) }
+	}
+	out, err := d.actWith(ctx, caller, in, renewContent{
+		ID: id, Name: n.Name, Proofing: proofing, Reason: n.Reason, RevokeNow: n.RevokeNow, Title: n.Title, UserName: row.UserName,
 	})
 	if err != nil {
 		return fail(err)
 	}
-	d.settle(ctx, result)
-	signer, err := d.Get(ctx, id)
-	return signer, code, expires.Time(), err
+	return d.issued(ctx, id, out)
+}
+
+// row returns what the projection knows of a signer; empty of nobody.
+func (d *Directory) row(id string) (row signerRow, err error) {
+	err = d.ledger.View(func(r *ledger.Read) (err error) {
+		row, _, err = getSigner(r.View(projectionName), id)
+		return err
+	})
+	return row, err
 }
 
 // renewed is what the ledger, proved, says of a person: what a renewal starts from.

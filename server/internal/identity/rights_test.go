@@ -62,7 +62,7 @@ func TestWhoMaySign(t *testing.T) {
 	t.Run("revoked", func(t *testing.T) {
 		admin := f.login("root", adminPass)
 		before := must(f.d.Get(ctx, ada.ID))
-		must(f.d.Revoke(ctx, admin, ada.ID, "key seen by somebody else"))
+		must(f.d.Revoke(ctx, admin, ada.ID, "key seen by somebody else", CauseOther))
 		refused(t, ada.ID, ErrRevoked)
 		e := f.entries(f.ledger.Size() - 1)[0]
 		body := must(manifest.ParseSignerRevoked(e.Body))
@@ -247,7 +247,7 @@ func TestOnlyAdministrators(t *testing.T) {
 				},
 				"suspend":   func() error { _, err := f.d.Suspend(ctx, c, admin.ID, "r"); return err },
 				"reinstate": func() error { _, err := f.d.Reinstate(ctx, c, admin.ID, "r"); return err },
-				"revoke":    func() error { _, err := f.d.Revoke(ctx, c, admin.ID, "r"); return err },
+				"revoke":    func() error { _, err := f.d.Revoke(ctx, c, admin.ID, "r", CauseOther); return err },
 				"service": func() error {
 					_, _, err := f.d.EnrollService(ctx, c, ServiceEnrolment{Name: "builder", Client: client(t, "b", p256(t), start, start.Add(time.Hour))}, "")
 					return err
@@ -273,7 +273,7 @@ func TestOnlyAdministrators(t *testing.T) {
 	t.Run("the last administrator stays", func(t *testing.T) {
 		for what, try := range map[string]func() error{
 			"suspend": func() error { _, err := f.d.Suspend(ctx, admin, admin.ID, "r"); return err },
-			"revoke":  func() error { _, err := f.d.Revoke(ctx, admin, admin.ID, "r"); return err },
+			"revoke":  func() error { _, err := f.d.Revoke(ctx, admin, admin.ID, "r", CauseOther); return err },
 		} {
 			if err := try(); !errors.Is(err, ErrState) {
 				t.Errorf("%s: %v", what, err)
@@ -290,7 +290,7 @@ func TestStates(t *testing.T) {
 	calls := map[string]func(id string) error{
 		"suspend":   func(id string) error { _, err := f.d.Suspend(ctx, admin, id, "r"); return err },
 		"reinstate": func(id string) error { _, err := f.d.Reinstate(ctx, admin, id, "r"); return err },
-		"revoke":    func(id string) error { _, err := f.d.Revoke(ctx, admin, id, "r"); return err },
+		"revoke":    func(id string) error { _, err := f.d.Revoke(ctx, admin, id, "r", CauseOther); return err },
 		"renew": func(id string) error {
 			_, _, _, err := f.d.Renew(ctx, admin, id, Renewal{Reason: "r", Proofing: f.invitation("", "").Proofing})
 			return err

@@ -308,7 +308,7 @@ func TestServices(t *testing.T) {
 		if _, err := f.d.Authenticate(ctx, "", certificate, desk); err != nil {
 			t.Error(err)
 		}
-		if _, err := f.d.Revoke(ctx, admin, svc.ID, "not needed"); err != nil {
+		if _, err := f.d.Revoke(ctx, admin, svc.ID, "not needed", CauseOther); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := f.d.Authenticate(ctx, "", certificate, desk); !errors.Is(err, ErrRevoked) {
@@ -330,7 +330,7 @@ func TestServices(t *testing.T) {
 		}
 		for what, try := range map[string]func() error{
 			"suspended": func() error { _, err := f.d.Suspend(ctx, admin, "svc_closing", "x"); return err },
-			"revoked":   func() error { _, err := f.d.Revoke(ctx, admin, "svc_closing", "x"); return err },
+			"revoked":   func() error { _, err := f.d.Revoke(ctx, admin, "svc_closing", "x", CauseOther); return err },
 			"enrolled again": func() error {
 				if _, err := f.d.EnrollOwnService(ctx, "svc_closing", "another", closing, nil); errors.Is(err, ErrNameTaken) {
 					return ErrState

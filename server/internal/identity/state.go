@@ -18,25 +18,49 @@ func (d *Directory) Suspend(ctx context.Context, caller Caller, id, reason strin
 		if err := d.keepAnAdministrator(tx, id); err != nil {
 			return err
 		}
-		tx.Emit(ledger.Event{Type: chain.SignerSuspended, Actor: caller.Actor(), Body: signerChanged{ID: id, Reason: reason}})
+		tx.Emit(ledger.Event{Type: chain.SignerSuspended, Actor: caller.Actor(), Body: signerChanged{
+			From: row.State, ID: id, Reason: reason, To: StateSuspended,
+		}})
 		return nil
 	})
 }
 
-// Reinstate ends a suspension.
-func (d *Directory) Reinstate(ctx context.Context, caller Caller, id, reason string) (Signer, error) {
-	return d.change(ctx, caller, id, reason, func(tx *ledger.Tx, row signerRow) error {
-		if row.State != StateSuspended {
-			return wrongState(row)
-		}
-		tx.Emit(ledger.Event{Type: chain.SignerReinstated, Actor: caller.Actor(), Body: signerChanged{ID: id, Reason: reason}})
-		return nil
-	})
+// Reinstate ends a suspension. With four eyes it is a proposal.
+func (d *Directory) Reinstate(ctx context.Context, caller Caller, id, reason string) (Issued, error) {
+	if err := checkReason(reason); err != nil {
+		return Issued{}, err
+	}
+	row, err := d.row(id)
+	if err != nil {
+		return Issued{}, err
+	}
+	out, err := d.actWith(ctx, caller, intent{kind: ActReinstate, subject: id}, reinstateContent{ID: id, Reason: reason, UserName: row.UserName})
+	if err != nil {
+		return Issued{}, err
+	}
+	issued, _, _, err := d.issued(ctx, id, out)
+	return issued, err
 }
+
+// RevocationCause is why a signer is revoked.
+type RevocationCause string
+
+// The causes.
+const (
+	CauseOther   RevocationCause = "other" // the reason says it
+	CauseLeft    RevocationCause = "left"
+	CauseLost    RevocationCause = "lost"    // a credential is lost or stolen
+	CauseMisused RevocationCause = "misused" // somebody has misused it
+)
 
 // Revoke takes a signer's rights and key away for good. Their sessions end at once, their password verifier is erased,
-// their name is never given again. Earlier signatures stand.
-func (d *Directory) Revoke(ctx context.Context, caller Caller, id, reason string) (Signer, error) {
+// their name is never given again. Earlier signatures stand. It takes one administrator: what takes rights away does not wait.
+func (d *Directory) Revoke(ctx context.Context, caller Caller, id, reason string, cause RevocationCause) (Signer, error) {
+	switch cause {
+	case CauseOther, CauseLeft, CauseLost, CauseMisused:
+	default:
+		return Signer{}, invalid("cause %.40q; use %s, %s, %s or %s", cause, CauseLeft, CauseLost, CauseMisused, CauseOther)
+	}
 	return d.change(ctx, caller, id, reason, func(tx *ledger.Tx, row signerRow) error {
 		if row.State == StateRevoked {
 			return wrongState(row)
@@ -55,6 +79,9 @@ func (d *Directory) Revoke(ctx context.Context, caller Caller, id, reason string
 		if row.Credential != "" {
 			tx.DeletePrivate(privateVerifiers, []byte(id))
 		}
+		tx.Emit(ledger.Event{Type: chain.SignerChanged, Actor: caller.Actor(), Body: signerValues{
+			Cause: string(cause), Changes: []valueChange{{Field: "state", New: string(StateRevoked), Old: string(row.State)}}, ID: id, Reason: reason,
+		}})
 		tx.Emit(ev)
 		return nil
 	})
@@ -66,19 +93,12 @@ func (d *Directory) change(ctx context.Context, caller Caller, id, reason string
 		return Signer{}, err
 	}
 	_, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
-		view := tx.View(projectionName)
 		if err := d.mayAdminister(tx, caller); err != nil {
 			return err
 		}
-		row, ok, err := getSigner(view, id)
+		row, err := changeable(tx.View(projectionName), id)
 		if err != nil {
 			return err
-		}
-		if !ok {
-			return ErrNotFound
-		}
-		if id == manifest.ClosingService {
-			return fmt.Errorf("%w: without %s no record can be closed", ErrState, id)
 		}
 		return emit(tx, row)
 	})
@@ -86,6 +106,20 @@ func (d *Directory) change(ctx context.Context, caller Caller, id, reason string
 		return Signer{}, err
 	}
 	return d.Get(ctx, id)
+}
+
+// changeable returns a signer whose state administrators can change.
+func changeable(view reader, id string) (signerRow, error) {
+	row, ok, err := getSigner(view, id)
+	switch {
+	case err != nil:
+		return row, err
+	case !ok:
+		return row, ErrNotFound
+	case id == manifest.ClosingService:
+		return row, fmt.Errorf("%w: without %s no record can be closed", ErrState, id)
+	}
+	return row, nil
 }
 
 func wrongState(row signerRow) error {

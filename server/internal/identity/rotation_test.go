@@ -135,7 +135,7 @@ func TestWhoRotates(t *testing.T) {
 	} {
 		now := must(f.d.Get(ctx, ada.ID))
 		if now.State == StateSuspended {
-			must(f.d.Reinstate(ctx, admin, ada.ID, "back"))
+			f.confirm(f.login("grete", secondPass), must(f.d.Reinstate(ctx, admin, ada.ID, "back")).Proposal, "grete", secondPass)
 		}
 		r, err := f.d.BeginRotation(ctx, admin, ada.ID, now.KeyID, "signer", NewLabel("signer"))
 		if err != nil {

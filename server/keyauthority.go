@@ -129,6 +129,8 @@ func (s *Server) trustCA() error {
 	if ca.Certificate == nil {
 		return fmt.Errorf("%w: the CA has no certificate", ledger.ErrCorrupt)
 	}
+	s.trusting.Lock()
+	defer s.trusting.Unlock()
 	t, err := manifest.ParseTrust(*s.trust.Load())
 	if err != nil {
 		return err

@@ -94,13 +94,18 @@ func (s signingService) audited(ctx context.Context, c identity.Caller, method s
 }
 
 // preparation is a preparation of the caller's as the wire has it.
-func (s signingService) preparation(_ context.Context, _ identity.Caller, p signing.Preparation) (*signetv1.Preparation, error) {
+func (s signingService) preparation(ctx context.Context, c identity.Caller, p signing.Preparation) (*signetv1.Preparation, error) {
 	st, err := manifest.ParseStatement(p.Statement)
 	if err != nil {
 		return nil, err
 	}
 	challenge := sha256.Sum256(manifest.PAE(p.Statement))
+	options, err := s.passkeyOptions(ctx, c, challenge)
+	if err != nil {
+		return nil, err
+	}
 	return &signetv1.Preparation{
+		PasskeyOptions: options,
 		Name: "preparations/" + p.ID, Statement: p.Statement, Rendering: manifest.Render(st), Challenge: challenge[:], Requires: p.Requires,
 		ExpireTime: timestamppb.New(p.Expires), Record: "records/" + st.Predicate.Event, State: signetv1.PreparationState_PREPARATION_STATE_WAITING,
 		Page: s.config.Pages.page(p.ID),

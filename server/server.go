@@ -92,6 +92,7 @@ type Server struct {
 	index      *ledgerindex.Index
 	tsa        atomic.Pointer[tsa.Authority] // another one after its key was rotated
 	trust      atomic.Pointer[[]byte]        // the trust file
+	trusting   sync.Mutex                    // one change of it at a time
 	recorded   *Recorded
 	keyChanges sync.Mutex // one rotation or destruction at a time
 	vkey       string
@@ -193,6 +194,9 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	}
 	if err := o.Recorded.open(ctx, l, o.Keys); err != nil {
 		return nil, err
+	}
+	if err := s.trustPasskeys(ctx); err != nil {
+		return nil, fmt.Errorf("finish what was interrupted: %w", err)
 	}
 	if err := s.recoverKeys(ctx); err != nil {
 		return nil, fmt.Errorf("finish what was interrupted: %w", err)
@@ -297,6 +301,7 @@ func openDirectory(c Config, l *ledger.Ledger, keys *keystore.Store, clock func(
 		return nil, err
 	}
 	ic := identity.Config{
+		Passkeys: c.passkeyConfig(),
 		Sources: identity.Sources(c.Identity.Sources), ClientAuthorities: clients, ServiceMethods: serviceMethods(), RecordTypes: recordTypeIDs(),
 		FourEyes: identity.FourEyes(c.Identity.FourEyes), ProposalLifetime: time.Duration(c.Identity.ProposalLifetime),
 		Issuer: c.Issuer, Organisation: c.Organisation, PasswordChecks: c.Identity.PasswordChecks,

@@ -321,11 +321,11 @@ manager makes records; signers never supply what they sign.`,
 	f.StringArrayVar(&trees, "tree", nil, "PATH=DIGEST of a regulated tree at the commit, repeatable")
 	f.StringArrayVar(&roles, "role", nil, "PATH=ROLE of a file in the bundle, repeatable")
 	f.StringArrayVar(&h.Policy.Approvers, "approver", nil, "user name or signer id of a designated approver, repeatable")
-	f.StringVar(&h.Policy.Template, "template", "", "approval policy: single-approver or k-of-n (default single-approver)")
+	f.StringVar(&h.Policy.Template, "template", "", "approval policy: single-approver or k-of-n (default single-approver), with -passkey or -password-passkey after it where each approver's own device must sign")
 	f.Int32Var(&h.Policy.Threshold, "threshold", 0, "how many distinct approvers must approve (default what the template says)")
 	f.StringArrayVar(&h.Policy.ExcludedSigners, "exclude-signer", nil, "user name or signer id of somebody who must not decide, repeatable")
 	f.StringVar(&h.Supersedes, "supersedes", "", "record digest of the version before")
-	suggests(cmd, "template", "single-approver", "k-of-n")
+	suggests(cmd, "template", "single-approver", "single-approver-passkey", "single-approver-password-passkey", "k-of-n", "k-of-n-passkey", "k-of-n-password-passkey")
 	return cmd
 }
 

@@ -238,6 +238,13 @@ func (c *Ceremony) Manifest(ctx context.Context, event string) (file []byte, nam
 			if err != nil {
 				return err
 			}
+			if a := s.Signature.Authorization; a.Kind.Passkey() {
+				bindings, err := c.Identities.PasskeySupport(r, signer.ID, a.CredentialID)
+				if err != nil {
+					return err
+				}
+				indices = append(indices, bindings...)
+			}
 			roles, err := c.Identities.RoleSupport(r, signer, s.Signature.Statement.Predicate.PreparedAt, s.Index)
 			if err != nil {
 				return err

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/signetd/signet/api/jcs"
 	"github.com/signetd/signet/server/internal/rights"
@@ -95,7 +96,19 @@ var recordTypes = []RecordType{
 
 var templates = []Template{
 	{ID: "k-of-n", Version: 1, K: 0, AnyRejectionVetoes: true, Requires: "password", Exclusions: []string{"signatures/"}},
+	{ID: "k-of-n-passkey", Version: 1, K: 0, AnyRejectionVetoes: true, Requires: "passkey", Exclusions: []string{"signatures/"}},
+	{ID: "k-of-n-password-passkey", Version: 1, K: 0, AnyRejectionVetoes: true, Requires: "password+passkey", Exclusions: []string{"signatures/"}},
 	{ID: "single-approver", Version: 1, K: 1, AnyRejectionVetoes: true, Requires: "password", Exclusions: []string{"signatures/"}},
+	{ID: "single-approver-passkey", Version: 1, K: 1, AnyRejectionVetoes: true, Requires: "passkey", Exclusions: []string{"signatures/"}},
+	{ID: "single-approver-password-passkey", Version: 1, K: 1, AnyRejectionVetoes: true, Requires: "password+passkey", Exclusions: []string{"signatures/"}},
+}
+
+func templateIDs() []string {
+	ids := make([]string, len(templates))
+	for i, t := range templates {
+		ids[i] = t.ID
+	}
+	return ids
 }
 
 // RecordTypes returns the registry, ordered by id.
@@ -144,7 +157,7 @@ func template(id string) (Template, error) {
 			return t, nil
 		}
 	}
-	return Template{}, fmt.Errorf("%w: there is no policy template %q; there are k-of-n and single-approver", ErrRecordInvalid, id)
+	return Template{}, fmt.Errorf("%w: there is no policy template %q; there are %s", ErrRecordInvalid, id, strings.Join(templateIDs(), ", "))
 }
 
 // Digest is the SHA-256 of the template's canonical form.

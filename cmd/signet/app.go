@@ -77,8 +77,9 @@ func (a *app) commands() []*cobra.Command {
 		inGroup("sign", a.bundleCommand()), inGroup("sign", a.signCommand()), inGroup("sign", a.verifyCommand()), inGroup("sign", a.showCommand()),
 		inGroup("sign", a.exportCommand()), inGroup("sign", a.checkCommand()),
 		inGroup("session", a.loginCommand()), inGroup("session", a.logoutCommand()), inGroup("session", a.whoamiCommand()),
-		inGroup("manage", a.recordCommand()), inGroup("manage", a.signerCommand()), inGroup("manage", a.keyCommand()),
-		inGroup("audit", a.ledgerCommand()), inGroup("audit", a.trustCommand()),
+		inGroup("manage", a.recordCommand()), inGroup("manage", a.signerCommand()), inGroup("manage", a.serviceCommand()),
+		inGroup("manage", a.keyCommand()),
+		inGroup("audit", a.ledgerCommand()), inGroup("audit", a.sourceCommand()), inGroup("audit", a.trustCommand()),
 		a.versionCommand(),
 	}
 }

@@ -129,7 +129,10 @@ recorded (21 CFR 11.100(b)). A service is enrolled at once, by the client certif
   signet signer enroll --service ci --certificate ci.pem`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if service != "" {
-				return a.enrollService(cmd.Context(), service, person.Organisation, certificate)
+				if certificate == "" {
+					return usagef("a service needs --certificate FILE")
+				}
+				return a.enrollService(cmd.Context(), &signetv1.EnrollService{ServiceName: service, Organisation: person.Organisation}, certificate)
 			}
 			for _, r := range roles {
 				role, err := parseRole(r)
@@ -165,25 +168,6 @@ recorded (21 CFR 11.100(b)). A service is enrolled at once, by the client certif
 	f.StringVar(&certificate, "certificate", "", "client certificate of the service, PEM or DER")
 	suggests(cmd, "role", roleWords()...)
 	return cmd
-}
-
-// enrollService enrols a service by its certificate.
-func (a *app) enrollService(ctx context.Context, name, organisation, certificate string) error {
-	if certificate == "" {
-		return usagef("a service needs --certificate FILE")
-	}
-	der, err := readCertificate(certificate)
-	if err != nil {
-		return err
-	}
-	return a.online(ctx, func(ctx context.Context, client *signet.Client, _ selected) error {
-		s, err := client.EnrollService(ctx, &signetv1.EnrollService{ServiceName: name, Organisation: organisation, ClientCertificate: der})
-		if err != nil {
-			return err
-		}
-		o := invitationOut{Signer: newSignerOut(s)}
-		return a.print(o, func(p *printer) { p.signer(o.Signer) })
-	})
 }
 
 // required says which of the flags that must be given are missing.

@@ -71,6 +71,15 @@ const (
 	SignerInWrongState            Reason = "SIGNER_STATE"
 	NotLocked                     Reason = "NOT_LOCKED"
 
+	CertificateTaken    Reason = "CERTIFICATE_TAKEN"
+	CertificateNotFound Reason = "CERTIFICATE_NOT_FOUND"
+	MethodUnknown       Reason = "METHOD_UNKNOWN"
+	NetworkInvalid      Reason = "NETWORK_INVALID"
+	NetworkDenied       Reason = "NETWORK_DENIED"
+	RateLimited         Reason = "RATE_LIMITED"
+	SourceNotFound      Reason = "SOURCE_NOT_FOUND"
+	ClientAuthorities   Reason = "CLIENT_AUTHORITIES"
+
 	KeyNotFound             Reason = "KEY_NOT_FOUND"
 	KeyInWrongState         Reason = "KEY_STATE"
 	KeyInUse                Reason = "KEY_IN_USE"

@@ -19,16 +19,6 @@ func (c *Client) EnrollPerson(ctx context.Context, who *signetv1.EnrollPerson) (
 	})
 }
 
-// EnrollService enrols a service by its client certificate.
-//
-// Errors: [UserNameTaken], [CertificateInvalid].
-func (c *Client) EnrollService(ctx context.Context, what *signetv1.EnrollService) (*signetv1.Signer, error) {
-	answer, err := c.signers.EnrollSigner(ctx, &signetv1.EnrollSignerRequest{
-		Subject: &signetv1.EnrollSignerRequest_Service{Service: what}, RequestId: uuid.New().String(),
-	})
-	return answer.GetSigner(), err
-}
-
 // RedeemEnrollment takes up an enrolment: the one-time code is used up, the password set, the key made. It needs no session.
 //
 // Errors: [CodeInvalid], [PasswordWeak], [AccountabilityNotAcknowledged], [HSMUnavailable].

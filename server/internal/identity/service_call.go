@@ -35,7 +35,7 @@ func (d *Directory) byCertificate(ctx context.Context, peer *x509.Certificate, a
 		return Caller{}, err
 	}
 	c := Caller{ID: row.ID, Kind: chain.Service, Method: MethodTLS, Roles: row.Roles, Source: source.commitment, Client: client, Terms: terms}
-	if !Within(terms.networks, place(src).Address) {
+	if !Within(terms.networks, src.Address) {
 		return c, fmt.Errorf("%w: %s may not call from here", ErrNetwork, row.UserName)
 	}
 	c.Session, err = d.serviceSession(ctx, c, serviceUse{row.ID, client.Certificate, place(src)}, source)

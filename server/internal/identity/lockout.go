@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -159,7 +161,7 @@ func (d *Directory) rule(kind counterKind) rule {
 	case countFlood:
 		r.after, r.grows = d.cfg.Lockout.Flood, false
 	case countCertificate, countUnknown:
-		r.after, r.grows = d.cfg.LockAfter, false
+		r.after = d.cfg.LockAfter
 	}
 	return r
 }
@@ -411,35 +413,50 @@ func alertsOf(kind counterKind, about string) counter {
 	return counter{kind: countAlerts, of: "alerts", at: about}
 }
 
-// certificateRefused counts a call with a client certificate that is not let in, and returns why. The id is that of the service whose
-// certificate it is; empty: nobody's.
-func (d *Directory) certificateRefused(ctx context.Context, src Source, id, digest string, cause error) error {
+// countCertificate counts a call whose client certificate lets nobody in, and returns why it does not. Who calls hears the same each time; the
+// ledger hears of the first few, of the lock, and then nothing for a while.
+func (d *Directory) countCertificate(ctx context.Context, src Source, peer *x509.Certificate, cause error) error {
+	counted := false
+	for _, err := range []error{ErrSession, ErrCertificateExpired, ErrCertificateInvalid, ErrSuspended, ErrRevoked} {
+		counted = counted || errors.Is(cause, err)
+	}
+	if !counted {
+		return cause
+	}
 	place, err := d.placeOf(ctx, src)
 	if err != nil {
-		return err
+		return errJoin(cause, err)
 	}
 	source, err := d.sources.of(src)
 	if err != nil {
-		return err
+		return errJoin(cause, err)
 	}
-	b := authenticationFailed{ID: id, Place: place, Purpose: purposeService, Subject: digest}
-	now := chain.NewTime(d.cfg.Clock())
+	b := authenticationFailed{Place: place, Purpose: purposeService, Subject: hexSum(peer.Raw)}
+	refused := false
 	err = d.ledger.View(func(r *ledger.Read) error {
-		return d.refusedBy(r.View(projectionName), b.counters(""), now)
+		view := r.View(projectionName)
+		id := view.Get(bucketPins, []byte("cert:"+b.Subject))
+		if id == nil {
+			id = view.Get(bucketPins, []byte("spki:"+hexSum(peer.RawSubjectPublicKeyInfo)))
+		}
+		b.ID = string(id)
+		err := d.refusedBy(view, b.counters(""), chain.NewTime(d.cfg.Clock()))
+		refused = errors.Is(err, ErrLocked)
+		return unless(refused, err)
 	})
-	if err != nil {
-		return cause // it is known already, and whoever calls hears what they heard before
+	if err != nil || refused {
+		return errJoin(cause, err)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	actor := System("anonymous").Actor()
 	actor.Source = source.commitment
 	_, err = d.ledger.Do(ctx, func(tx *ledger.Tx) error {
-		if d.refusedBy(tx.View(projectionName), b.counters(""), tx.Now()) != nil {
-			return nil
-		}
 		source.put(tx)
-		return d.count(tx, actor, b, id)
+		return d.count(tx, actor, b, b.ID)
 	})
+	if errors.Is(err, ErrLocked) { // another call was faster
+		err = nil
+	}
 	return errJoin(cause, err)
 }

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"crypto/x509"
 	"encoding/json/v2"
 	"errors"
 	"fmt"
@@ -414,5 +415,78 @@ func TestLocksRaiseAlerts(t *testing.T) {
 	}
 	if got := f.appended(func() { f.guess("ada", "203.0.113.1") }); !reflect.DeepEqual(got, []chain.Type{}) {
 		t.Errorf("a locked name leaves %v", got)
+	}
+}
+
+// TestCertificatesThatLetNobodyIn: refused calls of programs are counted by certificate, and by network where it is nobody's.
+func TestCertificatesThatLetNobodyIn(t *testing.T) {
+	t.Attr("requirement", "11.300(d)")
+	f := newFixture(t)
+	admin := f.admin()
+	ctx := t.Context()
+	mine := client(t, "ci", p256(t), start.Add(-time.Hour), start.Add(time.Hour))
+	service, _, err := f.d.EnrollService(ctx, admin, ServiceEnrolment{Name: "ci", Client: mine}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.d.Authenticate(ctx, "", mine, desk); err != nil {
+		t.Fatal(err)
+	}
+	call := func(want error, n int, certificate func() *x509.Certificate, from Source) []chain.Type {
+		t.Helper()
+		return f.appended(func() {
+			for range n {
+				if _, err := f.d.Authenticate(ctx, "", certificate(), from); !errors.Is(err, want) {
+					t.Errorf("error %v, want %v", err, want)
+				}
+			}
+		})
+	}
+	count := func(list []chain.Type, of chain.Type) (n int) {
+		for _, typ := range list {
+			if typ == of {
+				n++
+			}
+		}
+		return n
+	}
+	fresh := func() *x509.Certificate {
+		return client(t, "nobody", p256(t), start.Add(-time.Hour), start.Add(time.Hour))
+	}
+	list := call(ErrSession, 30, fresh, other)
+	if count(list, chain.AuthenticationFailed) != f.d.cfg.LockAfter || count(list, chain.SourceLocked) != 1 || count(list, chain.AlertRaised) != 1 {
+		t.Errorf("30 unknown certificates leave %v", list)
+	}
+	if _, err := f.d.Authenticate(ctx, "", mine, other); err != nil {
+		t.Errorf("a service from the same network: %v", err)
+	}
+	if err := f.guess("nobody", other.Address); !errors.Is(err, ErrBadCredentials) {
+		t.Errorf("a person from the same network: %v", err)
+	}
+
+	if _, err := f.d.Suspend(ctx, admin, service.ID, "maintenance"); err != nil {
+		t.Fatal(err)
+	}
+	from := f.ledger.Size()
+	list = call(ErrSuspended, 30, func() *x509.Certificate { return mine }, desk)
+	if count(list, chain.AuthenticationFailed) != f.d.cfg.LockAfter || count(list, chain.SignerLocked) != 1 || count(list, chain.AlertRaised) != 1 {
+		t.Errorf("30 calls of a suspended service leave %v", list)
+	}
+	if locks := bodies[signerLocked](f, from, chain.SignerLocked); locks[0].ID != service.ID || locks[0].Scope != countCertificate || locks[0].Certificate != hexSum(mine.Raw) {
+		t.Errorf("locks %+v", locks)
+	}
+	f.restart()
+	if list := call(ErrSuspended, 3, func() *x509.Certificate { return mine }, desk); len(list) != 0 {
+		t.Errorf("after a restart they leave %v", list)
+	}
+	if _, err := f.d.Reinstate(ctx, f.login("root", adminPass), service.ID, "back"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.d.Authenticate(ctx, "", mine, desk); err != nil {
+		t.Errorf("after it was reinstated: %v", err)
+	}
+	f.clock.Add(2 * time.Hour)
+	if list := call(ErrCertificateExpired, 10, func() *x509.Certificate { return mine }, desk); count(list, chain.AuthenticationFailed) != f.d.cfg.LockAfter {
+		t.Errorf("10 calls with a certificate that has lapsed leave %v", list)
 	}
 }

@@ -211,7 +211,8 @@ func (d *Directory) Authenticate(ctx context.Context, bearer Secret, peer *x509.
 	case bearer != "":
 		return d.bySession(ctx, bearer, src)
 	case peer != nil:
-		return d.byCertificate(ctx, peer, above, src)
+		c, err := d.byCertificate(ctx, peer, above, src)
+		return c, d.countCertificate(ctx, src, peer, err)
 	}
 	return Caller{}, ErrSession
 }

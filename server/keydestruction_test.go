@@ -123,7 +123,7 @@ func TestWhatIsNotDestroyed(t *testing.T) {
 			t.Fatal(err)
 		}
 		list, err := s.keys.ListKeys(s.admin, &signetv1.ListKeysRequest{})
-		if err != nil || len(list.GetKeys()) != 8 {
+		if err != nil || len(list.GetKeys()) != 9 {
 			t.Fatalf("%d keys, %v", len(list.GetKeys()), err)
 		}
 		for _, k := range list.GetKeys() {

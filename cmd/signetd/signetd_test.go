@@ -230,7 +230,7 @@ type enrolled struct {
 	record  string
 }
 
-const password = "correct horse battery staple"
+const password = "correct otter battery umbrella"
 
 func (s service) enrol() enrolled {
 	s.t.Helper()

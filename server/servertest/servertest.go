@@ -131,6 +131,36 @@ func (t *faultyToken) Find(ctx context.Context, id keystore.ID) (keystore.Key, e
 	return key, err
 }
 
+// macer is the real token, which has MAC keys.
+func (t *faultyToken) macer() keystore.MACer {
+	m, ok := t.Token.(keystore.MACer)
+	if !ok {
+		panic("the token has no MAC keys")
+	}
+	return m
+}
+
+func (t *faultyToken) GenerateMAC(ctx context.Context, id keystore.ID) (map[string]string, error) {
+	return t.macer().GenerateMAC(ctx, id)
+}
+
+func (t *faultyToken) MACAttributes(ctx context.Context, id keystore.ID) (map[string]string, error) {
+	return t.macer().MACAttributes(ctx, id)
+}
+
+// MAC fails where a signature would.
+func (t *faultyToken) MAC(ctx context.Context, id keystore.ID, input []byte) ([]byte, error) {
+	mac, err := t.macer().MAC(ctx, id, input)
+	if f := t.server.fault.Load(); f != nil && err == nil {
+		return (*f)(id, mac)
+	}
+	return mac, err
+}
+
+func (t *faultyToken) DestroyMAC(ctx context.Context, id keystore.ID) error {
+	return t.macer().DestroyMAC(ctx, id)
+}
+
 func (t *faultyToken) Epoch() uint64 { return t.Token.Epoch() + t.server.epochs.Load() }
 
 func (t *faultyToken) Destroy(ctx context.Context, id keystore.ID) error {
@@ -147,7 +177,7 @@ type Option func(*server.Config)
 // Administrator is the user name of the first administrator, and Password the password of everybody that [Server.Enroll] enrols.
 const (
 	Administrator = "admin"
-	Password      = "correct horse battery staple"
+	Password      = "correct otter battery umbrella"
 )
 
 // Start makes a service in a folder of the test's own and starts it.

@@ -21,6 +21,7 @@ var keyRoles = map[string]signetv1.KeyRole{
 	keyCA: signetv1.KeyRole_KEY_ROLE_CA, keyTSA: signetv1.KeyRole_KEY_ROLE_TIMESTAMP, keyLedger: signetv1.KeyRole_KEY_ROLE_LEDGER,
 	keyClosing: signetv1.KeyRole_KEY_ROLE_CLOSING, keySealing: signetv1.KeyRole_KEY_ROLE_SEALING, keyCanary: signetv1.KeyRole_KEY_ROLE_CANARY,
 	keySigner: signetv1.KeyRole_KEY_ROLE_SIGNER, keyOfService: signetv1.KeyRole_KEY_ROLE_SERVICE,
+	identity.KeyPasswords: signetv1.KeyRole_KEY_ROLE_PASSWORDS,
 }
 
 var keyStates = map[string]signetv1.KeyState{

@@ -47,6 +47,8 @@ const (
 	KeyRole_KEY_ROLE_SIGNER KeyRole = 7
 	// A service's.
 	KeyRole_KEY_ROLE_SERVICE KeyRole = 8
+	// A secret key (HMAC-SHA-256) that passwords are checked with; it has no public half, and signs nothing.
+	KeyRole_KEY_ROLE_PASSWORDS KeyRole = 9
 )
 
 // Enum value maps for KeyRole.
@@ -61,6 +63,7 @@ var (
 		6: "KEY_ROLE_CANARY",
 		7: "KEY_ROLE_SIGNER",
 		8: "KEY_ROLE_SERVICE",
+		9: "KEY_ROLE_PASSWORDS",
 	}
 	KeyRole_value = map[string]int32{
 		"KEY_ROLE_UNSPECIFIED": 0,
@@ -72,6 +75,7 @@ var (
 		"KEY_ROLE_CANARY":      6,
 		"KEY_ROLE_SIGNER":      7,
 		"KEY_ROLE_SERVICE":     8,
+		"KEY_ROLE_PASSWORDS":   9,
 	}
 )
 
@@ -1512,7 +1516,7 @@ const file_signet_v1_key_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x05 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"A\n" +
 	"\x1dConfirmKeyDestructionResponse\x12 \n" +
-	"\x03key\x18\x01 \x01(\v2\x0e.signet.v1.KeyR\x03key*\xcd\x01\n" +
+	"\x03key\x18\x01 \x01(\v2\x0e.signet.v1.KeyR\x03key*\xe5\x01\n" +
 	"\aKeyRole\x12\x18\n" +
 	"\x14KEY_ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vKEY_ROLE_CA\x10\x01\x12\x16\n" +
@@ -1522,7 +1526,8 @@ const file_signet_v1_key_proto_rawDesc = "" +
 	"\x10KEY_ROLE_SEALING\x10\x05\x12\x13\n" +
 	"\x0fKEY_ROLE_CANARY\x10\x06\x12\x13\n" +
 	"\x0fKEY_ROLE_SIGNER\x10\a\x12\x14\n" +
-	"\x10KEY_ROLE_SERVICE\x10\b*\xb4\x01\n" +
+	"\x10KEY_ROLE_SERVICE\x10\b\x12\x16\n" +
+	"\x12KEY_ROLE_PASSWORDS\x10\t*\xb4\x01\n" +
 	"\bKeyState\x12\x19\n" +
 	"\x15KEY_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10KEY_STATE_ACTIVE\x10\x01\x12\x16\n" +

@@ -62,7 +62,6 @@ var errorTable = []struct {
 	{errDenied, codes.PermissionDenied, "DENIED", 0},
 	// Rights. Before the signers': the more exact word wins.
 	{rights.ErrLastAdministrator, codes.FailedPrecondition, "LAST_ADMINISTRATOR", 0},
-	{rights.ErrGroupNotFound, codes.NotFound, "GROUP_NOT_FOUND", 0},
 	{rights.ErrAssignmentNotFound, codes.NotFound, "ASSIGNMENT_NOT_FOUND", 0},
 	{rights.ErrTrainingNotFound, codes.NotFound, "TRAINING_NOT_FOUND", 0},
 	{rights.ErrGroupChanged, codes.FailedPrecondition, "GROUP_CHANGED", 0},
@@ -99,6 +98,7 @@ var errorTable = []struct {
 	{signing.ErrRecordNotFound, codes.NotFound, "RECORD_NOT_FOUND", 0},
 	{signing.ErrRecordType, codes.InvalidArgument, "RECORD_TYPE_UNKNOWN", 0},
 	{signing.ErrApprover, codes.InvalidArgument, "APPROVER_UNKNOWN", 0},
+	{rights.ErrGroupNotFound, codes.NotFound, "GROUP_NOT_FOUND", 0},
 	{rights.ErrTraining, codes.PermissionDenied, "TRAINING_LAPSED", 0},
 	{identity.ErrNotFound, codes.NotFound, "SIGNER_NOT_FOUND", 0},
 	{signing.ErrDocument, codes.InvalidArgument, "MALFORMED", 0},

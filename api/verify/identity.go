@@ -229,14 +229,16 @@ func (j *judge) enrolment(s *signature) {
 	}
 	b := j.bindings[i]
 	certificate := digest(s.Certificates[0]).String()
+	role, differ := j.rolesDiffer(s, b)
 	switch {
 	case b.id != signer.ID:
 		bad(Untrusted, "the entry %d is about %s, and the signer is %s", b.index, b.id, signer.ID)
 	case b.name != signer.Name || b.title != signer.Title || b.organisation != signer.Organisation:
 		bad(Untrusted, "the entry %d names %q, %q, %q, and the statement %q, %q, %q",
 			b.index, b.name, b.title, b.organisation, signer.Name, signer.Title, signer.Organisation)
-	case !sameSet(b.roles, signer.Roles):
-		bad(Untrusted, "the entry %d gives the roles %q, and the statement says %q", b.index, b.roles, signer.Roles)
+	case differ:
+		bad(Untrusted, "the entry %d gives the roles %q, and the statement says %q; no proved entry accounts for %q", b.index, b.roles,
+			signer.Roles, role)
 	case b.keyID != s.Signature.Signature.KeyID:
 		bad(Untrusted, "the entry %d binds the key %s, and the signature is by %s", b.index, b.keyID,
 			s.Signature.Signature.KeyID)

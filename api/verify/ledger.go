@@ -180,6 +180,8 @@ func (j *judge) take(e chain.Entry, leaf chain.Hash) error {
 		j.revocations = append(j.revocations, revocation{index: e.Index, time: e.Time, id: b.ID, keyID: b.KeyID})
 	case chain.PasskeyBound, chain.PasskeyRevoked:
 		return j.takePasskey(e)
+	case chain.RoleAssigned, chain.RoleWithdrawn, chain.GroupChanged:
+		return j.takeRights(e)
 	case chain.RecordSuperseded:
 		b, err := manifest.ParseRecordSuperseded(e.Body)
 		if err != nil {

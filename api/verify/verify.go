@@ -60,6 +60,9 @@ type judge struct {
 	superseded  []supersession
 	bound       []boundPasskey
 	unbound     []revokedPasskey
+	given       []givenRole
+	taken       []takenRole
+	groups      []groupChange
 	facts       facts
 	checkpoints map[string]opened            // by note: several proofs have the same one
 	parsed      map[string]*x509.Certificate // by DER: all signers have the same root

@@ -340,6 +340,14 @@ BOUND = obj({
         'authenticatorData': url64(37), 'clientDataJSON': url64(4096), 'credentialId': url64(1023), 'signature': url64(1024), 'signer': SIGNER}), 2,
         unique=lambda v: v['signer'])})
 UNBOUND = obj({'by': line(256, 1), 'keyId': HEX, 'nonce': NONCE, 'reason': lambda v: must(isinstance(v, str) and len(v.encode()) <= 16000, 'no reason'), 'signer': SIGNER})
+TOKEN64 = rx('[a-z0-9][a-z0-9._-]{0,63}')
+HOLDER = rx('(sgn_|group:)[a-z0-9][a-z0-9._-]{0,63}')
+GROUP = obj({'displayName': name(), 'members': lambda v: (seq(SIGNER, 500)(v), must(all(a < b for a, b in zip(v, v[1:])), 'they are not sorted'))})
+RIGHTS = {
+    'role.assigned': lambda v: (obj({'assignment': rx('ras_[a-z0-9][a-z0-9._-]{0,63}'), 'end': instant, 'holder': HOLDER, 'reason': text(16000), 'role': TOKEN64,
+                                     'start': instant})(v), must(not instant(v['end']) or instant(v['start']) < instant(v['end']), 'it ends before it begins')),
+    'role.withdrawn': obj({'assignment': rx('(ras_[a-z0-9][a-z0-9._-]{0,63})?'), 'holder': HOLDER, 'reason': text(16000), 'role': TOKEN64}),
+    'group.changed': obj({'group': TOKEN64, 'now': GROUP, 'reason': text(16000), 'was': GROUP})}
 ASSERTION = ('authenticatorData', 'clientDataJSON', 'credentialId', 'signature')
 ENTRY_PROOF = {'entry': b64(65535), 'proof': lambda v: must(isinstance(v, str) and 0 < len(v.encode()) <= 1 << 17, 'no proof')}
 MANIFEST = obj({
@@ -981,6 +989,8 @@ class Manifest:
                     check_bound(e['body'])
                 elif e['type'] == 'passkey.revoked':
                     UNBOUND(e['body'])
+                elif e['type'] in RIGHTS:
+                    RIGHTS[e['type']](e['body'])
                 elif e['type'] == 'record.superseded':
                     must({'by', 'event', 'record'} == set(e['body']), 'it misses something')
                 out.append(e)
@@ -1125,8 +1135,9 @@ class Manifest:
             return
         e, b = mine[0], mine[0]['body']
         with s['faults'].check(UNTRUSTED, 'enrolment'):
-            must((b['id'], b['name'], b.get('title', ''), b['organisation'], sorted(b['roles'])) ==
-                 (signer['id'], signer['name'], signer['title'], signer['organisation'], sorted(signer['roles'])), 'it is about somebody else')
+            must((b['id'], b['name'], b.get('title', ''), b['organisation']) ==
+                 (signer['id'], signer['name'], signer['title'], signer['organisation']), 'it is about somebody else')
+            self.roles(s, b['roles'])
             must((b['keyId'], b['certificate']) == (key, hexsum(unb64(s['certificates'][0]))), 'it binds another key or certificate')
         if not s['e']:
             return
@@ -1136,6 +1147,21 @@ class Manifest:
             must(not any(o['body']['id'] == signer['id'] and e['index'] < o['index'] < s['e']['index'] for o in bound), 'it had been replaced')
             must(not any(o['type'] in ENDED and o['body']['id'] == signer['id'] and o['body']['keyId'] in ('', key) and
                          o['index'] < s['e']['index'] for o in self.support), 'the key had been revoked')
+
+    def roles(self, s, enrolled):
+        """Each role of the statement was given, and each role of the enrolment that it leaves out was taken away, before the signature."""
+        signer, at = s['p']['signer'], instant(s['p']['preparedAt'])
+        before = lambda kind: [e['body'] for e in self.support if e['type'] == kind and s['e'] and e['index'] < s['e']['index']]
+        taken = {(w['assignment'], w['holder'], w['role']) for w in before('role.withdrawn')}
+        groups = {}
+        for e in sorted((e for e in self.support if e['type'] == 'group.changed' and s['e'] and e['index'] < s['e']['index']), key=lambda e: e['index']):
+            groups['group:' + e['body']['group']] = e['body']['now']['members']
+        kept = {r for r in enrolled if ('', signer['id'], r) not in taken}
+        given = {g['role'] for g in before('role.assigned')
+                 if instant(g['start']) <= at and (not instant(g['end']) or at < instant(g['end']))
+                 and (g['assignment'], g['holder'], g['role']) not in taken
+                 and (g['holder'] == signer['id'] or signer['id'] in groups.get(g['holder'], ()))}
+        must(kept <= set(signer['roles']) <= kept | given, 'nothing accounts for the roles %r of the statement' % signer['roles'])
 
     def order(self):
         """The signatures stand in the order of the ledger, each vouches for all before it, and all entries agree."""

@@ -449,6 +449,9 @@ func (d *Directory) doDesignation(tx *ledger.Tx, e Execution) error {
 		}
 	}
 	err = nobodyForThemselves(e, func(id string) (bool, error) {
+		if signs, err := d.signs(tx, id); err != nil || !signs { // it opens nothing to who has no signature
+			return false, err
+		}
 		now := tx.Now().Time()
 		before, err := d.book.Would(tx, was, id, now)
 		if err != nil || before {
@@ -461,6 +464,16 @@ func (d *Directory) doDesignation(tx *ledger.Tx, e Execution) error {
 	}
 	emitDesignation(tx, e, set, was)
 	return nil
+}
+
+// signs reports whether a person has the role signer now.
+func (d *Directory) signs(r Reader, id string) (bool, error) {
+	row, ok, err := getSigner(r.View(projectionName), id)
+	if err != nil || !ok {
+		return false, err
+	}
+	roles, err := d.rolesNow(r, row)
+	return slices.Contains(roles, string(RoleSigner)), err
 }
 
 // AttestTraining records that somebody was trained, and until when that holds. Nobody attests their own.

@@ -216,7 +216,7 @@ func (d *Directory) standing(r Reader, named rights.Named) ([]string, error) {
 		return d.book.Members(r, named.Group)
 	}
 	if !slices.Contains(personRoles, Role(named.Role)) {
-		return nil, invalid("no person has the role %.40q; use %v", named.Role, personRoles)
+		return nil, fmt.Errorf("%w: no person has the role %.40q; use %v", rights.ErrInvalid, named.Role, personRoles)
 	}
 	ids, err := d.book.WithRole(r, named.Role, d.now(r))
 	if err != nil {

@@ -283,15 +283,18 @@ func (b *Book) Members(r Reader, group string) ([]string, error) {
 func (b *Book) Basis(r Reader, signer string, own, stated []string, at chain.Time, below uint64) ([]uint64, error) {
 	view := r.View(projectionName)
 	var out []uint64
-	for _, role := range own {
-		if index := view.Get(bucketLost, under(signer, role)); len(index) == 8 && !slices.Contains(stated, role) {
-			out = append(out, binary.BigEndian.Uint64(index))
+	kept := slices.DeleteFunc(slices.Clone(own), func(role string) bool {
+		index := view.Get(bucketLost, under(signer, role))
+		if len(index) != 8 || binary.BigEndian.Uint64(index) >= below {
+			return false
 		}
-	}
+		out = append(out, binary.BigEndian.Uint64(index))
+		return true
+	})
 	var holders []Holder
 	changes := map[Holder]uint64{} // the newest state of the group in which the signer is there
 	for _, role := range stated {
-		if slices.Contains(own, role) {
+		if slices.Contains(kept, role) {
 			continue
 		}
 		if holders == nil {

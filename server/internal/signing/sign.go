@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/signetd/signet/api/chain"
@@ -145,6 +146,9 @@ func (c *Ceremony) recheck(tx *ledger.Tx, view *ledger.State, key []byte, st man
 	}
 	if by.Enrolment != p.Signer.Enrolment {
 		return by, fmt.Errorf("%w: your name or key has changed", ErrRecordChanged)
+	}
+	if !slices.Equal(by.Roles, p.Signer.Roles) {
+		return by, fmt.Errorf("%w: your roles have changed", ErrRecordChanged)
 	}
 	state, about, err := c.record(tx, view, key)
 	if err != nil {

@@ -191,6 +191,7 @@ type Directory struct {
 	activity *activity
 	proved   *provedCache
 	rows     *rowCache
+	denials  *denials
 	book     *rights.Book
 	terms    *termsCache
 	acts     map[string]ActKind
@@ -227,7 +228,7 @@ func New(cfg Config, l *ledger.Ledger, keys KeyMaker, ca *CA) (*Directory, error
 	}
 	d := &Directory{
 		cfg: cfg, ledger: l, keys: keys, macs: macs, hasher: h,
-		sources: newSourceCache(cfg.Sources), activity: newActivity(cfg.SessionIdle, cfg.SessionLifetime), proved: newProvedCache(), rows: newRowCache(), book: rights.NewBook(), terms: newTermsCache(),
+		sources: newSourceCache(cfg.Sources), activity: newActivity(cfg.SessionIdle, cfg.SessionLifetime), proved: newProvedCache(), rows: newRowCache(), denials: newDenials(), book: rights.NewBook(), terms: newTermsCache(),
 	}
 	d.ca.Store(ca)
 	return d, d.registerActs()

@@ -169,17 +169,21 @@ func stateError(s State) error {
 	return ErrNoKey
 }
 
-// Denied appends that a call was refused.
+// Denied appends that a call was refused, within bounds.
 func (d *Directory) Denied(ctx context.Context, caller Caller, method, why string) error {
 	return d.denied(ctx, caller.Actor(), sourceProof{}, method, why)
 }
 
 func (d *Directory) denied(ctx context.Context, actor chain.Actor, source sourceProof, method, why string) error {
+	count := d.denials.add(actor, method, why, d.cfg.Clock())
+	if count == 0 {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	_, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
 		source.put(tx)
-		tx.Emit(ledger.Event{Type: chain.AccessDenied, Actor: actor, Body: accessDenied{Count: 1, Method: method, Reason: why}})
+		tx.Emit(ledger.Event{Type: chain.AccessDenied, Actor: actor, Body: accessDenied{Count: count, Method: method, Reason: why}})
 		return nil
 	})
 	return err

@@ -74,6 +74,7 @@ const (
 	AlertDelivered       Type = "alert.delivered"       // one try to deliver it, and what came of it
 	AlertAcknowledged    Type = "alert.acknowledged"    // somebody has taken notice
 	AlertEscalated       Type = "alert.escalated"       // nobody has: management is told
+	ClockChanged         Type = "clock.changed"         // what measures the clock vouches for it, or does not any more
 )
 
 // types is the list.
@@ -85,7 +86,7 @@ var types = []Type{
 	KeyDestructionConfirmed, KeyDestroyed, IndexCommitted, CheckpointTimestamped, LedgerScrubbed, LedgerArchived, BackupCreated,
 	ActProposed, ActConfirmed, ActWithdrawn, AccountabilitySigned, SignerChanged, CredentialUsed, PasskeyRegistered, PasskeyVouched, PasskeyBound,
 	PasskeyRevoked, RoleAssigned, RoleWithdrawn, GroupChanged, DesignationChanged, TrainingAttested, TrainingWithdrawn, RightsReviewed,
-	ServiceChanged, SourceLocked, SourceUnlocked, AlertRaised, AlertDelivered, AlertAcknowledged, AlertEscalated,
+	ServiceChanged, SourceLocked, SourceUnlocked, AlertRaised, AlertDelivered, AlertAcknowledged, AlertEscalated, ClockChanged,
 }
 
 var known = func() map[Type]bool {

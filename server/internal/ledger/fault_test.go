@@ -493,3 +493,36 @@ func fixedSigner() ledger.CheckpointSigner {
 	priv := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
 	return ledger.CheckpointSigner{Public: priv.Public(), Sign: func(_ context.Context, msg []byte) ([]byte, error) { return ed25519.Sign(priv, msg), nil }}
 }
+
+// TestClockAhead sets the clock ahead against the monotonic one: an entry from the future would block the ledger until it has come.
+func TestClockAhead(t *testing.T) {
+	t.Attr("requirement", "A-19")
+	clock := ledgertest.NewClock(time.Date(2026, 11, 21, 9, 30, 0, 0, time.UTC))
+	var ran time.Duration
+	var doubt error
+	o := ledgertest.Options(t, statuses{})
+	o.Clock, o.Monotonic, o.ClockDoubt = clock.Now, func() time.Duration { return ran }, func() error { return doubt }
+	l := ledgertest.Open(t, o)
+	do(t, l, set("a", "1"))
+	pass := func(d time.Duration) { clock.Add(d); ran += d }
+	pass(time.Hour)
+	do(t, l, set("a", "2"))
+	clock.Add(4 * time.Second) // a correction
+	do(t, l, set("a", "3"))
+	clock.Add(365 * 24 * time.Hour)
+	if _, err := l.Do(t.Context(), set("a", "4")); !errors.Is(err, ledger.ErrClockAhead) {
+		t.Errorf("a year ahead: %v", err)
+	}
+	clock.Add(-365 * 24 * time.Hour)
+	pass(time.Minute)
+	do(t, l, set("a", "4")) // and nothing is blocked
+	doubt = errors.New("it is 31s ahead")
+	if _, err := l.Do(t.Context(), set("a", "5")); !errors.Is(err, ledger.ErrClockAhead) || !strings.Contains(err.Error(), "31s") {
+		t.Errorf("a clock that is known to be wrong: %v", err)
+	}
+	doubt = nil
+	do(t, l, set("a", "5"))
+	if l.Size() != 5 {
+		t.Errorf("%d entries", l.Size())
+	}
+}

@@ -91,6 +91,8 @@ var (
 	ErrCorrupt = errors.New("ledger: corrupt")
 	// ErrClockBehind: the clock is behind the last entry, whose time must not be undercut. Nothing was written; set the clock.
 	ErrClockBehind = errors.New("ledger: the clock is behind the last entry")
+	// ErrClockAhead: the clock is not to be believed, and an entry from the future would block the ledger. Nothing was written; set the clock.
+	ErrClockAhead = errors.New("ledger: the clock is not to be trusted")
 	// ErrFull: the disk is full. Nothing was written and nothing is lost; make room, then call again.
 	ErrFull = errors.New("ledger: the disk is full")
 	// ErrTooLarge: an entry or attachment is larger than its limit. Nothing was written.
@@ -118,9 +120,13 @@ type CheckpointSigner struct {
 
 // Options say how to open a ledger.
 type Options struct {
-	Path        string           // the file; made if it does not exist
-	Origin      string           // the ledger's name; must be the file's
-	Clock       func() time.Time // the one clock
+	Path   string           // the file; made if it does not exist
+	Origin string           // the ledger's name; must be the file's
+	Clock  func() time.Time // the one clock
+	// Monotonic tells how long the process has been running, whatever is done to the clock: a jump ahead against it is refused. nil: the monotonic
+	// part of Clock's readings counts, where they have one.
+	Monotonic   func() time.Duration
+	ClockDoubt  func() error     // why the clock is known to be wrong; nil: nobody measures it
 	Signer      CheckpointSigner // Sign is not needed for reading
 	Projections []Projection     // all of them, always
 	ReadOnly    bool             // no appending; any number of readers, but no server at the same time
@@ -176,6 +182,8 @@ type Command func(tx *Tx) error
 // Ledger is an open ledger. Its methods may be called concurrently.
 type Ledger struct {
 	o        Options
+	opened   time.Time     // by the clock, with its monotonic reading where it has one
+	began    time.Duration // by Options.Monotonic, then
 	db       *bolt.DB
 	log      *slog.Logger
 	verifier note.Verifier

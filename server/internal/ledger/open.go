@@ -99,6 +99,12 @@ func newLedger(o Options) (*Ledger, error) {
 	if o.Path == "" || o.Clock == nil && !o.ReadOnly {
 		return nil, invalid("a ledger needs a path and a clock")
 	}
+	if o.Clock != nil {
+		l.opened = o.Clock()
+	}
+	if o.Monotonic != nil {
+		l.began = o.Monotonic()
+	}
 	if err := (chain.Checkpoint{Origin: o.Origin, Root: chain.EmptyRoot}).Validate(); err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}

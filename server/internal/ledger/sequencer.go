@@ -22,6 +22,9 @@ const (
 	// maxDrift is how far the clock may lie behind the last entry before entries are refused: corrections of a disciplined clock
 	// are smaller. Within it the last entry's time is used again.
 	maxDrift = time.Second
+	// maxJump is how far the clock may have jumped ahead against the monotonic clock since the start. A disciplined clock is slewed, or set by
+	// less than that.
+	maxJump = 5 * time.Second
 )
 
 // job is a command that waits to be run. Who sets taken decides: the sequencer to run it, or its caller to give it up.
@@ -287,7 +290,8 @@ func (l *Ledger) newBatch(tx *bolt.Tx, head Signed) (*batch, error) {
 
 // run runs one command. Its own error is put into the job; what run returns means that the transaction must be given up.
 func (b *batch) run(j *job) (fatal error) {
-	clock := chain.NewTime(b.l.o.Clock())
+	reading := b.l.o.Clock()
+	clock := chain.NewTime(reading)
 	t := &Tx{now: clock, Read: &Read{l: b.l, tx: b.tx, size: b.pos.tree.Size(), head: b.head, states: b.reads, command: true, fetched: j.fetched}}
 	if clock.Before(b.pos.time) {
 		t.now = b.pos.time
@@ -300,6 +304,11 @@ func (b *batch) run(j *job) (fatal error) {
 	}
 	if j.err = t.check(clock); j.err != nil {
 		return nil
+	}
+	if len(t.emitted) > 0 {
+		if j.err = b.l.doubt(reading); j.err != nil {
+			return nil
+		}
 	}
 	entries, err := b.encode(t)
 	if j.err = err; err != nil {
@@ -322,6 +331,25 @@ func (b *batch) run(j *job) (fatal error) {
 	}
 	if len(entries) > 0 {
 		j.result = Result{First: entries[0].Index, Count: uint64(len(entries)), Time: t.now}
+	}
+	return nil
+}
+
+// doubt says why an entry must not have the time of the clock. Time never goes back in a ledger: one entry from the future, and nothing can be
+// appended until it has come.
+func (l *Ledger) doubt(reading time.Time) error {
+	ran := reading.Sub(l.opened) // by the monotonic clock, where the readings carry it
+	if l.o.Monotonic != nil {
+		ran = l.o.Monotonic() - l.began
+	}
+	if ahead := reading.Round(0).Sub(l.opened.Round(0)) - ran; ahead > maxJump {
+		return fmt.Errorf("%w: it has jumped ahead by %v against the monotonic clock since the start (it says %v); set it right and start again",
+			ErrClockAhead, ahead.Round(time.Millisecond), chain.NewTime(reading))
+	}
+	if l.o.ClockDoubt != nil {
+		if err := l.o.ClockDoubt(); err != nil {
+			return fmt.Errorf("%w: %w", ErrClockAhead, err)
+		}
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ type clock struct {
 	read      func() time.Time
 	monotonic func() time.Duration // nil: the monotonic part of what read returns
 	lastEntry func() time.Time
+	doubt     func() error // nil: nobody measures
 	maxStep   time.Duration
 
 	mu      sync.Mutex
@@ -20,7 +21,7 @@ type clock struct {
 }
 
 func newClock(c Config) *clock {
-	k := &clock{read: c.Clock, monotonic: c.Monotonic, lastEntry: c.LastEntry, maxStep: c.MaxStep}
+	k := &clock{read: c.Clock, monotonic: c.Monotonic, lastEntry: c.LastEntry, doubt: c.Doubt, maxStep: c.MaxStep}
 	k.anchor = k.read()
 	if k.monotonic != nil {
 		k.elapsed = k.monotonic()
@@ -30,6 +31,11 @@ func newClock(c Config) *clock {
 
 // now returns the time in UTC, in milliseconds, never earlier than the time before.
 func (k *clock) now() (time.Time, error) {
+	if k.doubt != nil {
+		if err := k.doubt(); err != nil {
+			return time.Time{}, err
+		}
+	}
 	// Read before the clock is: an entry written in between would be later than the reading.
 	floor := k.lastEntry()
 

@@ -11,6 +11,7 @@
 //   - the clock has moved against the machine's monotonic clock since start by more than [Config].MaxStep: somebody set it, or the machine
 //     slept. Which of the two times is right cannot be told from inside. The doubt stays until the clocks agree again or the
 //     process is started anew, by somebody who has looked at the clock;
+//   - those that measure the clock ([Discipline]: the kernel, chrony, NTP servers) do not vouch that it is as accurate as tokens say;
 //   - the certificate does not hold at that time.
 //
 // # The format
@@ -70,6 +71,8 @@ type Config struct {
 	Monotonic func() time.Duration
 	// MaxStep is how far Clock may move against the monotonic clock. Zero means Accuracy.
 	MaxStep time.Duration
+	// Doubt says why the clock is not believed by those that measure it, see [Discipline]; nil: nobody does.
+	Doubt func() error
 	// LastEntry returns the time of the ledger's last entry, zero if there is none.
 	LastEntry func() time.Time
 

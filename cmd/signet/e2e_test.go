@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -36,6 +37,7 @@ func TestEndToEnd(t *testing.T) {
 	}
 	server := servertest.Start(t, func(c *service.Config) {
 		c.Ledger.Index.Every, c.Ledger.Brackets.Every = 5, 5 // so that exports have some of each
+		c.Identity.Lockout.Delay = service.Duration(time.Millisecond)
 	})
 	server.Enroll("ada", "Ada Lovelace", signetv1.Role_ROLE_SIGNER)
 	server.Enroll("grace", "Grace Hopper", signetv1.Role_ROLE_SIGNER)

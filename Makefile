@@ -32,7 +32,7 @@ deps: # installs SoftHSM2 and a C compiler where they are missing
 	@tools/deps.sh
 
 .PHONY: deps-test
-deps-test: # and the other PKCS#11 modules that the tests run on
+deps-test: # and the other PKCS#11 modules that the tests run on, and Chromium
 	@tools/deps.sh test
 
 .PHONY: build

@@ -237,6 +237,7 @@ func writeServerCertificate(c Config, now time.Time) (string, error) {
 	if host, _, err := net.SplitHostPort(c.Listen.Address); err == nil {
 		add(host)
 	}
+	add(c.Pages.RPID())
 	_, err := writeCertificate(path, keyPath, &x509.Certificate{
 		Subject: pkix.Name{CommonName: names[len(names)-1], Organization: []string{c.Organisation}}, DNSNames: names, IPAddresses: addresses,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, NotBefore: now.Add(-time.Minute), NotAfter: now.AddDate(2, 0, 0),

@@ -125,6 +125,8 @@ Next: signetd serve --config %s
 	f.StringVar(&settings, "settings", "", "configuration to begin with, for what has no flag; flags go before it")
 	f.StringVar(&c.Metrics.Address, "metrics", "", "host:port of a listener for Prometheus (default: none)")
 	f.StringVar(&c.Web.Address, "web", "", "host:port of a listener for HTTPS: the ledger's tiles (default: none)")
+	f.StringVar(&c.Pages.Address, "pages", "", "host:port of a listener for the signing pages (default: none)")
+	f.StringVar(&c.Pages.PublicURL, "pages-url", "", "URL of the signing pages as browsers see it; its host name never changes (default: https://localhost and the port)")
 	f.StringVar(&admin.UserName, "admin-user", "admin", "user name of the first administrator")
 	f.StringVar(&admin.Name, "admin-name", "First Administrator", "printed name of the first administrator")
 	f.StringVar(&admin.Title, "admin-title", "Security Administrator", "title of the first administrator")

@@ -106,8 +106,9 @@ init() {
 	chmod 700 "$data" "$people"
 	listen=127.0.0.1:$(free_port 8443)
 	web=127.0.0.1:$(free_port "$((${listen##*:} + 1))")
+	pages=$(free_port "$((${web##*:} + 1))")
 	metrics=127.0.0.1:$(free_port 9464)
-	show signetd init --data "$data" --environment demo --listen "$listen" --web "$web" --metrics "$metrics" --admin-user grace --admin-name "Grace Hopper"
+	show signetd init --data "$data" --environment demo --listen "$listen" --web "$web" --pages "127.0.0.1:$pages" --metrics "$metrics" --admin-user grace --admin-name "Grace Hopper"
 }
 
 serve() {
@@ -115,6 +116,7 @@ serve() {
 	start_server
 	say "SERVING, process $(cat "$data/signetd.pid"); metrics for Prometheus: http://$metrics/metrics"
 	say "The ledger's checkpoint and tiles are read over HTTPS: https://$web/ledger/checkpoint"
+	say "The signing pages, for browsers: https://localhost:$pages"
 	show signetd hsm status --config "$data/signetd.yaml"
 }
 
@@ -214,6 +216,10 @@ next() {
       signet ledger head
       signet ledger list
       curl --cacert $data/tls/server.pem https://$web/ledger/checkpoint
+
+    Or sign in a browser as Ada, whose password is in $people/ada.password:
+      https://localhost:$pages
+    The browser warns once: the demo's certificate ($data/tls/server.pem) is its own.
 
     Verify on any other machine: copy $bundle, $manifest and
     $data/signet-trust.json there, and run signet verify as above.

@@ -79,7 +79,7 @@ func (a *app) commands() []*cobra.Command {
 		inGroup("session", a.loginCommand()), inGroup("session", a.logoutCommand()), inGroup("session", a.whoamiCommand()),
 		inGroup("manage", a.recordCommand()), inGroup("manage", a.signerCommand()), inGroup("manage", a.serviceCommand()),
 		inGroup("manage", a.keyCommand()),
-		inGroup("audit", a.ledgerCommand()), inGroup("audit", a.sourceCommand()), inGroup("audit", a.trustCommand()),
+		inGroup("audit", a.ledgerCommand()), inGroup("audit", a.alertCommand()), inGroup("audit", a.sourceCommand()), inGroup("audit", a.trustCommand()),
 		a.versionCommand(),
 	}
 }

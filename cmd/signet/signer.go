@@ -78,7 +78,7 @@ func (a *app) signerCommand() *cobra.Command {
 		a.signerChange("suspend", "Suspend a signer: no session, no signature, until reinstated", "on leave", (*signet.Client).SuspendSigner),
 		a.signerChange("reinstate", "End a suspension", "back from leave", (*signet.Client).ReinstateSigner),
 		a.signerChange("unlock", "End a lock before its time: wrong passwords have locked a name", "called back: she had mistyped it", (*signet.Client).UnlockSigner),
-		a.signerRevoke(), a.signerRenew(),
+		a.signerContact(), a.signerRevoke(), a.signerRenew(),
 	)
 }
 

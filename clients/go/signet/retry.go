@@ -30,6 +30,9 @@ var reads = map[string]bool{
 	signetv1.LedgerService_ProveConsistency_FullMethodName: true,
 	signetv1.LedgerService_GetLedgerStatus_FullMethodName:  true,
 	signetv1.LedgerService_GetTimeBracket_FullMethodName:   true,
+	signetv1.AlertService_GetAlert_FullMethodName:          true,
+	signetv1.AlertService_ListAlerts_FullMethodName:        true,
+	signetv1.AlertService_ListDeliveries_FullMethodName:    true,
 }
 
 // repeatable reports whether a call may be made again although it is not known whether the server has acted on it: a read, or

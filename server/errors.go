@@ -158,6 +158,7 @@ var errorTable = []struct {
 	{keystore.ErrNotFound, codes.Unavailable, "HSM_UNAVAILABLE", 0},
 	{tsa.ErrClock, codes.Unavailable, "CLOCK_UNTRUSTED", 5 * time.Second},
 	{tsa.ErrCertificate, codes.Unavailable, "TIMESTAMP_CERTIFICATE", 0},
+	{ledger.ErrClockAhead, codes.Unavailable, "CLOCK_UNTRUSTED", 5 * time.Second},
 	{ledger.ErrClockBehind, codes.Unavailable, "CLOCK_UNTRUSTED", 5 * time.Second},
 	{ledger.ErrFull, codes.Unavailable, "DISK_FULL", 30 * time.Second},
 	{identity.ErrTampered, codes.DataLoss, "LEDGER_CORRUPT", 0},

@@ -108,6 +108,7 @@ type Server struct {
 	archiver   archiver
 	scrubs     scrubs
 	brackets   brackets
+	discipline *tsa.Discipline // nil: nobody measures the clock
 
 	network  network
 	rates    *rates
@@ -172,12 +173,19 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	discipline, err := openClock(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	if discipline != nil {
+		lo.ClockDoubt = discipline.Wrong
+	}
 	l, err := ledger.Open(ctx, lo)
 	if err != nil {
 		return nil, nextStep(o.Config, err)
 	}
 	noteChanges(l, o.Log)
-	s := &Server{config: o.Config, version: o.Version, clock: o.Clock, log: o.Log, keys: o.Keys, recorded: o.Recorded, ledger: l, archiveStore: lo.Archive, stopping: make(chan struct{}), pages: newPages(), large: newPlaces(8, 2), health: newHealthWatch(), calls: &callMeters{known: make(map[string]bool)}}
+	s := &Server{config: o.Config, version: o.Version, clock: o.Clock, log: o.Log, keys: o.Keys, recorded: o.Recorded, ledger: l, discipline: discipline, archiveStore: lo.Archive, stopping: make(chan struct{}), pages: newPages(), large: newPlaces(8, 2), health: newHealthWatch(), calls: &callMeters{known: make(map[string]bool)}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -232,7 +240,7 @@ func (s *Server) compose(ctx context.Context) error {
 	if s.identities, err = openDirectory(s.config, s.ledger, s.keys, s.clock, s.log); err != nil {
 		return err
 	}
-	authority, err := openAuthority(s.config, s.ledger, s.keys, s.clock)
+	authority, err := openAuthority(s.config, s.ledger, s.keys, s.clock, s.discipline)
 	if err != nil {
 		return err
 	}
@@ -302,7 +310,7 @@ func openDirectory(c Config, l *ledger.Ledger, keys *keystore.Store, clock func(
 	}
 	ic := identity.Config{
 		Passkeys: c.passkeyConfig(),
-		Sources: identity.Sources(c.Identity.Sources), ClientAuthorities: clients, ServiceMethods: serviceMethods(), RecordTypes: recordTypeIDs(),
+		Sources:  identity.Sources(c.Identity.Sources), ClientAuthorities: clients, ServiceMethods: serviceMethods(), RecordTypes: recordTypeIDs(),
 		FourEyes: identity.FourEyes(c.Identity.FourEyes), ProposalLifetime: time.Duration(c.Identity.ProposalLifetime),
 		Issuer: c.Issuer, Organisation: c.Organisation, PasswordChecks: c.Identity.PasswordChecks,
 		Argon:           identity.ArgonParams{Memory: uint32(c.Identity.PasswordMemory) << 10, Time: uint32(c.Identity.PasswordPasses), Threads: 1},
@@ -316,7 +324,7 @@ func openDirectory(c Config, l *ledger.Ledger, keys *keystore.Store, clock func(
 	return identity.New(ic, l, keys, authority)
 }
 
-func openAuthority(c Config, l *ledger.Ledger, keys *keystore.Store, clock func() time.Time) (*tsa.Authority, error) {
+func openAuthority(c Config, l *ledger.Ledger, keys *keystore.Store, clock func() time.Time, discipline *tsa.Discipline) (*tsa.Authority, error) {
 	key, err := readKey(l, keyTSA)
 	if err != nil {
 		return nil, err
@@ -328,6 +336,9 @@ func openAuthority(c Config, l *ledger.Ledger, keys *keystore.Store, clock func(
 	config, err := authorityConfig(c, key, roots, l, keys, clock)
 	if err != nil {
 		return nil, err
+	}
+	if discipline != nil {
+		config.Doubt = discipline.Doubt
 	}
 	return tsa.New(config)
 }
@@ -471,6 +482,7 @@ func (s *Server) begin() bool {
 	s.keepWitnessed(ctx)
 	s.keepScrubbing(ctx)
 	s.keepBracketing(ctx)
+	s.keepTime(ctx)
 	s.keepReviewed(ctx)
 	s.keepNotifying(ctx)
 	s.keepRefusals(ctx)

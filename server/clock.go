@@ -1,0 +1,168 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/server/internal/ledger"
+	"github.com/signetd/signet/server/internal/tsa"
+)
+
+// ClockConfig says who measures the clock.
+type ClockConfig struct {
+	Sources []string `json:"sources" doc:"who measures the clock: kernel (what chrony, ntpd or timesyncd tell it), chrony, or ntp:host:port; nothing is signed unless more than half of them vouch that it is as accurate as timestamp.accuracy says; empty: nobody is asked"`
+	Every   Duration `json:"every" doc:"how often"`
+}
+
+func defaultClock() ClockConfig {
+	return ClockConfig{Sources: []string{}, Every: Duration(time.Minute)}
+}
+
+const maxClockSources = 16
+
+func (c ClockConfig) validate(bad func(key, format string, args ...any) error) error {
+	if len(c.Sources) > maxClockSources {
+		return bad("timestamp.clock.sources", "%d sources; at most %d", len(c.Sources), maxClockSources)
+	}
+	for i, s := range c.Sources {
+		if _, err := clockSource(s, nil); err != nil {
+			return bad(fmt.Sprintf("timestamp.clock.sources[%d]", i), "%w", err)
+		}
+	}
+	if every := time.Duration(c.Every); len(c.Sources) > 0 && (every < time.Second || every > time.Hour) {
+		return bad("timestamp.clock.every", "%v; use 1s to 1h", every)
+	}
+	return nil
+}
+
+func clockSource(s string, clock func() time.Time) (tsa.Source, error) {
+	switch {
+	case s == "kernel":
+		return tsa.Kernel{}, nil
+	case s == "chrony":
+		return tsa.Chrony{}, nil
+	}
+	address, ok := strings.CutPrefix(s, "ntp:")
+	if host, port, err := net.SplitHostPort(address); !ok || err != nil || host == "" || port == "" {
+		return nil, fmt.Errorf("%.80q; use kernel, chrony or ntp:host:port, for example ntp:time.example:123", s)
+	}
+	return tsa.NTP{Address: address, Clock: clock}, nil
+}
+
+// clockChanged is the body of clock.changed.
+type clockChanged struct {
+	Measured []clockMeasured `json:"measured"`
+	Reason   string          `json:"reason"` // why it is not believed; empty where it is
+	Trusted  bool            `json:"trusted"`
+}
+
+type clockMeasured struct {
+	Error  string `json:"error"`  // how wrong the offset itself can be, or why there is none
+	Offset string `json:"offset"` // of the clock: positive, it is ahead; empty: it was not measured
+	Source string `json:"source"`
+}
+
+var clockActor = chain.Actor{ID: "clock", Kind: chain.System}
+
+// openClock measures the clock for the first time, before anything leans on it. A clock that is known to be wrong ends the start: an entry from the
+// future would block the ledger until it has come. One that nobody vouches for does not: what needs no time-stamp works, and is healthy when it does.
+func openClock(ctx context.Context, o Options) (*tsa.Discipline, error) {
+	c := o.Config.Timestamp.Clock
+	if len(c.Sources) == 0 {
+		if o.Config.Environment == Production {
+			o.Log.Warn("nobody vouches for the clock: name those that measure it in timestamp.clock.sources")
+		}
+		return nil, nil
+	}
+	dc := tsa.DisciplineConfig{Accuracy: time.Duration(o.Config.Timestamp.Accuracy), Every: time.Duration(c.Every), Clock: o.Clock}
+	for _, s := range c.Sources {
+		one, err := clockSource(s, o.Clock)
+		if err != nil {
+			return nil, err
+		}
+		dc.Sources = append(dc.Sources, one)
+	}
+	d := tsa.NewDiscipline(dc)
+	if err := d.Measure(ctx); err != nil {
+		o.Log.Error("clock", "error", err)
+	}
+	return d, d.Wrong()
+}
+
+// keepTime measures the clock again and again. Whether it is believed is an entry whenever it changes, and at the start.
+func (s *Server) keepTime(ctx context.Context) {
+	if s.discipline == nil {
+		return
+	}
+	s.background.Go(func() {
+		trusted := s.discipline.Doubt() == nil
+		unwritten := s.writeClock(ctx, []clockChanged{s.clockState()})
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(s.discipline.Every()):
+			}
+			_ = s.discipline.Measure(ctx) // what it found is asked for below, and by whoever needs the time
+			now := s.discipline.Doubt() == nil
+			if now != trusted && len(unwritten) < maxUnwritten {
+				unwritten = append(unwritten, s.clockState())
+			}
+			unwritten = s.writeClock(ctx, unwritten)
+			if now != trusted {
+				trusted = now
+				s.pokeHealth()
+			}
+		}
+	})
+}
+
+// maxUnwritten is how many changes wait for a clock with which an entry can be appended.
+const maxUnwritten = 16
+
+// clockState is what is known of the clock now.
+func (s *Server) clockState() clockChanged {
+	doubt := s.discipline.Doubt()
+	body := clockChanged{Measured: []clockMeasured{}, Trusted: doubt == nil}
+	if doubt != nil {
+		body.Reason = doubt.Error()
+		s.log.Error("clock", "error", doubt)
+	} else {
+		s.log.Info("clock", "trusted", true)
+	}
+	for _, m := range s.discipline.Measured() {
+		one := clockMeasured{Source: m.Source}
+		if m.Err != nil {
+			one.Error = m.Err.Error()
+		} else {
+			one.Offset, one.Error = m.Offset.String(), m.Error.String()
+		}
+		body.Measured = append(body.Measured, one)
+	}
+	return body
+}
+
+// writeClock appends clock.changed for each change, and returns those that could not be: while the clock is known to be wrong nothing is appended.
+func (s *Server) writeClock(ctx context.Context, changes []clockChanged) []clockChanged {
+	if len(changes) == 0 {
+		return nil
+	}
+	_, err := s.ledger.Do(ctx, func(tx *ledger.Tx) error {
+		for _, c := range changes {
+			tx.Emit(ledger.Event{Type: chain.ClockChanged, Actor: clockActor, Body: c})
+		}
+		return nil
+	})
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, context.Canceled) && !errors.Is(err, ledger.ErrClosed) {
+		s.log.Error("the change of the clock's state is not in the ledger yet", "error", err)
+	}
+	return changes
+}

@@ -107,10 +107,16 @@ func (a *app) report(err error) int {
 
 // nextSteps say what to do about each reason that has a remedy.
 var nextSteps = map[signet.Reason]string{
-	signet.BadCredentials:          "check user name and password; several failures in a row lock the account for a while",
+	signet.BadCredentials:          "check user name and password, and whether a one-time password goes with them (--totp); several failures in a row lock the account for a while",
 	signet.CredentialsMissing:      "give user name and password: --user, and --password-file or --password-fd where there is no terminal",
+	signet.PasswordExpired:         "set another one: signet password change",
+	signet.ComponentsUnfit:         "signet sign --help lists the components; signet totp set sets one-time passwords up",
+	signet.TotpPresent:             "signet totp remove removes them",
+	signet.TotpAbsent:              "signet totp set sets them up",
+	signet.TotpNotStarted:          "begin again: signet totp set",
+	signet.SessionNotFound:         "signet session list shows the open sessions",
 	signet.Locked:                  "wait until the lock lapses, or ask an administrator; signet signer get shows until when",
-	signet.NotLocked:               "signet signer get shows whether a signer is locked, and until when",
+	signet.NotLocked:               "signet signer get shows whether a signer is locked, and until when; networks are named in the alerts",
 	signet.SessionEnded:            "log in: signet login",
 	signet.NotAuthenticated:        "log in: signet login",
 	signet.Denied:                  "signet whoami shows your roles; an administrator can tell who has the right one",

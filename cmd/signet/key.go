@@ -202,6 +202,7 @@ func (f *keyAct) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.reason, "reason", "", "why; it is recorded")
 	cmd.Flags().StringVar(&f.user, "user", "", "your user name: each change of a key asks for it again")
 	f.password.flags(cmd, "password", "your password")
+	f.password.totpFlags(cmd)
 }
 
 // check finds what is missing before anything is asked or sent.

@@ -24,6 +24,9 @@ type secretInput struct {
 	what string // "password" or "code"
 	file string
 	fd   int
+
+	totp    *secretInput // the one-time password that goes with a password; nil: the command takes none
+	askTotp bool
 }
 
 // flags adds --what-file and --what-fd to a command.

@@ -26,18 +26,20 @@ func (a *app) loginCommand() *cobra.Command {
 	password := &secretInput{}
 	cmd := documented(&cobra.Command{
 		Use: "login", Short: "Open a session with user name and password", Args: cobra.NoArgs,
-		Long: `Open a session with user name and password.
+		Long: `Open a session with user name and password, and with a one-time password where you have set them up (--totp).
 
 Server and CA are kept in the profile, the session's token in a file of its own that only you can read. A session opens doors for
 reading and preparing; it never signs: each signature asks for user name and password again.`,
 		Example: `  signet login --server sign.example:7443 --ca ca.pem
   signet login --user ada
   signet login --user ada --password-file /run/secrets/ada
+  signet login --user ada --totp
   signet login --profile staging --server staging.example:7443 --user ada --password-fd 3 3< password.txt`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.login(cmd.Context(), user, password) },
 	}, identityOut{})
 	cmd.Flags().StringVar(&user, "user", "", "user name (asked for at a terminal)")
 	password.flags(cmd, "password", "the password")
+	password.totpFlags(cmd)
 	return cmd
 }
 
@@ -84,7 +86,11 @@ func (a *app) credentials(ctx context.Context, user string, password *secretInpu
 		}
 	}
 	secret, err := a.readSecret(ctx, password, "Password: ", false)
-	return signet.Password{UserName: user, Password: secret}, err
+	if err != nil {
+		return signet.Password{}, err
+	}
+	code, err := a.readTotp(ctx, password)
+	return signet.Password{UserName: user, Password: secret, Code: code}, err
 }
 
 func (a *app) showIdentity(ctx context.Context, client *signet.Client, s selected) error {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
 
+	"github.com/signetd/signet/api/manifest"
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/api/verify"
 	"github.com/signetd/signet/clients/go/signet"
@@ -19,7 +20,7 @@ import (
 // signing is what the flags of sign say.
 type signing struct {
 	decision, meaning, reason, reasonFile string
-	user, out                             string
+	user, out, requires                   string
 	bundle                                string
 	excluded                              []string
 	withdraw, yes                         bool
@@ -83,7 +84,9 @@ With --bundle the files here are compared with the record before you are asked.`
 	flags.StringVar(&f.bundle, "bundle", "", "compare this folder or archive with the record first")
 	excludeFlag(cmd, &f.excluded)
 	flags.BoolVar(&f.yes, "yes", false, "confirm the statement without being asked")
+	flags.StringVar(&f.requires, "requires", "", "components to prove yourself with, at least those of the policy: password, password+totp or password+passkey")
 	f.password.flags(cmd, "password", "the password")
+	f.password.totpFlags(cmd)
 	suggests(cmd, "decision", decisionWords()...)
 	return cmd
 }
@@ -209,7 +212,7 @@ func (a *app) prepare(ctx context.Context, client *signet.Client, r *signet.Reco
 	if err != nil {
 		return nil, err
 	}
-	return client.Prepare(ctx, signet.Intent{Record: r.Name(), Decision: decision, Meaning: meaning, Reason: reason})
+	return client.Prepare(ctx, signet.Intent{Record: r.Name(), Decision: decision, Meaning: meaning, Reason: reason, Requires: manifest.AuthorizationKind(f.requires)})
 }
 
 // goesWith reports whether a meaning goes with a decision.
@@ -300,6 +303,9 @@ func (a *app) reason(ctx context.Context, f *signing) (string, error) {
 
 // prove asks for the signer's components and signs. At a terminal a wrong password can be corrected while the preparation holds.
 func (a *app) prove(ctx context.Context, client *signet.Client, prepared *signet.Prepared, f *signing) (*signet.Signed, error) {
+	if prepared.Requires == manifest.AuthorizationPasswordTOTP {
+		f.password.askTotp = true
+	}
 	for attempt := 1; ; attempt++ {
 		who, err := a.credentials(ctx, f.user, &f.password)
 		if err != nil {

@@ -84,6 +84,7 @@ type Client struct {
 	signing  signetv1.SigningServiceClient
 	ledger   signetv1.LedgerServiceClient
 	stamps   signetv1.TimestampServiceClient
+	own      signetv1.CredentialServiceClient
 }
 
 // ErrTarget is wrapped by errors about an address that can't be dialled.
@@ -130,6 +131,7 @@ func Dial(target string, o Options) (*Client, error) {
 	c.keys = signetv1.NewKeyServiceClient(c.conn)
 	c.ledger = signetv1.NewLedgerServiceClient(c.conn)
 	c.stamps = signetv1.NewTimestampServiceClient(c.conn)
+	c.own = signetv1.NewCredentialServiceClient(c.conn)
 	return c, nil
 }
 

@@ -53,7 +53,7 @@ func TestDial(t *testing.T) {
 	c := dial(t, address, ca, func(o *Options) {
 		o.Token, o.UserAgent, o.Certificate = StaticToken("tok"), "test/1", &certificate
 	})
-	opened, err := c.OpenSession(t.Context(), Password{"ada", "secret"})
+	opened, err := c.OpenSession(t.Context(), Password{UserName: "ada", Password: "secret"})
 	must(t, err)
 	if opened.GetToken() != "tok" {
 		t.Errorf("token %q", opened.GetToken())
@@ -72,7 +72,7 @@ func TestDial(t *testing.T) {
 	if len(service.certificates) != 1 || service.certificates[0].Subject.CommonName != "ci" {
 		t.Errorf("client certificates %v", service.certificates)
 	}
-	if _, err := c.OpenSession(t.Context(), Password{"ada", "wrong"}); !errors.Is(err, BadCredentials) {
+	if _, err := c.OpenSession(t.Context(), Password{UserName: "ada", Password: "wrong"}); !errors.Is(err, BadCredentials) {
 		t.Errorf("a wrong password gives %v", err)
 	}
 }

@@ -26,6 +26,12 @@ func (r Reason) Error() string { return string(r) }
 const (
 	BadCredentials     Reason = "BAD_CREDENTIALS"
 	CredentialsMissing Reason = "CREDENTIALS_MISSING"
+	PasswordExpired    Reason = "PASSWORD_EXPIRED"
+	ComponentsUnfit    Reason = "COMPONENTS_UNFIT"
+	TotpPresent        Reason = "TOTP_PRESENT"
+	TotpAbsent         Reason = "TOTP_ABSENT"
+	TotpNotStarted     Reason = "TOTP_NOT_STARTED"
+	SessionNotFound    Reason = "SESSION_NOT_FOUND"
 	Locked             Reason = "LOCKED"
 	Busy               Reason = "BUSY"
 	SessionEnded       Reason = "SESSION_ENDED"

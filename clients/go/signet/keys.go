@@ -19,7 +19,7 @@ type KeyChange struct {
 }
 
 func (c KeyChange) proof() *signetv1.PasswordCredentials {
-	return &signetv1.PasswordCredentials{UserName: c.Who.UserName, Password: string(c.Who.Password)}
+	return c.Who.proof()
 }
 
 // GetKey reads one key, `keys/{key}`.

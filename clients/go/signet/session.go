@@ -10,7 +10,7 @@ import (
 //
 // Errors: [BadCredentials], [Locked], [Busy].
 func (c *Client) OpenSession(ctx context.Context, who Password) (*signetv1.OpenSessionResponse, error) {
-	return c.sessions.OpenSession(ctx, &signetv1.OpenSessionRequest{UserName: who.UserName, Password: string(who.Password)})
+	return c.sessions.OpenSession(ctx, &signetv1.OpenSessionRequest{UserName: who.UserName, Password: string(who.Password), Totp: string(who.Code)})
 }
 
 // CloseSession ends the session of the client's token.
@@ -43,10 +43,12 @@ func (Secret) GoString() string { return redacted }
 // MarshalText hides the secret from encoders.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// Password is the two components of a person: who they are, and what only they know (21 CFR 11.200(a)(1)).
+// Password is the components of a person: who they are, and what only they know (21 CFR 11.200(a)(1)).
 type Password struct {
 	// UserName is the signer's user name.
 	UserName string
 	// Password is theirs alone.
 	Password Secret
+	// Code is a one-time password, for who has set them up: 6 digits.
+	Code Secret
 }

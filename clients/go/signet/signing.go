@@ -24,6 +24,8 @@ type Intent struct {
 	Meaning string
 	// Reason says why, in their own words; signed verbatim.
 	Reason string
+	// Requires are the components that they want to prove themselves with, at least those of the policy; empty: those.
+	Requires manifest.AuthorizationKind
 }
 
 // Prepared is a statement that waits for its signer, proved to be what was asked for. Show its Rendering before Sign.
@@ -58,6 +60,7 @@ func (c *Client) Prepare(ctx context.Context, intent Intent) (*Prepared, error) 
 	}
 	answer, err := c.signing.Prepare(ctx, &signetv1.PrepareRequest{
 		Record: intent.Record, Decision: intent.Decision, Meaning: intent.Meaning, Reason: intent.Reason, RequestId: uuid.New().String(),
+		Requires: string(intent.Requires),
 	})
 	if err != nil {
 		return nil, err
@@ -102,7 +105,7 @@ type Signed struct {
 func (c *Client) Sign(ctx context.Context, p *Prepared, who Password) (*Signed, error) {
 	answer, err := c.signing.Sign(ctx, &signetv1.SignRequest{
 		Preparation: p.Name, StatementSha256: p.Digest[:],
-		Password: &signetv1.PasswordCredentials{UserName: who.UserName, Password: string(who.Password)},
+		Password: who.proof(),
 	})
 	if err != nil {
 		return nil, err

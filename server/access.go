@@ -84,6 +84,7 @@ var accessTable = map[string]access{
 	signetv1.SignerService_RenewSigner_FullMethodName:      admins,
 
 	signetv1.SignerService_UnlockSigner_FullMethodName:             admins,
+	signetv1.SignerService_UnlockNetwork_FullMethodName:            admins,
 	signetv1.SignerService_SetContact_FullMethodName:               people, // one's own, or an administrator
 	signetv1.SignerService_ChangeService_FullMethodName:            admins,
 	signetv1.SignerService_AddServiceCertificate_FullMethodName:    admins,

@@ -175,3 +175,11 @@ func (s signerService) UnlockSigner(ctx context.Context, in *signetv1.UnlockSign
 	}
 	return &signetv1.UnlockSignerResponse{Signer: toSigner(signer)}, nil
 }
+
+func (s signerService) UnlockNetwork(ctx context.Context, in *signetv1.UnlockNetworkRequest) (*signetv1.UnlockNetworkResponse, error) {
+	network, err := s.identities.UnlockNetwork(ctx, caller(ctx), in.GetAddress(), in.GetReason())
+	if err != nil {
+		return nil, err
+	}
+	return &signetv1.UnlockNetworkResponse{Network: network}, nil
+}

@@ -30,7 +30,7 @@ import (
 //	$SIGNED              a folder with dist/ and signatures/release-v9.0.0.json, approved by ada
 //	$HALF                the same, but two must approve, and only ada has
 //
-// and the people admin (administrator), ada, grace, linus (signers), max (release manager and auditor).
+// and the people admin (administrator), ada, grace, linus, katherine (signers), max (release manager and auditor).
 func TestEndToEnd(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a server")
@@ -42,6 +42,7 @@ func TestEndToEnd(t *testing.T) {
 	server.Enroll("ada", "Ada Lovelace", signetv1.Role_ROLE_SIGNER)
 	server.Enroll("grace", "Grace Hopper", signetv1.Role_ROLE_SIGNER)
 	server.Enroll("linus", "Linus Example", signetv1.Role_ROLE_SIGNER)
+	server.Enroll("katherine", "Katherine Johnson", signetv1.Role_ROLE_SIGNER) // who is locked
 	server.Enroll("max", "Max Miller", signetv1.Role_ROLE_RELEASE_MANAGER, signetv1.Role_ROLE_AUDITOR)
 	password := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(password, []byte(servertest.Password+"\n"), 0o600); err != nil {

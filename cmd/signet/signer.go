@@ -78,7 +78,7 @@ func (a *app) signerCommand() *cobra.Command {
 		a.signerChange("suspend", "Suspend a signer: no session, no signature, until reinstated", "on leave", (*signet.Client).SuspendSigner),
 		a.signerChange("reinstate", "End a suspension", "back from leave", (*signet.Client).ReinstateSigner),
 		a.signerChange("unlock", "End a lock before its time: wrong passwords have locked a name", "called back: she had mistyped it", (*signet.Client).UnlockSigner),
-		a.signerContact(), a.signerRevoke(), a.signerRenew(),
+		a.signerUnlockNetwork(), a.signerContact(), a.signerRevoke(), a.signerRenew(),
 	)
 }
 
@@ -365,6 +365,33 @@ func (a *app) signerChange(verb, short, why string, change func(c *signet.Client
 			})
 		},
 	}, signerOut{})
+	cmd.Flags().StringVar(&reason, "reason", "", "why; it is recorded")
+	return cmd
+}
+
+// networkOut is a network that is admitted again.
+type networkOut struct {
+	Network string `json:"network" doc:"the network: an IPv4 address, or a /64 of IPv6"`
+}
+
+func (a *app) signerUnlockNetwork() *cobra.Command {
+	var reason string
+	cmd := documented(&cobra.Command{
+		Use: "unlock-network ADDRESS", Short: "End the lock of a network before its time: too many wrong passwords have come from it", Args: exactArgs("ADDRESS"),
+		Example: "  signet signer unlock-network 192.0.2.7 --reason \"a script with an old password, stopped\"",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := required(cmd, "reason"); err != nil {
+				return err
+			}
+			return a.online(cmd.Context(), func(ctx context.Context, client *signet.Client, _ selected) error {
+				network, err := client.UnlockNetwork(ctx, args[0], reason)
+				if err != nil {
+					return err
+				}
+				return a.print(networkOut{network}, func(p *printer) { p.line("%s is admitted again.", clean(network)) })
+			})
+		},
+	}, networkOut{})
 	cmd.Flags().StringVar(&reason, "reason", "", "why; it is recorded")
 	return cmd
 }

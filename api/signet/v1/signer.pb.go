@@ -1815,6 +1815,107 @@ func (x *UnlockSignerResponse) GetSigner() *Signer {
 	return nil
 }
 
+// Ends the lock of a network.
+type UnlockNetworkRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An address of it: failures are counted for an IPv4 address, and for a /64 of IPv6.
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// Why.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnlockNetworkRequest) Reset() {
+	*x = UnlockNetworkRequest{}
+	mi := &file_signet_v1_signer_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnlockNetworkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnlockNetworkRequest) ProtoMessage() {}
+
+func (x *UnlockNetworkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_signer_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnlockNetworkRequest.ProtoReflect.Descriptor instead.
+func (*UnlockNetworkRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *UnlockNetworkRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *UnlockNetworkRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// The network after it.
+type UnlockNetworkResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The network that is admitted again.
+	Network       string `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnlockNetworkResponse) Reset() {
+	*x = UnlockNetworkResponse{}
+	mi := &file_signet_v1_signer_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnlockNetworkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnlockNetworkResponse) ProtoMessage() {}
+
+func (x *UnlockNetworkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_signer_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnlockNetworkResponse.ProtoReflect.Descriptor instead.
+func (*UnlockNetworkResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *UnlockNetworkResponse) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
+}
+
 // Where a person is told.
 type SetContactRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1832,7 +1933,7 @@ type SetContactRequest struct {
 
 func (x *SetContactRequest) Reset() {
 	*x = SetContactRequest{}
-	mi := &file_signet_v1_signer_proto_msgTypes[22]
+	mi := &file_signet_v1_signer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1844,7 +1945,7 @@ func (x *SetContactRequest) String() string {
 func (*SetContactRequest) ProtoMessage() {}
 
 func (x *SetContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signer_proto_msgTypes[22]
+	mi := &file_signet_v1_signer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1857,7 +1958,7 @@ func (x *SetContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactRequest.ProtoReflect.Descriptor instead.
 func (*SetContactRequest) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signer_proto_rawDescGZIP(), []int{22}
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SetContactRequest) GetName() string {
@@ -1897,7 +1998,7 @@ type SetContactResponse struct {
 
 func (x *SetContactResponse) Reset() {
 	*x = SetContactResponse{}
-	mi := &file_signet_v1_signer_proto_msgTypes[23]
+	mi := &file_signet_v1_signer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1909,7 +2010,7 @@ func (x *SetContactResponse) String() string {
 func (*SetContactResponse) ProtoMessage() {}
 
 func (x *SetContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signer_proto_msgTypes[23]
+	mi := &file_signet_v1_signer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1922,7 +2023,7 @@ func (x *SetContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactResponse.ProtoReflect.Descriptor instead.
 func (*SetContactResponse) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signer_proto_rawDescGZIP(), []int{23}
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{25}
 }
 
 // What a service may do. Each list that is empty bounds nothing.
@@ -1944,7 +2045,7 @@ type ServiceRights struct {
 
 func (x *ServiceRights) Reset() {
 	*x = ServiceRights{}
-	mi := &file_signet_v1_signer_proto_msgTypes[24]
+	mi := &file_signet_v1_signer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1956,7 +2057,7 @@ func (x *ServiceRights) String() string {
 func (*ServiceRights) ProtoMessage() {}
 
 func (x *ServiceRights) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signer_proto_msgTypes[24]
+	mi := &file_signet_v1_signer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1969,7 +2070,7 @@ func (x *ServiceRights) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceRights.ProtoReflect.Descriptor instead.
 func (*ServiceRights) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signer_proto_rawDescGZIP(), []int{24}
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ServiceRights) GetMethods() []string {
@@ -2022,7 +2123,7 @@ type ChangeServiceRequest struct {
 
 func (x *ChangeServiceRequest) Reset() {
 	*x = ChangeServiceRequest{}
-	mi := &file_signet_v1_signer_proto_msgTypes[25]
+	mi := &file_signet_v1_signer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2034,7 +2135,7 @@ func (x *ChangeServiceRequest) String() string {
 func (*ChangeServiceRequest) ProtoMessage() {}
 
 func (x *ChangeServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signer_proto_msgTypes[25]
+	mi := &file_signet_v1_signer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2047,7 +2148,7 @@ func (x *ChangeServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeServiceRequest.ProtoReflect.Descriptor instead.
 func (*ChangeServiceRequest) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signer_proto_rawDescGZIP(), []int{25}
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ChangeServiceRequest) GetName() string {
@@ -2084,7 +2185,7 @@ type ChangeServiceResponse struct {
 
 func (x *ChangeServiceResponse) Reset() {
 	*x = ChangeServiceResponse{}
-	mi := &file_signet_v1_signer_proto_msgTypes[26]
+	mi := &file_signet_v1_signer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2096,7 +2197,7 @@ func (x *ChangeServiceResponse) String() string {
 func (*ChangeServiceResponse) ProtoMessage() {}
 
 func (x *ChangeServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signer_proto_msgTypes[26]
+	mi := &file_signet_v1_signer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2109,7 +2210,7 @@ func (x *ChangeServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeServiceResponse.ProtoReflect.Descriptor instead.
 func (*ChangeServiceResponse) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signer_proto_rawDescGZIP(), []int{26}
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ChangeServiceResponse) GetSigner() *Signer {
@@ -2141,7 +2242,7 @@ type AddServiceCertificateRequest struct {
 
 func (x *AddServiceCertificateRequest) Reset() {
 	*x = AddServiceCertificateRequest{}
-	mi := &file_signet_v1_signer_proto_msgTypes[27]
+	mi := &file_signet_v1_signer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2153,7 +2254,7 @@ func (x *AddServiceCertificateRequest) String() string {
 func (*AddServiceCertificateRequest) ProtoMessage() {}
 
 func (x *AddServiceCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signer_proto_msgTypes[27]
+	mi := &file_signet_v1_signer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2166,7 +2267,7 @@ func (x *AddServiceCertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddServiceCertificateRequest.ProtoReflect.Descriptor instead.
 func (*AddServiceCertificateRequest) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signer_proto_rawDescGZIP(), []int{27}
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AddServiceCertificateRequest) GetName() string {
@@ -2203,7 +2304,7 @@ type AddServiceCertificateResponse struct {
 
 func (x *AddServiceCertificateResponse) Reset() {
 	*x = AddServiceCertificateResponse{}
-	mi := &file_signet_v1_signer_proto_msgTypes[28]
+	mi := &file_signet_v1_signer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2215,7 +2316,7 @@ func (x *AddServiceCertificateResponse) String() string {
 func (*AddServiceCertificateResponse) ProtoMessage() {}
 
 func (x *AddServiceCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signer_proto_msgTypes[28]
+	mi := &file_signet_v1_signer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2228,7 +2329,7 @@ func (x *AddServiceCertificateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddServiceCertificateResponse.ProtoReflect.Descriptor instead.
 func (*AddServiceCertificateResponse) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signer_proto_rawDescGZIP(), []int{28}
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AddServiceCertificateResponse) GetSigner() *Signer {
@@ -2260,7 +2361,7 @@ type RemoveServiceCertificateRequest struct {
 
 func (x *RemoveServiceCertificateRequest) Reset() {
 	*x = RemoveServiceCertificateRequest{}
-	mi := &file_signet_v1_signer_proto_msgTypes[29]
+	mi := &file_signet_v1_signer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2272,7 +2373,7 @@ func (x *RemoveServiceCertificateRequest) String() string {
 func (*RemoveServiceCertificateRequest) ProtoMessage() {}
 
 func (x *RemoveServiceCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signer_proto_msgTypes[29]
+	mi := &file_signet_v1_signer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2285,7 +2386,7 @@ func (x *RemoveServiceCertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServiceCertificateRequest.ProtoReflect.Descriptor instead.
 func (*RemoveServiceCertificateRequest) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signer_proto_rawDescGZIP(), []int{29}
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RemoveServiceCertificateRequest) GetName() string {
@@ -2320,7 +2421,7 @@ type RemoveServiceCertificateResponse struct {
 
 func (x *RemoveServiceCertificateResponse) Reset() {
 	*x = RemoveServiceCertificateResponse{}
-	mi := &file_signet_v1_signer_proto_msgTypes[30]
+	mi := &file_signet_v1_signer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2332,7 +2433,7 @@ func (x *RemoveServiceCertificateResponse) String() string {
 func (*RemoveServiceCertificateResponse) ProtoMessage() {}
 
 func (x *RemoveServiceCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signet_v1_signer_proto_msgTypes[30]
+	mi := &file_signet_v1_signer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2345,7 +2446,7 @@ func (x *RemoveServiceCertificateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServiceCertificateResponse.ProtoReflect.Descriptor instead.
 func (*RemoveServiceCertificateResponse) Descriptor() ([]byte, []int) {
-	return file_signet_v1_signer_proto_rawDescGZIP(), []int{30}
+	return file_signet_v1_signer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RemoveServiceCertificateResponse) GetSigner() *Signer {
@@ -2477,7 +2578,13 @@ const file_signet_v1_signer_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\"A\n" +
 	"\x14UnlockSignerResponse\x12)\n" +
-	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer\"\xcc\x01\n" +
+	"\x06signer\x18\x01 \x01(\v2\x11.signet.v1.SignerR\x06signer\"_\n" +
+	"\x14UnlockNetworkRequest\x12#\n" +
+	"\aaddress\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\aaddress\x12\"\n" +
+	"\x06reason\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\"1\n" +
+	"\x15UnlockNetworkResponse\x12\x18\n" +
+	"\anetwork\x18\x01 \x01(\tR\anetwork\"\xcc\x01\n" +
 	"\x11SetContactRequest\x127\n" +
 	"\x04name\x18\x01 \x01(\tB#\xbaH r\x1e2\x1c^signers/sgn_[0-9a-z]{1,64}$R\x04name\x12\x1e\n" +
 	"\x05email\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xfe\x01R\x05email\x12\"\n" +
@@ -2540,7 +2647,7 @@ const file_signet_v1_signer_proto_rawDesc = "" +
 	"\x1cREVOCATION_CAUSE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15REVOCATION_CAUSE_LEFT\x10\x01\x12\x19\n" +
 	"\x15REVOCATION_CAUSE_LOST\x10\x02\x12\x1c\n" +
-	"\x18REVOCATION_CAUSE_MISUSED\x10\x032\xf1\b\n" +
+	"\x18REVOCATION_CAUSE_MISUSED\x10\x032\xc5\t\n" +
 	"\rSignerService\x12O\n" +
 	"\fEnrollSigner\x12\x1e.signet.v1.EnrollSignerRequest\x1a\x1f.signet.v1.EnrollSignerResponse\x12[\n" +
 	"\x10RedeemEnrollment\x12\".signet.v1.RedeemEnrollmentRequest\x1a#.signet.v1.RedeemEnrollmentResponse\x12F\n" +
@@ -2550,7 +2657,8 @@ const file_signet_v1_signer_proto_rawDesc = "" +
 	"\x0fReinstateSigner\x12!.signet.v1.ReinstateSignerRequest\x1a\".signet.v1.ReinstateSignerResponse\x12O\n" +
 	"\fRevokeSigner\x12\x1e.signet.v1.RevokeSignerRequest\x1a\x1f.signet.v1.RevokeSignerResponse\x12L\n" +
 	"\vRenewSigner\x12\x1d.signet.v1.RenewSignerRequest\x1a\x1e.signet.v1.RenewSignerResponse\x12O\n" +
-	"\fUnlockSigner\x12\x1e.signet.v1.UnlockSignerRequest\x1a\x1f.signet.v1.UnlockSignerResponse\x12I\n" +
+	"\fUnlockSigner\x12\x1e.signet.v1.UnlockSignerRequest\x1a\x1f.signet.v1.UnlockSignerResponse\x12R\n" +
+	"\rUnlockNetwork\x12\x1f.signet.v1.UnlockNetworkRequest\x1a .signet.v1.UnlockNetworkResponse\x12I\n" +
 	"\n" +
 	"SetContact\x12\x1c.signet.v1.SetContactRequest\x1a\x1d.signet.v1.SetContactResponse\x12R\n" +
 	"\rChangeService\x12\x1f.signet.v1.ChangeServiceRequest\x1a .signet.v1.ChangeServiceResponse\x12j\n" +
@@ -2570,7 +2678,7 @@ func file_signet_v1_signer_proto_rawDescGZIP() []byte {
 }
 
 var file_signet_v1_signer_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_signet_v1_signer_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_signet_v1_signer_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_signet_v1_signer_proto_goTypes = []any{
 	(SignerKind)(0),                          // 0: signet.v1.SignerKind
 	(SignerState)(0),                         // 1: signet.v1.SignerState
@@ -2598,54 +2706,56 @@ var file_signet_v1_signer_proto_goTypes = []any{
 	(*RenewSignerResponse)(nil),              // 23: signet.v1.RenewSignerResponse
 	(*UnlockSignerRequest)(nil),              // 24: signet.v1.UnlockSignerRequest
 	(*UnlockSignerResponse)(nil),             // 25: signet.v1.UnlockSignerResponse
-	(*SetContactRequest)(nil),                // 26: signet.v1.SetContactRequest
-	(*SetContactResponse)(nil),               // 27: signet.v1.SetContactResponse
-	(*ServiceRights)(nil),                    // 28: signet.v1.ServiceRights
-	(*ChangeServiceRequest)(nil),             // 29: signet.v1.ChangeServiceRequest
-	(*ChangeServiceResponse)(nil),            // 30: signet.v1.ChangeServiceResponse
-	(*AddServiceCertificateRequest)(nil),     // 31: signet.v1.AddServiceCertificateRequest
-	(*AddServiceCertificateResponse)(nil),    // 32: signet.v1.AddServiceCertificateResponse
-	(*RemoveServiceCertificateRequest)(nil),  // 33: signet.v1.RemoveServiceCertificateRequest
-	(*RemoveServiceCertificateResponse)(nil), // 34: signet.v1.RemoveServiceCertificateResponse
-	(*timestamppb.Timestamp)(nil),            // 35: google.protobuf.Timestamp
-	(*Proposal)(nil),                         // 36: signet.v1.Proposal
-	(*PasswordCredentials)(nil),              // 37: signet.v1.PasswordCredentials
+	(*UnlockNetworkRequest)(nil),             // 26: signet.v1.UnlockNetworkRequest
+	(*UnlockNetworkResponse)(nil),            // 27: signet.v1.UnlockNetworkResponse
+	(*SetContactRequest)(nil),                // 28: signet.v1.SetContactRequest
+	(*SetContactResponse)(nil),               // 29: signet.v1.SetContactResponse
+	(*ServiceRights)(nil),                    // 30: signet.v1.ServiceRights
+	(*ChangeServiceRequest)(nil),             // 31: signet.v1.ChangeServiceRequest
+	(*ChangeServiceResponse)(nil),            // 32: signet.v1.ChangeServiceResponse
+	(*AddServiceCertificateRequest)(nil),     // 33: signet.v1.AddServiceCertificateRequest
+	(*AddServiceCertificateResponse)(nil),    // 34: signet.v1.AddServiceCertificateResponse
+	(*RemoveServiceCertificateRequest)(nil),  // 35: signet.v1.RemoveServiceCertificateRequest
+	(*RemoveServiceCertificateResponse)(nil), // 36: signet.v1.RemoveServiceCertificateResponse
+	(*timestamppb.Timestamp)(nil),            // 37: google.protobuf.Timestamp
+	(*Proposal)(nil),                         // 38: signet.v1.Proposal
+	(*PasswordCredentials)(nil),              // 39: signet.v1.PasswordCredentials
 }
 var file_signet_v1_signer_proto_depIdxs = []int32{
 	0,  // 0: signet.v1.Signer.kind:type_name -> signet.v1.SignerKind
 	1,  // 1: signet.v1.Signer.state:type_name -> signet.v1.SignerState
 	2,  // 2: signet.v1.Signer.roles:type_name -> signet.v1.Role
-	35, // 3: signet.v1.Signer.create_time:type_name -> google.protobuf.Timestamp
-	35, // 4: signet.v1.Signer.locked_until:type_name -> google.protobuf.Timestamp
-	28, // 5: signet.v1.Signer.service_rights:type_name -> signet.v1.ServiceRights
-	35, // 6: signet.v1.Signer.password_time:type_name -> google.protobuf.Timestamp
+	37, // 3: signet.v1.Signer.create_time:type_name -> google.protobuf.Timestamp
+	37, // 4: signet.v1.Signer.locked_until:type_name -> google.protobuf.Timestamp
+	30, // 5: signet.v1.Signer.service_rights:type_name -> signet.v1.ServiceRights
+	37, // 6: signet.v1.Signer.password_time:type_name -> google.protobuf.Timestamp
 	6,  // 7: signet.v1.EnrollSignerRequest.person:type_name -> signet.v1.EnrollPerson
 	8,  // 8: signet.v1.EnrollSignerRequest.service:type_name -> signet.v1.EnrollService
 	2,  // 9: signet.v1.EnrollPerson.roles:type_name -> signet.v1.Role
 	7,  // 10: signet.v1.EnrollPerson.proofing:type_name -> signet.v1.IdentityProofing
-	28, // 11: signet.v1.EnrollService.rights:type_name -> signet.v1.ServiceRights
+	30, // 11: signet.v1.EnrollService.rights:type_name -> signet.v1.ServiceRights
 	4,  // 12: signet.v1.EnrollSignerResponse.signer:type_name -> signet.v1.Signer
-	35, // 13: signet.v1.EnrollSignerResponse.code_expire_time:type_name -> google.protobuf.Timestamp
-	36, // 14: signet.v1.EnrollSignerResponse.proposal:type_name -> signet.v1.Proposal
+	37, // 13: signet.v1.EnrollSignerResponse.code_expire_time:type_name -> google.protobuf.Timestamp
+	38, // 14: signet.v1.EnrollSignerResponse.proposal:type_name -> signet.v1.Proposal
 	4,  // 15: signet.v1.RedeemEnrollmentResponse.signer:type_name -> signet.v1.Signer
 	4,  // 16: signet.v1.GetSignerResponse.signer:type_name -> signet.v1.Signer
 	4,  // 17: signet.v1.ListSignersResponse.signers:type_name -> signet.v1.Signer
 	4,  // 18: signet.v1.SuspendSignerResponse.signer:type_name -> signet.v1.Signer
 	4,  // 19: signet.v1.ReinstateSignerResponse.signer:type_name -> signet.v1.Signer
-	36, // 20: signet.v1.ReinstateSignerResponse.proposal:type_name -> signet.v1.Proposal
+	38, // 20: signet.v1.ReinstateSignerResponse.proposal:type_name -> signet.v1.Proposal
 	3,  // 21: signet.v1.RevokeSignerRequest.cause:type_name -> signet.v1.RevocationCause
 	4,  // 22: signet.v1.RevokeSignerResponse.signer:type_name -> signet.v1.Signer
 	7,  // 23: signet.v1.RenewSignerRequest.proofing:type_name -> signet.v1.IdentityProofing
 	4,  // 24: signet.v1.RenewSignerResponse.signer:type_name -> signet.v1.Signer
-	35, // 25: signet.v1.RenewSignerResponse.code_expire_time:type_name -> google.protobuf.Timestamp
-	36, // 26: signet.v1.RenewSignerResponse.proposal:type_name -> signet.v1.Proposal
+	37, // 25: signet.v1.RenewSignerResponse.code_expire_time:type_name -> google.protobuf.Timestamp
+	38, // 26: signet.v1.RenewSignerResponse.proposal:type_name -> signet.v1.Proposal
 	4,  // 27: signet.v1.UnlockSignerResponse.signer:type_name -> signet.v1.Signer
-	37, // 28: signet.v1.SetContactRequest.password:type_name -> signet.v1.PasswordCredentials
-	28, // 29: signet.v1.ChangeServiceRequest.rights:type_name -> signet.v1.ServiceRights
+	39, // 28: signet.v1.SetContactRequest.password:type_name -> signet.v1.PasswordCredentials
+	30, // 29: signet.v1.ChangeServiceRequest.rights:type_name -> signet.v1.ServiceRights
 	4,  // 30: signet.v1.ChangeServiceResponse.signer:type_name -> signet.v1.Signer
-	36, // 31: signet.v1.ChangeServiceResponse.proposal:type_name -> signet.v1.Proposal
+	38, // 31: signet.v1.ChangeServiceResponse.proposal:type_name -> signet.v1.Proposal
 	4,  // 32: signet.v1.AddServiceCertificateResponse.signer:type_name -> signet.v1.Signer
-	36, // 33: signet.v1.AddServiceCertificateResponse.proposal:type_name -> signet.v1.Proposal
+	38, // 33: signet.v1.AddServiceCertificateResponse.proposal:type_name -> signet.v1.Proposal
 	4,  // 34: signet.v1.RemoveServiceCertificateResponse.signer:type_name -> signet.v1.Signer
 	5,  // 35: signet.v1.SignerService.EnrollSigner:input_type -> signet.v1.EnrollSignerRequest
 	10, // 36: signet.v1.SignerService.RedeemEnrollment:input_type -> signet.v1.RedeemEnrollmentRequest
@@ -2656,25 +2766,27 @@ var file_signet_v1_signer_proto_depIdxs = []int32{
 	20, // 41: signet.v1.SignerService.RevokeSigner:input_type -> signet.v1.RevokeSignerRequest
 	22, // 42: signet.v1.SignerService.RenewSigner:input_type -> signet.v1.RenewSignerRequest
 	24, // 43: signet.v1.SignerService.UnlockSigner:input_type -> signet.v1.UnlockSignerRequest
-	26, // 44: signet.v1.SignerService.SetContact:input_type -> signet.v1.SetContactRequest
-	29, // 45: signet.v1.SignerService.ChangeService:input_type -> signet.v1.ChangeServiceRequest
-	31, // 46: signet.v1.SignerService.AddServiceCertificate:input_type -> signet.v1.AddServiceCertificateRequest
-	33, // 47: signet.v1.SignerService.RemoveServiceCertificate:input_type -> signet.v1.RemoveServiceCertificateRequest
-	9,  // 48: signet.v1.SignerService.EnrollSigner:output_type -> signet.v1.EnrollSignerResponse
-	11, // 49: signet.v1.SignerService.RedeemEnrollment:output_type -> signet.v1.RedeemEnrollmentResponse
-	13, // 50: signet.v1.SignerService.GetSigner:output_type -> signet.v1.GetSignerResponse
-	15, // 51: signet.v1.SignerService.ListSigners:output_type -> signet.v1.ListSignersResponse
-	17, // 52: signet.v1.SignerService.SuspendSigner:output_type -> signet.v1.SuspendSignerResponse
-	19, // 53: signet.v1.SignerService.ReinstateSigner:output_type -> signet.v1.ReinstateSignerResponse
-	21, // 54: signet.v1.SignerService.RevokeSigner:output_type -> signet.v1.RevokeSignerResponse
-	23, // 55: signet.v1.SignerService.RenewSigner:output_type -> signet.v1.RenewSignerResponse
-	25, // 56: signet.v1.SignerService.UnlockSigner:output_type -> signet.v1.UnlockSignerResponse
-	27, // 57: signet.v1.SignerService.SetContact:output_type -> signet.v1.SetContactResponse
-	30, // 58: signet.v1.SignerService.ChangeService:output_type -> signet.v1.ChangeServiceResponse
-	32, // 59: signet.v1.SignerService.AddServiceCertificate:output_type -> signet.v1.AddServiceCertificateResponse
-	34, // 60: signet.v1.SignerService.RemoveServiceCertificate:output_type -> signet.v1.RemoveServiceCertificateResponse
-	48, // [48:61] is the sub-list for method output_type
-	35, // [35:48] is the sub-list for method input_type
+	26, // 44: signet.v1.SignerService.UnlockNetwork:input_type -> signet.v1.UnlockNetworkRequest
+	28, // 45: signet.v1.SignerService.SetContact:input_type -> signet.v1.SetContactRequest
+	31, // 46: signet.v1.SignerService.ChangeService:input_type -> signet.v1.ChangeServiceRequest
+	33, // 47: signet.v1.SignerService.AddServiceCertificate:input_type -> signet.v1.AddServiceCertificateRequest
+	35, // 48: signet.v1.SignerService.RemoveServiceCertificate:input_type -> signet.v1.RemoveServiceCertificateRequest
+	9,  // 49: signet.v1.SignerService.EnrollSigner:output_type -> signet.v1.EnrollSignerResponse
+	11, // 50: signet.v1.SignerService.RedeemEnrollment:output_type -> signet.v1.RedeemEnrollmentResponse
+	13, // 51: signet.v1.SignerService.GetSigner:output_type -> signet.v1.GetSignerResponse
+	15, // 52: signet.v1.SignerService.ListSigners:output_type -> signet.v1.ListSignersResponse
+	17, // 53: signet.v1.SignerService.SuspendSigner:output_type -> signet.v1.SuspendSignerResponse
+	19, // 54: signet.v1.SignerService.ReinstateSigner:output_type -> signet.v1.ReinstateSignerResponse
+	21, // 55: signet.v1.SignerService.RevokeSigner:output_type -> signet.v1.RevokeSignerResponse
+	23, // 56: signet.v1.SignerService.RenewSigner:output_type -> signet.v1.RenewSignerResponse
+	25, // 57: signet.v1.SignerService.UnlockSigner:output_type -> signet.v1.UnlockSignerResponse
+	27, // 58: signet.v1.SignerService.UnlockNetwork:output_type -> signet.v1.UnlockNetworkResponse
+	29, // 59: signet.v1.SignerService.SetContact:output_type -> signet.v1.SetContactResponse
+	32, // 60: signet.v1.SignerService.ChangeService:output_type -> signet.v1.ChangeServiceResponse
+	34, // 61: signet.v1.SignerService.AddServiceCertificate:output_type -> signet.v1.AddServiceCertificateResponse
+	36, // 62: signet.v1.SignerService.RemoveServiceCertificate:output_type -> signet.v1.RemoveServiceCertificateResponse
+	49, // [49:63] is the sub-list for method output_type
+	35, // [35:49] is the sub-list for method input_type
 	35, // [35:35] is the sub-list for extension type_name
 	35, // [35:35] is the sub-list for extension extendee
 	0,  // [0:35] is the sub-list for field type_name
@@ -2697,7 +2809,7 @@ func file_signet_v1_signer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_signer_proto_rawDesc), len(file_signet_v1_signer_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   31,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,6 +30,7 @@ const (
 	SignerService_RevokeSigner_FullMethodName             = "/signet.v1.SignerService/RevokeSigner"
 	SignerService_RenewSigner_FullMethodName              = "/signet.v1.SignerService/RenewSigner"
 	SignerService_UnlockSigner_FullMethodName             = "/signet.v1.SignerService/UnlockSigner"
+	SignerService_UnlockNetwork_FullMethodName            = "/signet.v1.SignerService/UnlockNetwork"
 	SignerService_SetContact_FullMethodName               = "/signet.v1.SignerService/SetContact"
 	SignerService_ChangeService_FullMethodName            = "/signet.v1.SignerService/ChangeService"
 	SignerService_AddServiceCertificate_FullMethodName    = "/signet.v1.SignerService/AddServiceCertificate"
@@ -78,6 +79,10 @@ type SignerServiceClient interface {
 	//
 	// Errors: NOT_FOUND (SIGNER_NOT_FOUND), FAILED_PRECONDITION (NOT_LOCKED), PERMISSION_DENIED (DENIED: nobody unlocks themselves).
 	UnlockSigner(ctx context.Context, in *UnlockSignerRequest, opts ...grpc.CallOption) (*UnlockSignerResponse, error)
+	// Ends the lock of a network before its time, with a reason: people may log in from it again.
+	//
+	// Errors: FAILED_PRECONDITION (NOT_LOCKED), INVALID_ARGUMENT (SIGNER_INVALID).
+	UnlockNetwork(ctx context.Context, in *UnlockNetworkRequest, opts ...grpc.CallOption) (*UnlockNetworkResponse, error)
 	// Sets where a person is told of the use of their signature: they themselves, or an administrator. It is kept beside the ledger, which
 	// has a commitment to it, and can be erased.
 	//
@@ -195,6 +200,16 @@ func (c *signerServiceClient) UnlockSigner(ctx context.Context, in *UnlockSigner
 	return out, nil
 }
 
+func (c *signerServiceClient) UnlockNetwork(ctx context.Context, in *UnlockNetworkRequest, opts ...grpc.CallOption) (*UnlockNetworkResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnlockNetworkResponse)
+	err := c.cc.Invoke(ctx, SignerService_UnlockNetwork_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *signerServiceClient) SetContact(ctx context.Context, in *SetContactRequest, opts ...grpc.CallOption) (*SetContactResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SetContactResponse)
@@ -277,6 +292,10 @@ type SignerServiceServer interface {
 	//
 	// Errors: NOT_FOUND (SIGNER_NOT_FOUND), FAILED_PRECONDITION (NOT_LOCKED), PERMISSION_DENIED (DENIED: nobody unlocks themselves).
 	UnlockSigner(context.Context, *UnlockSignerRequest) (*UnlockSignerResponse, error)
+	// Ends the lock of a network before its time, with a reason: people may log in from it again.
+	//
+	// Errors: FAILED_PRECONDITION (NOT_LOCKED), INVALID_ARGUMENT (SIGNER_INVALID).
+	UnlockNetwork(context.Context, *UnlockNetworkRequest) (*UnlockNetworkResponse, error)
 	// Sets where a person is told of the use of their signature: they themselves, or an administrator. It is kept beside the ledger, which
 	// has a commitment to it, and can be erased.
 	//
@@ -330,6 +349,9 @@ func (UnimplementedSignerServiceServer) RenewSigner(context.Context, *RenewSigne
 }
 func (UnimplementedSignerServiceServer) UnlockSigner(context.Context, *UnlockSignerRequest) (*UnlockSignerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UnlockSigner not implemented")
+}
+func (UnimplementedSignerServiceServer) UnlockNetwork(context.Context, *UnlockNetworkRequest) (*UnlockNetworkResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnlockNetwork not implemented")
 }
 func (UnimplementedSignerServiceServer) SetContact(context.Context, *SetContactRequest) (*SetContactResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetContact not implemented")
@@ -526,6 +548,24 @@ func _SignerService_UnlockSigner_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SignerService_UnlockNetwork_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnlockNetworkRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignerServiceServer).UnlockNetwork(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SignerService_UnlockNetwork_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignerServiceServer).UnlockNetwork(ctx, req.(*UnlockNetworkRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SignerService_SetContact_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SetContactRequest)
 	if err := dec(in); err != nil {
@@ -640,6 +680,10 @@ var SignerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UnlockSigner",
 			Handler:    _SignerService_UnlockSigner_Handler,
+		},
+		{
+			MethodName: "UnlockNetwork",
+			Handler:    _SignerService_UnlockNetwork_Handler,
 		},
 		{
 			MethodName: "SetContact",

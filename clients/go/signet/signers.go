@@ -68,6 +68,14 @@ func (c *Client) UnlockSigner(ctx context.Context, name, reason string) (*signet
 	return answer.GetSigner(), err
 }
 
+// UnlockNetwork ends the lock of the network of an address before its time, and returns the network.
+//
+// Errors: [NotLocked], [SignerInvalid], [Denied].
+func (c *Client) UnlockNetwork(ctx context.Context, address, reason string) (network string, err error) {
+	answer, err := c.signers.UnlockNetwork(ctx, &signetv1.UnlockNetworkRequest{Address: address, Reason: reason})
+	return answer.GetNetwork(), err
+}
+
 // RevokeSigner revokes a signer and their key for good. Earlier signatures stand.
 //
 // Errors: [SignerNotFound], [SignerInWrongState].

@@ -172,6 +172,12 @@ type sourceLocked struct {
 	Until    chain.Time  `json:"until"`
 }
 
+// sourceUnlocked: an administrator has ended the lock of a network before its time.
+type sourceUnlocked struct {
+	Place  string `json:"place"` // blinded
+	Reason string `json:"reason"`
+}
+
 // signerUnlocked: a lock ended before its time, because the credential is a new one or an administrator says so.
 type signerUnlocked struct {
 	Counter string `json:"counter"`

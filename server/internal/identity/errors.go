@@ -14,8 +14,8 @@ var (
 	ErrLocked = errors.New("too many failed attempts: locked")
 	// ErrTooSoon: the last attempts failed; see [TooSoonError]. Nothing was checked.
 	ErrTooSoon = errors.New("too soon after failed attempts")
-	// ErrNotLocked: there is no lock that could be ended.
-	ErrNotLocked = errors.New("the signer is not locked")
+	// ErrNotLocked: nothing is locked that could be unlocked.
+	ErrNotLocked = errors.New("there is no such lock")
 	// ErrBusy: too many password checks at once. Nothing was checked; try again shortly.
 	ErrBusy = errors.New("too many password checks at the same time: try again shortly")
 	// ErrCodeInvalid: the one-time code is wrong, lapsed, used, or somebody else's. Ask an administrator for a new one.

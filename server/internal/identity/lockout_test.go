@@ -204,11 +204,42 @@ func TestNetworkLock(t *testing.T) {
 	if err := f.guess("ada", "203.0.113.1"); !errors.Is(err, ErrLocked) {
 		t.Errorf("after a restart: %v", err)
 	}
-	f.login("ada", adaPass)
+	ada := f.login("ada", adaPass)
 	f.clock.Add(f.d.cfg.LockFor)
 	if err := f.guess("ada", "203.0.113.1"); !errors.Is(err, ErrBadCredentials) {
 		t.Errorf("after the lock: %v", err)
 	}
+
+	t.Run("an administrator ends it", func(t *testing.T) {
+		for i := range f.d.cfg.Lockout.Network {
+			f.guess(fmt.Sprint("other-", i), "2001:db8::1")
+		}
+		admin := f.login("root", adminPass)
+		for what, tc := range map[string]struct {
+			caller          Caller
+			address, reason string
+			want            error
+		}{
+			"no administrator": {ada, "2001:db8::1", "why not", ErrForbidden}, "no reason": {admin, "2001:db8::1", "", ErrInvalid},
+			"no address": {admin, "the office", "why not", ErrInvalid}, "not locked": {admin, "2001:db9::1", "why not", ErrNotLocked},
+		} {
+			if _, err := f.d.UnlockNetwork(t.Context(), tc.caller, tc.address, tc.reason); !errors.Is(err, tc.want) {
+				t.Errorf("%s: %v, want %v", what, err, tc.want)
+			}
+		}
+		if err := f.guess("ada", "2001:db8::2"); !errors.Is(err, ErrLocked) {
+			t.Errorf("before: %v", err)
+		}
+		var network string
+		if types := f.appended(func() {
+			network = must(f.d.UnlockNetwork(t.Context(), admin, "2001:db8::2", "a script, stopped"))
+		}); network != "2001:db8::/64" || !reflect.DeepEqual(types, []chain.Type{chain.SourceUnlocked}) {
+			t.Errorf("network %s, entries %v", network, types)
+		}
+		if err := f.guess("ada", "2001:db8::2"); !errors.Is(err, ErrBadCredentials) {
+			t.Errorf("after: %v", err)
+		}
+	})
 }
 
 // TestFlood: names and networks without end leave a bounded number of entries, and whoever is known goes on.

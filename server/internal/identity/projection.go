@@ -149,6 +149,8 @@ func (projection) Apply(s *ledger.State, e chain.Entry, entry []byte, attachment
 		return applyFailed(s, e)
 	case chain.SignerLocked:
 		return applyLocked(s, e)
+	case chain.SourceUnlocked:
+		return applySourceUnlocked(s, e)
 	case chain.SourceLocked:
 		return applySourceLocked(s, e)
 	case chain.SignerUnlocked:

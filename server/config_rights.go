@@ -67,7 +67,7 @@ func (s *Server) lookForReview(ctx context.Context) error {
 		}
 		notify.Raise(tx, notify.Alert{
 			Kind: rights.AlertOverdue, Audience: notify.Security, Entry: tx.Size() - 1,
-			Summary: fmt.Sprintf("The review of all credentials and rights has been due since %s. An administrator begins it with `signet rights review start`.",
+			Summary: fmt.Sprintf("The review of all credentials and rights has been due since %s. An administrator begins it with `signet review start`.",
 				review.Due.UTC().Format(time.RFC3339)),
 		})
 		return nil

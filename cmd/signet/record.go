@@ -256,6 +256,7 @@ func (a *app) recordCreate() *cobra.Command {
 	h := &signetv1.RecordHeader{Source: &signetv1.Source{}, Policy: &signetv1.ApprovalPolicy{}}
 	var bundlePath string
 	var excluded, roles, trees []string
+	dutyFlags := newDutyFlags()
 	cmd := documented(&cobra.Command{
 		Use: "create", Short: "Make a record of a bundle, for its approvers to sign", Args: cobra.NoArgs,
 		Long: `Make a record of a bundle, for its approvers to sign.
@@ -277,6 +278,7 @@ manager makes records; signers never supply what they sign.`,
 			if h.Source.Trees, err = assignments("--tree", trees); err != nil {
 				return err
 			}
+			h.Duties = dutyFlags.duties()
 			if h.Policy.Template == "" {
 				h.Policy.Template = "single-approver"
 				if h.Policy.Threshold > 1 || len(h.Policy.Approvers) > 1 {
@@ -320,10 +322,14 @@ manager makes records; signers never supply what they sign.`,
 	f.StringVar(&h.Source.Tag, "tag", "", "tag of the commit")
 	f.StringArrayVar(&trees, "tree", nil, "PATH=DIGEST of a regulated tree at the commit, repeatable")
 	f.StringArrayVar(&roles, "role", nil, "PATH=ROLE of a file in the bundle, repeatable")
-	f.StringArrayVar(&h.Policy.Approvers, "approver", nil, "user name or signer id of a designated approver, repeatable")
+	f.StringArrayVar(&h.Policy.Approvers, "approver", nil, "designated approver: user name or signer id, group:NAME, or role:ROLE, repeatable")
 	f.StringVar(&h.Policy.Template, "template", "", "approval policy: single-approver or k-of-n (default single-approver), with -passkey or -password-passkey after it where each approver's own device must sign")
 	f.Int32Var(&h.Policy.Threshold, "threshold", 0, "how many distinct approvers must approve (default what the template says)")
 	f.StringArrayVar(&h.Policy.ExcludedSigners, "exclude-signer", nil, "user name or signer id of somebody who must not decide, repeatable")
+	f.BoolVar(&h.Policy.ExcludeEarlierApprovers, "exclude-earlier-approvers", false, "whoever approved the record that --supersedes names must not decide")
+	for name, what := range dutyFlags {
+		f.StringArrayVar(what.who, name, nil, "user name or signer id of "+what.does+", who must not decide, repeatable")
+	}
 	f.StringVar(&h.Supersedes, "supersedes", "", "record digest of the version before")
 	suggests(cmd, "template", "single-approver", "single-approver-passkey", "single-approver-password-passkey", "k-of-n", "k-of-n-passkey", "k-of-n-password-passkey")
 	return cmd

@@ -86,6 +86,15 @@ const (
 	SourceNotFound      Reason = "SOURCE_NOT_FOUND"
 	ClientAuthorities   Reason = "CLIENT_AUTHORITIES"
 
+	GroupNotFound      Reason = "GROUP_NOT_FOUND"
+	GroupChanged       Reason = "GROUP_CHANGED"
+	AssignmentNotFound Reason = "ASSIGNMENT_NOT_FOUND"
+	TrainingNotFound   Reason = "TRAINING_NOT_FOUND"
+	TrainingLapsed     Reason = "TRAINING_LAPSED"
+	DesignationChanged Reason = "DESIGNATION_CHANGED"
+	ValidityInvalid    Reason = "VALIDITY_INVALID"
+	LastAdministrator  Reason = "LAST_ADMINISTRATOR"
+
 	KeyNotFound             Reason = "KEY_NOT_FOUND"
 	KeyInWrongState         Reason = "KEY_STATE"
 	KeyInUse                Reason = "KEY_IN_USE"

@@ -144,7 +144,7 @@ func (c *Ceremony) newRecord(ctx context.Context, n NewRecord, document []byte) 
 		return fail(err)
 	}
 	if t.ID == rights.RecordType && !n.review {
-		return fail(fmt.Errorf("%w: a review of rights is begun with `signet rights review start`, which writes what is reviewed", ErrRecordInvalid))
+		return fail(fmt.Errorf("%w: a review of rights is begun with `signet review start`, which writes what is reviewed", ErrRecordInvalid))
 	}
 	policy, roots, err := c.policy(ctx, n, t)
 	if err != nil {

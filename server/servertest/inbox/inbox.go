@@ -304,6 +304,13 @@ func (h *Hook) listen(t testing.TB, address string) {
 	t.Cleanup(func() { s.Close() })
 }
 
+// SetSecret sets the secret that messages must be signed with.
+func (h *Hook) SetSecret(secret string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.Secret = secret
+}
+
 // Answer sets the status that is answered; 0: 200.
 func (h *Hook) Answer(status int, redirect string) {
 	h.mu.Lock()

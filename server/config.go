@@ -106,11 +106,12 @@ type SigningConfig struct {
 
 // TSAConfig is what the time-stamp tokens say.
 type TSAConfig struct {
-	Policy   string              `json:"policy" doc:"policy OID of the tokens; the default lies in the arc for examples: put your organisation's own"`
-	Accuracy Duration            `json:"accuracy" doc:"stated accuracy of the clock, at most 1s"`
-	Web      bool                `json:"web" doc:"whether everybody who reaches web.address may have time-stamps: POST /tsa (RFC 3161 over HTTPS)"`
-	Clock    ClockConfig         `json:"clock" doc:"who vouches for the clock"`
-	External []ExternalTSAConfig `json:"external" doc:"authorities of others, which time-stamp checkpoints beside the built-in one"`
+	Policy     string              `json:"policy" doc:"policy OID of the tokens; the default lies in the arc for examples: put your organisation's own"`
+	Accuracy   Duration            `json:"accuracy" doc:"stated accuracy of the clock, at most 1s"`
+	Web        bool                `json:"web" doc:"whether everybody who reaches web.address may have time-stamps: POST /tsa (RFC 3161 over HTTPS)"`
+	Clock      ClockConfig         `json:"clock" doc:"who vouches for the clock"`
+	Signatures StampsConfig        `json:"signatures" doc:"who time-stamps signatures beside the built-in authority"`
+	External   []ExternalTSAConfig `json:"external" doc:"authorities of others, which time-stamp checkpoints beside the built-in one"`
 }
 
 // LimitsConfig bounds what callers send.
@@ -166,7 +167,7 @@ func DefaultConfig() Config {
 			ContinuousSigning: ContinuousConfig{Idle: Duration(5 * time.Minute), Longest: Duration(time.Hour)},
 		},
 		Signing:   SigningConfig{PreparationLifetime: Duration(5 * time.Minute)},
-		Timestamp: TSAConfig{Policy: "2.999.3161.1", Accuracy: Duration(time.Second), Clock: defaultClock(), External: []ExternalTSAConfig{}},
+		Timestamp: TSAConfig{Policy: "2.999.3161.1", Accuracy: Duration(time.Second), Clock: defaultClock(), Signatures: defaultStamps(), External: []ExternalTSAConfig{}},
 		Limits:    LimitsConfig{MessageBytes: 4 << 20, DocumentBytes: 64 << 20, Calls: 256},
 		Alerts:    defaultAlerts(),
 		Log:       LogConfig{Level: "info", Format: "text"},
@@ -231,7 +232,7 @@ func (c Config) Validate() error {
 	if c.Ledger.Origin == "" || strings.ContainsAny(c.Ledger.Origin, " \t\n+") {
 		return bad("ledger.origin", "%q; use a name such as sign.example/ledger, without spaces and plus signs", c.Ledger.Origin)
 	}
-	if err := errors.Join(c.Ledger.Scrub.validate(c.Environment, bad), c.Ledger.Brackets.validate(c.Timestamp.External, bad), c.Timestamp.Clock.validate(bad)); err != nil {
+	if err := errors.Join(c.Ledger.Scrub.validate(c.Environment, bad), c.Ledger.Brackets.validate(c.Timestamp.External, bad), c.Timestamp.Clock.validate(bad), c.Timestamp.Signatures.validate(c.Timestamp.External, bad)); err != nil {
 		return err
 	}
 	if err := c.validateCredentials(bad); err != nil {

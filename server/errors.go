@@ -157,6 +157,7 @@ var errorTable = []struct {
 	{keystore.ErrPolicy, codes.FailedPrecondition, "KEY_POLICY", 0},
 	{keystore.ErrNotFound, codes.Unavailable, "HSM_UNAVAILABLE", 0},
 	{tsa.ErrClock, codes.Unavailable, "CLOCK_UNTRUSTED", 5 * time.Second},
+	{tsa.ErrExternal, codes.Unavailable, "TIMESTAMP_UNAVAILABLE", 5 * time.Second},
 	{tsa.ErrCertificate, codes.Unavailable, "TIMESTAMP_CERTIFICATE", 0},
 	{ledger.ErrClockAhead, codes.Unavailable, "CLOCK_UNTRUSTED", 5 * time.Second},
 	{ledger.ErrClockBehind, codes.Unavailable, "CLOCK_UNTRUSTED", 5 * time.Second},

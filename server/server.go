@@ -260,6 +260,7 @@ func (s *Server) compose(ctx context.Context) error {
 		Stamp: func(ctx context.Context, signature []byte) ([]byte, time.Time, error) {
 			return s.tsa.Load().Stamp(ctx, signature)
 		},
+		StampMore: s.stampMore,
 		WitnessDelay: time.Duration(s.config.Ledger.Witness.Delay),
 		Lifetime:     time.Duration(s.config.Signing.PreparationLifetime), DocumentLimit: s.config.Limits.DocumentBytes, Log: s.log,
 	})
@@ -277,7 +278,7 @@ func (s *Server) compose(ctx context.Context) error {
 		return fmt.Errorf("the trust file %s: %w", s.config.Path(TrustFile), err)
 	}
 	s.trust.Store(&trust)
-	return nil
+	return s.trustStamps()
 }
 
 // system stands in every record.

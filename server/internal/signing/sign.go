@@ -221,12 +221,20 @@ func (c *Ceremony) signAndStamp(ctx context.Context, by identity.SigningIdentity
 	if genTime.Before(st.Predicate.PreparedAt.Time()) || genTime.After(st.Predicate.Expires.Time()) {
 		return manifest.Signature{}, time.Time{}, fmt.Errorf("%w: %s", ErrTimeWindow, genTime.UTC().Format(time.RFC3339Nano))
 	}
+	tokens := [][]byte{token}
+	if c.StampMore != nil {
+		more, err := c.StampMore(ctx, value, st.Predicate.PreparedAt.Time(), st.Predicate.Expires.Time())
+		if err != nil {
+			return manifest.Signature{}, time.Time{}, err
+		}
+		tokens = append(tokens, more...)
+	}
 	return manifest.Signature{
 		Authorization: authorization,
 		Certificates:  by.Certificates,
 		Signature:     manifest.SignatureValue{Algorithm: string(by.Algorithm), KeyID: by.KeyID, Value: value},
 		Statement:     st,
-		Timestamps:    [][]byte{token},
+		Timestamps:    tokens,
 	}, genTime, nil
 }
 

@@ -63,6 +63,8 @@ type Config struct {
 	Sign func(ctx context.Context, by identity.SigningIdentity, message []byte) ([]byte, error)
 	// Stamp returns an RFC 3161 token over a signature, and the time in it.
 	Stamp func(ctx context.Context, signature []byte) (token []byte, genTime time.Time, err error)
+	// StampMore returns tokens of others over a signature, with times from one to the other; nil: nobody else is asked.
+	StampMore func(ctx context.Context, signature []byte, from, to time.Time) (tokens [][]byte, err error)
 	// System stands in every record: version, digests of configuration, documents and strategy, environment.
 	System manifest.System
 	// Lifetime is how long a preparation waits for its signer.

@@ -1,0 +1,112 @@
+package server_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/signetd/signet/api/manifest"
+	"github.com/signetd/signet/api/verify"
+	"github.com/signetd/signet/server"
+	"github.com/signetd/signet/server/servertest"
+)
+
+// TestSignaturesAreStampedByOthers has signatures time-stamped by two authorities of others beside the own one.
+func TestSignaturesAreStampedByOthers(t *testing.T) {
+	t.Attr("requirement", "A-19")
+	for _, tc := range []struct {
+		name     string
+		mode     string
+		required bool // the second one
+		down     [2]bool
+		tokens   int // 0: no signature
+		asked    [2]bool
+	}{
+		{"all of them", "all", true, [2]bool{}, 3, [2]bool{true, true}},
+		{"all, and one that is not required is away", "all", true, [2]bool{true, false}, 2, [2]bool{true, true}},
+		{"all, and the one that is required is away", "all", true, [2]bool{false, true}, 0, [2]bool{true, true}},
+		{"the first", "first", true, [2]bool{}, 2, [2]bool{true, false}},
+		{"the next where the first is away", "first", true, [2]bool{true, false}, 2, [2]bool{true, true}},
+		{"none where none is required", "first", false, [2]bool{true, true}, 1, [2]bool{true, true}},
+		{"none where one is required", "first", true, [2]bool{true, true}, 0, [2]bool{true, true}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			one, two := startAuthority(t), startAuthority(t)
+			one.down.Store(tc.down[0])
+			two.down.Store(tc.down[1])
+			s := people(t, servertest.Start(t, func(c *server.Config) {
+				c.Timestamp.External = []server.ExternalTSAConfig{
+					{Name: "one", URL: one.url, Roots: one.roots}, {Name: "two", URL: two.url, Roots: two.roots, Required: tc.required},
+				}
+				c.Timestamp.Signatures.Mode = tc.mode
+				c.Ledger.Brackets.Every, c.Ledger.Brackets.Within = manifest.MaxBracketLag, server.Duration(time.Hour)
+			}))
+			before := [2]int64{one.asked.Load(), two.asked.Load()}
+			p := s.prepare(s.ada)
+			_, err := s.signing.Sign(s.ada, signRequest(p, "ada"))
+			for i, a := range []*authority{one, two} {
+				if got := a.asked.Load() > before[i]; got != tc.asked[i] {
+					t.Errorf("authority %d was asked: %v", i+1, got)
+				}
+			}
+			if tc.tokens == 0 {
+				wantError(t, err, codes.Unavailable, "TIMESTAMP_UNAVAILABLE")
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := s.manifest()
+			m, err := manifest.Parse(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := len(m.Signatures[0].Timestamps); n != tc.tokens {
+				t.Errorf("%d tokens, want %d", n, tc.tokens)
+			}
+			s.wantVerdict(file, verify.OK)
+			if tc.tokens > 1 { // each of them counts: a verifier that pins one root less does not take it
+				trust, err := os.ReadFile(s.Config.Path(server.TrustFile))
+				if err != nil {
+					t.Fatal(err)
+				}
+				pinned, err := manifest.ParseTrust(trust)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(pinned.TimestampRoots) != 3 {
+					t.Fatalf("%d roots of time-stamps are pinned, want 3", len(pinned.TimestampRoots))
+				}
+				pinned.TimestampRoots = pinned.TimestampRoots[:1]
+				less, err := pinned.Encode()
+				if err != nil {
+					t.Fatal(err)
+				}
+				r, err := verify.Verify(t.Context(), verify.Input{SkipContent: true, Manifest: file, Trust: less})
+				if err != nil || r.Code != verify.TimeNotProven {
+					t.Errorf("without the others' roots: %v, %v", r.Code, err)
+				}
+			}
+		})
+	}
+}
+
+func TestStampsAreConfigured(t *testing.T) {
+	for key, change := range map[string]func(*server.Config){
+		"timestamp.signatures.mode": func(c *server.Config) { c.Timestamp.Signatures.Mode = "some" },
+		"names none":                func(c *server.Config) { c.Timestamp.Signatures.Mode = "all" },
+		"timestamp.signatures.wait": func(c *server.Config) {
+			c.Timestamp.External = []server.ExternalTSAConfig{{Name: "one", URL: "https://tsa.example", Roots: "roots.pem"}}
+			c.Timestamp.Signatures.Mode, c.Timestamp.Signatures.Wait = "all", 0
+		},
+	} {
+		c := server.DefaultConfig()
+		change(&c)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), key) {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}

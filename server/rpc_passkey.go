@@ -177,4 +177,3 @@ func (s signingService) passkeyOptions(ctx context.Context, c identity.Caller, c
 	}
 	return s.identities.SigningOptions(ctx, c.ID, challenge)
 }
-

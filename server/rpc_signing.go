@@ -106,7 +106,7 @@ func (s signingService) preparation(ctx context.Context, c identity.Caller, p si
 	}
 	return &signetv1.Preparation{
 		PasskeyOptions: options,
-		Name: "preparations/" + p.ID, Statement: p.Statement, Rendering: manifest.Render(st), Challenge: challenge[:], Requires: p.Requires,
+		Name:           "preparations/" + p.ID, Statement: p.Statement, Rendering: manifest.Render(st), Challenge: challenge[:], Requires: p.Requires,
 		ExpireTime: timestamppb.New(p.Expires), Record: "records/" + st.Predicate.Event, State: signetv1.PreparationState_PREPARATION_STATE_WAITING,
 		Page: s.config.Pages.page(p.ID),
 	}, nil

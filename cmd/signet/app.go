@@ -77,6 +77,8 @@ func (a *app) commands() []*cobra.Command {
 		inGroup("sign", a.bundleCommand()), inGroup("sign", a.signCommand()), inGroup("sign", a.verifyCommand()), inGroup("sign", a.showCommand()),
 		inGroup("sign", a.exportCommand()), inGroup("sign", a.checkCommand()),
 		inGroup("session", a.loginCommand()), inGroup("session", a.logoutCommand()), inGroup("session", a.whoamiCommand()),
+		inGroup("session", a.passwordCommand()), inGroup("session", a.totpCommand()), inGroup("session", a.sessionCommand()),
+		inGroup("session", a.passkeyCommand()),
 		inGroup("manage", a.recordCommand()), inGroup("manage", a.signerCommand()), inGroup("manage", a.serviceCommand()),
 		inGroup("manage", a.keyCommand()),
 		inGroup("manage", a.roleCommand()), inGroup("manage", a.groupCommand()), inGroup("manage", a.designationCommand()),

@@ -64,6 +64,10 @@ type trustOut struct {
 	Ledgers []ledgerOut `json:"ledgers" doc:"keys of ledgers"`
 	Signers []rootOut   `json:"signerRoots" doc:"roots that vouch for signers"`
 	Times   []rootOut   `json:"timestampRoots" doc:"roots that vouch for time-stamps"`
+
+	Passkeys []pinnedPasskeyOut    `json:"passkeys" doc:"passkeys of the first administrators, from whom every other one is vouched for"`
+	Policies []pinnedPolicyOut     `json:"policies" doc:"policy templates that are admitted; empty: any"`
+	Revoked  []pinnedRevocationOut `json:"revoked" doc:"keys and passkeys that no longer count"`
 }
 
 // ledgerOut is a pinned ledger key.
@@ -88,6 +92,7 @@ func newTrustOut(profile string, p *pinned) trustOut {
 	o := trustOut{
 		Profile: profile, File: p.path, SHA256: hex.EncodeToString(digest[:]), Name: p.trust.Name, Issuer: p.trust.Issuer,
 		Ledgers: []ledgerOut{}, Signers: newRootsOut(p.trust.SignerRoots), Times: newRootsOut(p.trust.TimestampRoots),
+		Passkeys: newPinnedPasskeysOut(p.trust.Passkeys), Policies: newPinnedPoliciesOut(p.trust.Policies), Revoked: newPinnedRevocationsOut(p.trust.Revoked),
 	}
 	for _, l := range p.trust.Ledgers {
 		o.Ledgers = append(o.Ledgers, ledgerOut{l.Origin, l.VKey, fmt.Sprint(l.FromSize), l.ToSize, l.WitnessPolicy != ""})
@@ -123,11 +128,12 @@ func (p *printer) trust(o trustOut) {
 	for _, r := range o.Times {
 		p.details(pair{"  Time", r.Subject}, pair{"", "SHA-256 " + r.SHA256})
 	}
+	p.trustedPasskeys(o)
 }
 
 func (a *app) trustCommand() *cobra.Command {
 	cmd := group("trust", "Pin what signatures are verified against",
-		"  signet trust add signet-trust.json\n  signet trust list", a.trustAdd(), a.trustList(), a.trustExport())
+		"  signet trust add signet-trust.json\n  signet trust list", a.trustAdd(), a.trustList(), a.trustRequire(), a.trustRevoke(), a.trustExport())
 	cmd.Long = `Pin what signatures are verified against.
 
 A trust file names the roots of signers and time-stamps and the keys of ledgers. A key inside a manifest is never trusted by itself:

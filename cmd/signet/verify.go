@@ -225,9 +225,21 @@ func (p *printer) reportSignature(i int, s verify.SignatureReport) {
 	p.details(
 		pair{"  Signed by", who + " (" + s.Signer + ")"}, pair{"  Decision", s.Decision}, pair{"  Activity", s.Activity}, pair{"  Meaning", meaning},
 		pair{"  Statement", s.Statement}, pair{"  Reason", s.Reason},
-		pair{"  Time", signatureTime(s)}, pair{"  Proved by", s.Authorization}, pair{"  Key", s.Algorithm + " " + s.KeyID},
+		pair{"  Time", signatureTime(s)}, pair{"  Proved by", s.Authorization}, pair{"  Passkey", passkeyOfReport(s.Passkey)}, pair{"  Key", s.Algorithm + " " + s.KeyID},
 		pair{"  Ledger", fmt.Sprintf("%s, entry %d of %d", s.Origin, s.Index, s.Size)},
 	)
+}
+
+// passkeyOfReport says which device of the signer's has signed, and what binds it to them; empty: none.
+func passkeyOfReport(p *verify.PasskeyReport) string {
+	if p == nil {
+		return ""
+	}
+	by := "pinned in the trust file"
+	if !p.Pinned {
+		by = fmt.Sprintf("bound to the signer by the entry %d", p.Entry)
+	}
+	return fmt.Sprintf("%s for %s, %s: the signer's own device has signed this statement", p.KeyID, p.RPID, by)
 }
 
 // signatureTime is the time of a signature in UTC and in the signer's zone.

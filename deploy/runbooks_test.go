@@ -434,7 +434,7 @@ func TestRunbookMessages(t *testing.T) {
 	text := regexp.MustCompile(`" \+\s+"`).ReplaceAllString(source.String(), "") // constants over several lines
 	quoted := regexp.MustCompile("`([^`]+)`")
 	checked := 0
-	for _, name := range []string{"hsm-gone.md", "pin-rotation.md", "ledger-restore.md", "retention.md"} {
+	for _, name := range []string{"hsm-gone.md", "pin-rotation.md", "ledger-restore.md", "retention.md", "rights-and-review.md"} {
 		b, err := os.ReadFile(filepath.Join("runbooks", name))
 		if err != nil {
 			t.Fatal(err)

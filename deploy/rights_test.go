@@ -1,0 +1,39 @@
+package deploy_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Roles, a group, a designation, training and the review, as the runbook says; afterwards the designated signer signs a release.
+func TestRightsAndReview(t *testing.T) {
+	t.Attr("requirement", "11.10(g)")
+	t.Attr("requirement", "11.10(i)")
+	t.Attr("requirement", "11.300(b)")
+	const runbook = "rights-and-review.md"
+	m := newMachine(t)
+	m.env = append(m.env, "REVIEWER_PASSWORD="+m.folder+"/ada.password", "REVIEW="+m.folder+"/review")
+	out := m.carryOut(t, runbook, "Set this first", "Give a role for a while, and take it away", "Make a group", "Designate, and attest training")
+	for _, want := range []string{"In force    yes", "Withdrawn: ras_", "Quality assurance", "release\tgroup:qa\tgxp-basics", "LMS-4711"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not in\n%s", want, out)
+		}
+	}
+	m.signs(t, "v1.0.0")
+	out = m.carryOut(t, runbook, "Set this first", "Review")
+	for _, want := range []string{"Ada Lovelace (ada)", "Last review   none yet", "is approved", "Verdict", "records/"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not in\n%s", want, out)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(m.folder, "review", "rights.json")); err != nil {
+		t.Error(err)
+	}
+	m.must(t, `signet group put qa --profile grace --remove ada --reason moved`)
+	if out, err := m.bash(t.Context(), m.signing("v1.1.0")); err == nil || !strings.Contains(out, "APPROVER_UNKNOWN") {
+		t.Errorf("who has left the group: %v\n%s", err, out)
+	}
+	m.must(t, `systemctl stop signetd && signetd ledger check --config "$CONFIG"`)
+}

@@ -9,19 +9,6 @@ import (
 	"github.com/signetd/signet/server/internal/notify"
 )
 
-// signerAltered is the body of signer.changed: what is known of a signer, old and new.
-type signerAltered struct {
-	Changes []alteration `json:"changes"`
-	ID      string       `json:"id"`
-	Reason  string       `json:"reason"`
-}
-
-type alteration struct {
-	Field string `json:"field"`
-	New   string `json:"new"`
-	Old   string `json:"old"`
-}
-
 // SetContact sets where a person is told of the use of their signature: they themselves, or an administrator, who has proved themselves for it
 // (see [Directory.ProveAct]). An empty address erases the one before. The ledger has commitments; the address before hears of the change, so that
 // nobody turns the news away unseen.
@@ -57,8 +44,8 @@ func (d *Directory) SetContact(ctx context.Context, caller Caller, id, email, re
 		case email == "" && old == "":
 			return nil
 		}
-		at := tx.Emit(ledger.Event{Type: chain.SignerChanged, Actor: caller.Actor(), Body: signerAltered{
-			Changes: []alteration{{Field: notify.ContactField, New: contact.Commitment, Old: old}}, ID: id, Reason: reason,
+		at := tx.Emit(ledger.Event{Type: chain.SignerChanged, Actor: caller.Actor(), Body: signerValues{
+			Changes: []valueChange{{Field: notify.ContactField, New: contact.Commitment, Old: old}}, ID: id, Reason: reason,
 		}})
 		if email != "" {
 			contact.Put(tx, id)

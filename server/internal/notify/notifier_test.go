@@ -203,6 +203,40 @@ func TestSignatureUsed(t *testing.T) {
 	})
 }
 
+// What is done to credentials is told to their owner, whoever does it; the program's own upkeep is not.
+func TestCredentialChanged(t *testing.T) {
+	f := newFixture(t, nil)
+	f.contact("sgn_a", "ada@example.com")
+	ada, admin, system := chain.Actor{ID: "sgn_a", Kind: chain.Person}, chain.Actor{ID: "sgn_x", Kind: chain.Person}, chain.Actor{ID: "passwords", Kind: chain.System}
+	for _, c := range []struct {
+		typ  chain.Type
+		by   chain.Actor
+		body map[string]string
+		want string
+	}{
+		{chain.SignerCredential, ada, map[string]string{"id": "sgn_a", "kind": "password", "commitment": "c"}, "Your password was changed."},
+		{chain.SignerCredential, admin, map[string]string{"id": "sgn_a", "kind": "password", "commitment": ""}, "Your password was revoked."},
+		{chain.SignerCredential, ada, map[string]string{"id": "sgn_a", "kind": "totp", "commitment": "c"}, "One-time passwords were set up for you."},
+		{chain.SignerCredential, admin, map[string]string{"id": "sgn_a", "kind": "totp", "commitment": ""}, "Your one-time passwords were removed."},
+		{chain.SignerInvited, admin, map[string]string{"id": "sgn_a", "code": "c"}, "An administrator has issued a one-time code"},
+		{chain.SignerRenewed, ada, map[string]string{"id": "sgn_a"}, "Your password or key was set anew."},
+		{chain.SignerCredential, system, map[string]string{"id": "sgn_a", "kind": "password-verifier", "commitment": "c"}, ""},
+		{chain.SignerCredential, system, map[string]string{"id": "", "kind": "user-names", "commitment": "c"}, ""},
+		{chain.SignerInvited, admin, map[string]string{"id": "sgn_b", "code": "c"}, ""},
+	} {
+		before := len(f.mail.Letters())
+		f.do(func(tx *ledger.Tx) { tx.Emit(ledger.Event{Type: c.typ, Actor: c.by, Body: c.body}) })
+		f.pass()
+		letters := f.mail.Letters()[before:]
+		switch {
+		case c.want == "" && len(letters) != 0:
+			t.Errorf("%s %v: a letter %s", c.typ, c.body, letters[0].Text)
+		case c.want != "" && (len(letters) != 1 || !strings.HasPrefix(letters[0].Text, c.want) || !strings.Contains(letters[0].Subject, "Your credentials were changed")):
+			t.Errorf("%s %v: %+v", c.typ, c.body, letters)
+		}
+	}
+}
+
 // A mail server that is gone, refuses, or has lost its certificate: what waits is delivered once it is back, and the ledger does not fill.
 func TestOutage(t *testing.T) {
 	t.Attr("requirement", "11.300(d)")

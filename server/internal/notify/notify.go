@@ -16,7 +16,7 @@
 //   - alert.escalated: nobody has acknowledged it in time, and management is told, too;
 //   - alert.acknowledged: by whom, and what they found.
 //
-// The use of a signature needs no entry of its own: signature.created is the news.
+// The use of a signature needs no entry of its own: signature.created is the news. So are changes of credentials.
 //
 // Addresses of people are personal data. The ledger holds the SHA-256 of 32 random bytes and the address, which lie in the private store and
 // can be erased.
@@ -55,6 +55,8 @@ const (
 	KindSignatureUsed  = "signature.used"
 	KindDeviceNew      = "device.new"
 	KindContactChanged = "contact.changed"
+
+	KindCredentialChanged = "credential.changed"
 )
 
 // Alert is what somebody has to hear.

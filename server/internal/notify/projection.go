@@ -91,8 +91,13 @@ func (projection) Apply(s *ledger.State, e chain.Entry, entry []byte, _ [][]byte
 		return put(s, alertRow{
 			Audience: Signer, Entry: e.Index, ID: newID(e.Index, chain.LeafHash(entry)), Index: e.Index, Kind: KindSignatureUsed, Subject: e.Actor.ID, Time: e.Time,
 		})
-	case chain.SessionOpened, chain.SignerEnrolled, chain.SignerRenewed:
+	case chain.SessionOpened, chain.SignerEnrolled:
 		applyPlace(s, e)
+	case chain.SignerRenewed:
+		applyPlace(s, e)
+		return applyCredential(s, e, entry)
+	case chain.SignerCredential, chain.SignerInvited:
+		return applyCredential(s, e, entry)
 	case chain.SignerChanged:
 		applyContact(s, e)
 	}
@@ -213,6 +218,41 @@ func applyPlace(s *ledger.State, e chain.Entry) {
 	}
 	s.Put(bucketPlaces, key, indexKey(e.Index))
 	s.Put(bucketRecent, under(e.Actor.ID, indexKey(e.Index)), []byte(e.Actor.Source))
+}
+
+// applyCredential makes news of what was done to a person's credentials: whoever has taken them over cannot keep that from their owner, and
+// neither can an administrator who issues a code in their name. Who has no address gets none.
+func applyCredential(s *ledger.State, e chain.Entry, entry []byte) error {
+	var body struct {
+		Commitment string `json:"commitment"`
+		ID         string `json:"id"`
+		Kind       string `json:"kind"`
+	}
+	if err := json.Unmarshal(e.Body, &body); err != nil {
+		return fmt.Errorf("entry %d, %s: %w", e.Index, e.Type, err)
+	}
+	if e.Actor.Kind != chain.Person || s.Get(bucketContacts, []byte(body.ID)) == nil {
+		return nil // the program's own upkeep, or nobody to tell
+	}
+	summary := ""
+	switch {
+	case e.Type == chain.SignerInvited:
+		summary = "An administrator has issued a one-time code with which your password and key are set anew. It works for a short time, and once."
+	case e.Type == chain.SignerRenewed:
+		summary = "Your password or key was set anew."
+	case body.Kind == "totp" && body.Commitment == "":
+		summary = "Your one-time passwords were removed."
+	case body.Kind == "totp":
+		summary = "One-time passwords were set up for you."
+	case body.Commitment == "":
+		summary = "Your password was revoked."
+	default:
+		summary = "Your password was changed."
+	}
+	return put(s, alertRow{
+		Audience: Signer, Entry: e.Index, ID: newID(e.Index, chain.LeafHash(entry)), Index: e.Index, Kind: KindCredentialChanged, Subject: body.ID,
+		Summary: summary, Time: e.Time,
+	})
 }
 
 // applyContact notes a signer's address, which is one of the things that signer.changed changes.

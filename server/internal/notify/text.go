@@ -59,6 +59,8 @@ func (t texts) toSigner(m message, line func(format string, args ...any)) (subje
 		subject = "Login from a new address or device"
 	case first.Kind == KindContactChanged:
 		subject = "Your address for such messages was changed"
+	case first.Kind == KindCredentialChanged:
+		subject = "Your credentials were changed"
 	default:
 		subject = clip(first.Summary, 120)
 	}

@@ -424,5 +424,8 @@ func (d *Directory) stillProved(r Reader, a attempt, p proved, at chain.Time) (s
 	if credentialsOf(now) != credentialsOf(p.row) || now.Credential == "" {
 		return now, ErrBadCredentials
 	}
+	if a.actor.Session != "" && view.Get(bucketOpen, openKey(a.actor.ID, a.actor.Session)) == nil {
+		return now, ErrSession
+	}
 	return now, stateError(now.State)
 }

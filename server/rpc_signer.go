@@ -149,7 +149,7 @@ func toSigner(s identity.Signer) *signetv1.Signer {
 	out := &signetv1.Signer{
 		Name: "signers/" + s.ID, Kind: signetv1.SignerKind_SIGNER_KIND_PERSON, State: signerStates[s.State], UserName: s.UserName, PrintedName: s.Name,
 		Title: s.Title, Organisation: s.Organisation, TimeZone: s.Zone, KeyId: s.KeyID, Certificate: s.Certificate,
-		CreateTime: stamp(s.Created), LockedUntil: stamp(s.LockedUntil),
+		CreateTime: stamp(s.Created), LockedUntil: stamp(s.LockedUntil), Totp: s.TOTP, PasswordTime: stamp(s.PasswordSet),
 	}
 	if !s.Enrolment.IsZero() {
 		out.Enrollment = s.Enrolment[:]

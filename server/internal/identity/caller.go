@@ -87,6 +87,8 @@ type Signer struct {
 	Enrolment    chain.Hash // leaf hash of the entry that last bound name and key to the id; zero before
 	Created      time.Time
 	LockedUntil  time.Time     // zero: not locked
+	TOTP         bool          // one-time passwords are set
+	PasswordSet  time.Time     // zero: no password is set
 	Rights       ServiceRights // of a service
 	Clients      []string      // of a service: SHA-256 of each client certificate that is admitted
 	ClientURI    string        // of a service: the URI in its certificates of the organisation's CA

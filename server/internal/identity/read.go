@@ -75,6 +75,10 @@ func (d *Directory) signer(r *ledger.Read, id string) (Signer, error) {
 	s := Signer{
 		ID: row.ID, Index: row.Index, Service: row.Service, State: row.State, UserName: row.UserName, Name: row.Name, Title: row.Title,
 		Organisation: row.Organisation, Zone: row.Zone, KeyID: row.KeyID, Enrolment: row.Enrolment, Created: row.Created.Time(),
+		TOTP: row.TOTP != "",
+	}
+	if !row.PasswordTime.IsZero() {
+		s.PasswordSet = row.PasswordTime.Time()
 	}
 	if s.Roles, err = d.shownRoles(r, row); err != nil {
 		return Signer{}, err

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/signetd/signet/api/chain"
@@ -55,7 +54,11 @@ func (d *Directory) Redeem(ctx context.Context, src Source, code Secret, userNam
 		return Signer{}, err
 	}
 	var made *certified
-	if slices.Contains(invitation.Roles, string(RoleSigner)) {
+	signs, err := d.getsKey(ctx, row.ID, invitation.Roles)
+	if err != nil {
+		return Signer{}, err
+	}
+	if signs {
 		made, err = d.certify(ctx, Subject{ID: row.ID, Name: body.Name, Organisation: body.Organisation})
 		if err != nil {
 			return Signer{}, err

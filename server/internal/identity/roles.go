@@ -71,6 +71,16 @@ func (d *Directory) shownRoles(r *ledger.Read, row signerRow) ([]Role, error) {
 	return rolesOf(roles), err
 }
 
+// getsKey reports whether whoever redeems a code gets a key: their enrolment makes them a signer, or somebody has done so since.
+func (d *Directory) getsKey(ctx context.Context, id string, enrolled []string) (signs bool, err error) {
+	err = d.settled(ctx, func(r *ledger.Read) error {
+		roles, err := d.book.Roles(r, id, enrolled, d.now(r))
+		signs = slices.Contains(roles, string(RoleSigner))
+		return err
+	})
+	return signs, err
+}
+
 // mayAdminister holds the caller against the state as it is now.
 func (d *Directory) mayAdminister(r Reader, caller Caller) error {
 	if caller.Kind == chain.System {

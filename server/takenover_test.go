@@ -350,7 +350,7 @@ type vouching struct {
 }
 
 func (x *intruder) vouched(b passkey.Binding, by ...vouching) passkey.Bound {
-	out := passkey.Bound{Binding: b, Vouchers: []passkey.Voucher{}}
+	out := passkey.NewBound(b)
 	c, err := b.Challenge()
 	x.check(err)
 	for _, v := range by {
@@ -519,8 +519,7 @@ func TestTakenOver(t *testing.T) {
 		"a device with the vouchers of her own": {func() []byte {
 			d := x.newDevice()
 			b := x.honestBound(adaID)
-			b.Binding = x.binding(adaID, "Ada Lovelace", d)
-			x.enter(chain.PasskeyBound, b)
+			x.enter(chain.PasskeyBound, passkey.NewBound(x.binding(adaID, "Ada Lovelace", d), b.Vouchers...))
 			f := x.forge()
 			f.signed(x.genuine(0), kind, x.touched(kind, d))
 			return f.file()
@@ -529,7 +528,7 @@ func TestTakenOver(t *testing.T) {
 			d := x.newDevice()
 			b := x.honestBound(adaID)
 			b.Binding.CredentialID, b.Binding.SPKI = d.CredentialID, d.SPKI
-			x.enter(chain.PasskeyBound, b)
+			x.enter(chain.PasskeyBound, passkey.NewBound(b.Binding, b.Vouchers...))
 			f := x.forge()
 			f.signed(x.genuine(0), kind, x.touched(kind, d))
 			return f.file()

@@ -229,7 +229,14 @@ func (v Voucher) Validate() error {
 // where the trust file pins it.
 type Bound struct {
 	Binding  Binding   `json:"binding"`
+	KeyID    string    `json:"keyId"`  // of the binding's key: by this and the signer the entry is found
+	Signer   string    `json:"signer"` // of the binding
 	Vouchers []Voucher `json:"vouchers"`
+}
+
+// NewBound is a body.
+func NewBound(b Binding, vouchers ...Voucher) Bound {
+	return Bound{b, keyID(b.SPKI), b.Signer, append([]Voucher{}, vouchers...)}
 }
 
 // ParseBound reads the body of an entry.
@@ -241,6 +248,9 @@ func ParseBound(body jsontext.Value) (Bound, error) {
 func (b Bound) Validate() error {
 	if err := b.Binding.Validate(); err != nil {
 		return err
+	}
+	if b.KeyID != keyID(b.Binding.SPKI) || b.Signer != b.Binding.Signer {
+		return malformed("passkey.bound: keyId and signer are not those of the binding")
 	}
 	if len(b.Vouchers) > Vouchers {
 		return malformed("passkey.bound: %d vouchers; the limit is %d", len(b.Vouchers), Vouchers)

@@ -284,10 +284,11 @@ func TestVouchers(t *testing.T) {
 		"by an administrator who is said to be self": {[]change{of("sgn_new"), vouchedBy("sgn_root1"), func(b *passkey.Bound) { b.Vouchers[0].Signer = "sgn_new" }}, "no such passkey"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := passkey.Bound{Binding: binding(device(t, passkeytest.EdDSA), "sgn_new"), Vouchers: []passkey.Voucher{}}
+			b := passkey.NewBound(binding(device(t, passkeytest.EdDSA), "sgn_new"))
 			for _, f := range c.changes {
 				f(&b)
 			}
+			b = passkey.NewBound(b.Binding, b.Vouchers...)
 			if err := b.Validate(); err != nil {
 				t.Fatal(err)
 			}
@@ -297,7 +298,7 @@ func TestVouchers(t *testing.T) {
 			}
 		})
 	}
-	b := passkey.Bound{Binding: binding(device(t, passkeytest.EdDSA), "sgn_new")}
+	b := passkey.NewBound(binding(device(t, passkeytest.EdDSA), "sgn_new"))
 	vouchedBy("sgn_root1")(&b)
 	vouchedBy("sgn_root1")(&b)
 	if err := b.Validate(); !errors.Is(err, passkey.ErrMalformed) {
@@ -323,7 +324,7 @@ func FuzzVerify(f *testing.F) {
 // FuzzBound parses bodies: what is read is written as it was.
 func FuzzBound(f *testing.F) {
 	d := device(f, passkeytest.ES256)
-	b := passkey.Bound{Binding: binding(d, "sgn_ada")}
+	b := passkey.NewBound(binding(d, "sgn_ada"))
 	c, err := b.Binding.Challenge()
 	if err != nil {
 		f.Fatal(err)

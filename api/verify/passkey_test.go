@@ -81,7 +81,7 @@ func (k *keyring) binding(signer string, d *passkeytest.Authenticator, change ..
 // vouch is what vouchers say for a binding.
 func (k *keyring) vouch(b passkey.Binding, by ...voucher) passkey.Bound {
 	k.tb.Helper()
-	out := passkey.Bound{Binding: b, Vouchers: []passkey.Voucher{}}
+	out := passkey.NewBound(b)
 	c, err := b.Challenge()
 	k.check(err)
 	for _, v := range by {
@@ -384,7 +384,7 @@ func passkeyCases() []kase {
 			d, evil := r.device(passkeytest.ES256), r.device(passkeytest.ES256)
 			b := r.vouch(r.binding("sgn_ada", d), r.roots()...)
 			b.Binding.SPKI, b.Binding.CredentialID = evil.SPKI, evil.CredentialID
-			r.bindPasskey(b)
+			r.bindPasskey(passkey.NewBound(b.Binding, b.Vouchers...))
 			return evil
 		}), nil},
 		{"a passkey that was bound after the signature", bad, func(k *making) {
@@ -439,6 +439,13 @@ func passkeyCases() []kase {
 		{"a passkey of which one administrator is not pinned", bad, bound(func(_ *making, r *keyring) *passkeytest.Authenticator {
 			r.trust.Passkeys = r.trust.Passkeys[:1]
 			return sound(r, passkeytest.ES256)
+		}), nil},
+		{"a binding that is entered for somebody else", bad, bound(func(_ *making, r *keyring) *passkeytest.Authenticator {
+			d := r.device(passkeytest.ES256)
+			b := r.vouch(r.binding("sgn_eve", d), r.roots()...)
+			b.Signer = "sgn_ada"
+			r.bindPasskey(b)
+			return d
 		}), nil},
 		{"a binding that is no body", verify.Ledger, bound(func(_ *making, r *keyring) *passkeytest.Authenticator {
 			d := sound(r, passkeytest.ES256)

@@ -325,6 +325,7 @@ def passkey_algorithm(spki):
 
 def check_bound(body):
     BOUND(body)
+    must((body['keyId'], body['signer']) == (hexsum(unb64(body['binding']['spki'])), body['binding']['signer']), 'the key or the signer of another binding')
     check_relying_party(body['binding']['rpId'], body['binding']['origins'])
     passkey_algorithm(unb64(body['binding']['spki']))
 
@@ -336,7 +337,7 @@ BOUND = obj({
         'aaguid': NONCE, 'backupEligible': boolean, 'credentialId': url64(1023), 'format': exactly('signet-passkey-binding/v1'), 'ledger': line(256, 1),
         'name': line(256, 1), 'nonce': NONCE, 'origins': seq(line(1024, 1), 8, 1), 'registered': instant, 'rpId': line(253, 1), 'signer': SIGNER, 'spki': b64(2048),
         'vouches': boolean}),
-    'vouchers': seq(obj({
+    'keyId': HEX, 'signer': SIGNER, 'vouchers': seq(obj({
         'authenticatorData': url64(37), 'clientDataJSON': url64(4096), 'credentialId': url64(1023), 'signature': url64(1024), 'signer': SIGNER}), 2,
         unique=lambda v: v['signer'])})
 UNBOUND = obj({'by': line(256, 1), 'keyId': HEX, 'nonce': NONCE, 'reason': lambda v: must(isinstance(v, str) and len(v.encode()) <= 16000, 'no reason'), 'signer': SIGNER})

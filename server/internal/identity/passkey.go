@@ -114,7 +114,9 @@ type (
 	// passkeyRegistered: a device has answered.
 	passkeyRegistered struct {
 		Binding passkey.Binding `json:"binding"`
+		KeyID   string          `json:"keyId"`
 		Label   string          `json:"label"`
+		Signer  string          `json:"signer"`
 	}
 	// passkeyVouched: a passkey of somebody else vouches for it.
 	passkeyVouched struct {

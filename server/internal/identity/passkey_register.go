@@ -214,9 +214,9 @@ func (d *Directory) FinishPasskey(ctx context.Context, caller Caller, registrati
 		if err := b.Validate(); err != nil {
 			return fmt.Errorf("%w: %w", ErrPasskeyInvalid, err)
 		}
-		index := tx.Emit(ledger.Event{Type: chain.PasskeyRegistered, Actor: caller.Actor(), Body: passkeyRegistered{Binding: b, Label: s.label}})
+		index := tx.Emit(ledger.Event{Type: chain.PasskeyRegistered, Actor: caller.Actor(), Body: passkeyRegistered{Binding: b, KeyID: b.Key().ID(), Label: s.label, Signer: b.Signer}})
 		if b.Vouches && vouchingSigners(view) < passkey.Vouchers {
-			index = tx.Emit(ledger.Event{Type: chain.PasskeyBound, Actor: caller.Actor(), Body: passkey.Bound{Binding: b, Vouchers: []passkey.Voucher{}}})
+			index = tx.Emit(ledger.Event{Type: chain.PasskeyBound, Actor: caller.Actor(), Body: passkey.NewBound(b)})
 			d.passkeyAlert(tx, alertPasskeyPinned, caller.ID, index, "A passkey of an administrator was bound without vouchers: it belongs into the trust file, and everybody who verifies must pin that anew.")
 			return nil
 		}

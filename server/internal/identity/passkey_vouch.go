@@ -92,7 +92,7 @@ func (d *Directory) VouchPasskey(ctx context.Context, caller Caller, signer, id 
 			}
 			vouchers = append(earlier, vouchers...)
 		}
-		bound := passkey.Bound{Binding: body.Binding, Vouchers: vouchers}
+		bound := passkey.NewBound(body.Binding, vouchers...)
 		err = bound.Check(func(signer string, credentialID []byte) (passkey.Holder, error) {
 			return d.holder(tx, signer, credentialID)
 		})

@@ -26,10 +26,15 @@
 // # Proofs
 //
 // [Directory.OpenSession] and [Directory.ProveSignature] compute argon2id exactly once, whatever name and password are:
-// unknown names against a decoy. Failures are counted durably by the blinded name, known or not, and a name is locked
-// after some in a row. A check at a signature counts against the caller's own name, whatever name was typed, so a
-// stolen session does not buy more guesses. At most [Config].PasswordChecks run at the same time (64 MiB each); the
-// rest queues with a deadline, and the queue is bounded.
+// unknown names against a decoy. Failures are counted durably, by name and by network, both blinded, whether the name is
+// anybody's or not. What has failed too often is refused unseen for a while: a name for the networks from which it was
+// guessed, after many more for all from which nobody has logged in; a network; and in a flood all that are not known.
+// Delays and locks grow, each lock raises an alert in its own transaction, and an administrator can end it.
+//
+// Who is in a session proves themselves again in a lane of their own: their failures count against the session, whatever
+// name was typed, so a stolen session does not buy more guesses, and what others try under their name does not touch it.
+// At most [Config].PasswordChecks run at the same time (64 MiB each); the rest queues, who knocks and who is in a session
+// apart, with a deadline, and the queues are bounded.
 //
 // Sessions are opaque: 256 random bits, of which the entry `session.opened` holds the SHA-256. They end when idle, after
 // their lifetime, when used from another address or device, with the process, and with every suspension, revocation or

@@ -521,3 +521,34 @@ func TestCertificatesThatLetNobodyIn(t *testing.T) {
 		t.Errorf("10 calls with a certificate that has lapsed leave %v", list)
 	}
 }
+
+// TestLockedOffline: strangers who guess an administrator's password lock nobody out of a server that is stopped.
+func TestLockedOffline(t *testing.T) {
+	f := newFixture(t)
+	f.admin()
+	for i := range f.d.cfg.Lockout.Name {
+		f.guess("root", fmt.Sprintf("203.0.113.%d", i))
+	}
+	if err := f.guess("root", "203.0.113.200"); !errors.Is(err, ErrLocked) {
+		t.Fatalf("strangers: %v", err)
+	}
+	if _, err := f.d.ProveOffline(t.Context(), "root", adminPass); err != nil {
+		t.Errorf("offline: %v", err)
+	}
+	if _, err := f.d.ProveOffline(t.Context(), "root", wrongPass); !errors.Is(err, ErrBadCredentials) {
+		t.Errorf("offline, with a wrong password: %v", err)
+	}
+	key := counter{kind: countKnown, of: must(f.d.blinder(t.Context()))("root")}
+	_, err := f.ledger.Do(t.Context(), func(tx *ledger.Tx) error {
+		tx.Emit(ledger.Event{Type: chain.SignerLocked, Actor: System("lockout").Actor(), Body: signerLocked{
+			Counter: key.of, Scope: key.kind, Until: tx.Now().Add(time.Hour),
+		}})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.d.ProveOffline(t.Context(), "root", adminPass); !errors.Is(err, ErrLocked) {
+		t.Errorf("offline, guessed from known networks: %v", err)
+	}
+}

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/server/internal/ledger"
 )
 
 // ProveOffline checks the password of an administrator while the server is stopped, and leaves no entry, whatever comes of it: the ledger
 // may be one to which nothing can be appended before administrators say so ([ledger.Options].AcceptLoss). Who can call it has the file with the
-// verifiers, so counting failures would keep nobody from guessing; a name that is locked stays locked.
+// verifiers, so counting failures would keep nobody from guessing; a name that was guessed too often from known networks stays locked. Strangers who guess
+// lock nobody out of their own machine.
 func (d *Directory) ProveOffline(ctx context.Context, userName string, password Secret) (Signer, error) {
 	key, err := d.readMACKey()
 	if err != nil {
@@ -57,8 +59,12 @@ func (d *Directory) ProveOffline(ctx context.Context, userName string, password 
 	if err != nil {
 		return Signer{}, err
 	}
-	if now := d.cfg.Clock(); now.Before(s.LockedUntil) {
-		return Signer{}, &LockedError{Until: s.LockedUntil, now: now}
+	now := chain.NewTime(d.cfg.Clock())
+	err = d.ledger.View(func(r *ledger.Read) error {
+		return d.refusedBy(r.View(projectionName), []counter{{kind: countKnown, of: row.Login, gate: true}}, now)
+	})
+	if err != nil {
+		return Signer{}, err
 	}
 	return s, nil
 }

@@ -47,7 +47,10 @@ func applyCredentialOf(s *ledger.State, e chain.Entry, body signerCredential) er
 		return fmt.Errorf("entry %d: signer.credential of the unknown kind %.40q", e.Index, body.Kind)
 	}
 	dropSessionsBut(s, row.ID, e.Actor.Session)
-	return putSigner(s, row)
+	if err := putSigner(s, row); err != nil || e.Actor.ID != row.ID {
+		return err
+	}
+	return clearFailures(s, e.Actor) // the proof was right
 }
 
 // dropSessionsBut removes all sessions of a signer but one.

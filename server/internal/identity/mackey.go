@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"github.com/signetd/signet/api/chain"
@@ -55,6 +56,11 @@ func (d *Directory) macKey(ctx context.Context) (keystore.MACKey, error) {
 	key, err := d.readMACKey()
 	if err == nil && key.ID == "" {
 		if err = d.makeMACKey(ctx); err == nil {
+			key, err = d.readMACKey()
+		}
+	}
+	if errors.Is(err, ledger.ErrNotCheckpointed) { // another one has made it this moment
+		if _, err = d.ledger.Checkpointed(ctx, d.ledger.Size()); err == nil {
 			key, err = d.readMACKey()
 		}
 	}

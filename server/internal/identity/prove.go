@@ -63,13 +63,18 @@ func (d *Directory) prove(ctx context.Context, a attempt, then func(ctx context.
 	}
 	defer release()
 	var c candidate
-	err = d.ledger.View(func(r *ledger.Read) (err error) {
+	look := func(r *ledger.Read) (err error) {
 		if err := d.checkLock(r.View(projectionName), a); err != nil { // it may have happened while we waited
 			return err
 		}
 		c, err = d.candidate(r, a)
 		return err
-	})
+	}
+	if err = d.ledger.View(look); errors.Is(err, ledger.ErrNotCheckpointed) { // a credential was changed this moment
+		if _, err = d.ledger.Checkpointed(ctx, d.ledger.Size()); err == nil {
+			err = d.ledger.View(look)
+		}
+	}
 	if err != nil {
 		return err
 	}

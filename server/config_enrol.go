@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"strings"
 	"time"
 	"unicode"
@@ -28,4 +29,12 @@ func (c IdentityConfig) validateEnrolment(environment string, bad func(key, form
 		return bad("identity.letterReference", "%.40q; use one line of 200 characters at the most", r)
 	}
 	return nil
+}
+
+// stampAccountability time-stamps a signer's first signature, where anything may be signed.
+func (s *Server) stampAccountability(ctx context.Context, signature []byte) ([]byte, time.Time, error) {
+	if err := s.scrubFound(); err != nil {
+		return nil, time.Time{}, err
+	}
+	return s.tsa.Load().Stamp(ctx, signature)
 }

@@ -73,6 +73,7 @@ var errorTable = []struct {
 	{identity.ErrRevoked, codes.FailedPrecondition, "KEY_REVOKED", 0},
 	{identity.ErrCertificateExpired, codes.FailedPrecondition, "CERTIFICATE_EXPIRED", 0},
 	{identity.ErrNoKey, codes.FailedPrecondition, "NO_KEY", 0},
+	{identity.ErrNotAccountable, codes.FailedPrecondition, "ACCOUNTABILITY_MISSING", 0},
 	{identity.ErrKeyDisabled, codes.FailedPrecondition, "KEY_DISABLED", 0},
 	{identity.ErrKeyDestroyed, codes.FailedPrecondition, "KEY_DESTROYED", 0},
 	{identity.ErrWeakPassword, codes.InvalidArgument, "PASSWORD_WEAK", 0},

@@ -114,7 +114,7 @@ func Init(ctx context.Context, o Options, admin Administrator, progress func(ste
 	if err := firstEntries(ctx, l, o, vkey, keys, root, stamper); err != nil {
 		return Created{}, err
 	}
-	directory, err := openDirectory(c, l, o.Keys, o.Clock, o.Log)
+	directory, err := openDirectory(c, l, o.Keys, nil, o.Clock, o.Log)
 	if err != nil {
 		return Created{}, err
 	}

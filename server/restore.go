@@ -90,7 +90,7 @@ func OpenRestore(ctx context.Context, o Options, progress func(done, total uint6
 	if report.Size != l.Size() {
 		return nil, fmt.Errorf("%w (it changed while it was checked)", ErrDamaged)
 	}
-	r.identities, err = openDirectory(o.Config, l, o.Keys, o.Clock, o.Log)
+	r.identities, err = openDirectory(o.Config, l, o.Keys, nil, o.Clock, o.Log)
 	return r, err
 }
 

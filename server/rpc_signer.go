@@ -151,6 +151,7 @@ func toSigner(s identity.Signer) *signetv1.Signer {
 		Title: s.Title, Organisation: s.Organisation, TimeZone: s.Zone, KeyId: s.KeyID, Certificate: s.Certificate,
 		CreateTime: stamp(s.Created), LockedUntil: stamp(s.LockedUntil), Totp: s.TOTP, PasswordTime: stamp(s.PasswordSet),
 	}
+	out.Accountability = s.Accountability
 	if !s.Enrolment.IsZero() {
 		out.Enrollment = s.Enrolment[:]
 	}

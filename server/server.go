@@ -237,7 +237,7 @@ func (s *Server) compose(ctx context.Context) error {
 	if s.blobs, err = blob.Open(s.config.Path(BlobFolder)); err != nil {
 		return err
 	}
-	if s.identities, err = openDirectory(s.config, s.ledger, s.keys, s.clock, s.log); err != nil {
+	if s.identities, err = openDirectory(s.config, s.ledger, s.keys, s.stampAccountability, s.clock, s.log); err != nil {
 		return err
 	}
 	authority, err := openAuthority(s.config, s.ledger, s.keys, s.clock, s.discipline)
@@ -300,7 +300,7 @@ func (c Config) system(version string) (manifest.System, error) {
 	}, nil
 }
 
-func openDirectory(c Config, l *ledger.Ledger, keys *keystore.Store, clock func() time.Time, log *slog.Logger) (*identity.Directory, error) {
+func openDirectory(c Config, l *ledger.Ledger, keys *keystore.Store, stamp identity.Stamp, clock func() time.Time, log *slog.Logger) (*identity.Directory, error) {
 	authority, err := openCA(c, l, keys, clock)
 	if err != nil {
 		return nil, err
@@ -313,6 +313,7 @@ func openDirectory(c Config, l *ledger.Ledger, keys *keystore.Store, clock func(
 		Passkeys: c.passkeyConfig(),
 		Sources:  identity.Sources(c.Identity.Sources), ClientAuthorities: clients, ServiceMethods: serviceMethods(), RecordTypes: recordTypeIDs(),
 		FourEyes: identity.FourEyes(c.Identity.FourEyes), ProposalLifetime: time.Duration(c.Identity.ProposalLifetime),
+		LetterReference: c.Identity.LetterReference, Stamp: stamp,
 		Issuer: c.Issuer, Organisation: c.Organisation, PasswordChecks: c.Identity.PasswordChecks,
 		Argon:           identity.ArgonParams{Memory: uint32(c.Identity.PasswordMemory) << 10, Time: uint32(c.Identity.PasswordPasses), Threads: 1},
 		SessionIdle:     time.Duration(c.Identity.SessionIdle),

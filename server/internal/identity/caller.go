@@ -92,6 +92,8 @@ type Signer struct {
 	Rights       ServiceRights // of a service
 	Clients      []string      // of a service: SHA-256 of each client certificate that is admitted
 	ClientURI    string        // of a service: the URI in its certificates of the organisation's CA
+
+	Accountability string // version of the accountability statement that the person has acknowledged
 }
 
 // Session is an open session.

@@ -86,7 +86,7 @@ func TestNewDevice(t *testing.T) {
 		t.Errorf("%v from there again", got)
 	}
 	list, err := notify.List(f.ledger, 0, 10, false)
-	if err != nil || len(list) != 1 || list[0].Kind != notify.KindDeviceNew || list[0].Subject != signer.ID {
+	if err != nil || len(list) != 2 || list[1].Kind != notify.KindSignatureUsed || list[0].Kind != notify.KindDeviceNew || list[0].Subject != signer.ID {
 		t.Errorf("%+v, %v", list, err)
 	}
 }

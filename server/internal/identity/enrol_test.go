@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -87,12 +88,12 @@ func TestEnrolment(t *testing.T) {
 			t.Errorf("proofing %+v, enrolled with %s", proofing, enrolled.Proofing)
 		}
 	})
-	t.Run("key, enrolment and credential are one batch", func(t *testing.T) {
+	t.Run("key, enrolment, credential and first signature are one batch", func(t *testing.T) {
 		var types []chain.Type
 		for _, e := range f.entries(from) {
 			types = append(types, e.Type)
 		}
-		if len(types) != 2 || types[0] != chain.KeyCreated || types[1] != chain.SignerEnrolled {
+		if !slices.Equal(types, []chain.Type{chain.KeyCreated, chain.SignerEnrolled, chain.AccountabilitySigned}) {
 			t.Errorf("entries %v", types)
 		}
 	})

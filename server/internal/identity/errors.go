@@ -54,6 +54,8 @@ var (
 	ErrSession = errors.New("no such session: log in again")
 	// ErrNoKey: the signer has no key. Their role is not one that signs, or they have not redeemed their code.
 	ErrNoKey = errors.New("the signer has no signing key")
+	// ErrNotAccountable: the signer has not signed the accountability statement. Renew them.
+	ErrNotAccountable = errors.New("the signer has not signed the accountability statement (21 CFR 11.10(j)): an administrator renews them")
 	// ErrKeyDisabled: an administrator has disabled the key. One can enable it again.
 	ErrKeyDisabled = errors.New("the key is disabled")
 	// ErrKeyDestroyed: the key does not exist any more, or is about to be destroyed.

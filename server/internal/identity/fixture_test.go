@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"log/slog"
 	"math/big"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 	"github.com/signetd/signet/server/internal/ledger/ledgertest"
 	"github.com/signetd/signet/server/internal/notify"
 	"github.com/signetd/signet/server/internal/rights"
+	"github.com/signetd/signet/server/internal/tsa"
 )
 
 const (
@@ -98,7 +100,34 @@ func prepareFixture(t testing.TB) *fixture {
 		Issuer: testIssuer, Organisation: organisation, Argon: ArgonParams{Memory: 64, Time: 1, Threads: 1}, Clock: f.clock.Now,
 		Log: slog.New(slog.DiscardHandler),
 	}
+	f.stamp()
 	return f
+}
+
+// stamp gives the directory a real time-stamping authority.
+func (f *fixture) stamp() {
+	f.t.Helper()
+	key := keystoretest.Generate(f.t, f.keys.Store, "stamp-1", keystore.ECDSAP256)
+	certificate, err := IssueTSA(f.t.Context(), TSAConfig{
+		Name: "Example Medical Signet TSA", Organisation: organisation, Public: key.Public, CA: f.root, CAKey: f.caKey, Keys: f.keys, Now: start.Add(-time.Hour),
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.config.Stamp = func(ctx context.Context, signature []byte) ([]byte, time.Time, error) {
+		authority, err := tsa.New(tsa.Config{
+			Key: key.ID, Public: key.Public, Certificate: certificate, Chain: []*x509.Certificate{f.root}, Policy: asn1.ObjectIdentifier{2, 999, 3161, 1},
+			Accuracy: time.Second, Clock: f.clock.Now, Monotonic: func() time.Duration { return f.clock.Now().Sub(start) },
+			LastEntry: func() time.Time { return f.ledger.LastTime().Time() },
+			Sign: func(ctx context.Context, message []byte) ([]byte, error) {
+				return f.keys.Sign(ctx, key.ID, key.Public, message)
+			},
+		})
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		return authority.Stamp(ctx, signature)
+	}
 }
 
 func (f *fixture) open() {

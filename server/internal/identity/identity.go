@@ -106,6 +106,10 @@ type Config struct {
 
 	Passkeys PasskeyConfig // for whom passkeys are; none
 
+	Accountability  Accountability // what people acknowledge; the newest statement of this release
+	LetterReference string         // of the organisation's letter to the agency (21 CFR 11.100(c)); may be empty
+	Stamp           Stamp          // needed to enrol who signs
+
 	Clock func() time.Time // time.Now
 	Log   *slog.Logger     // slog.Default()
 }
@@ -148,6 +152,9 @@ func (c Config) withDefaults() (Config, error) {
 		if *n.value == 0 {
 			*n.value = n.otherwise
 		}
+	}
+	if c.Accountability == (Accountability{}) {
+		c.Accountability = currentAccountability
 	}
 	if c.FourEyes == "" {
 		c.FourEyes = FourEyesAuto
@@ -200,6 +207,7 @@ type Directory struct {
 	book     *rights.Book
 	terms    *termsCache
 	acts     map[string]ActKind
+	accounts sync.Map // index of accountability.signed → signer and version, proved once
 	passkeys passkeys
 
 	macs    MACs

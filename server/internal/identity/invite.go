@@ -16,15 +16,6 @@ import (
 	"github.com/signetd/signet/server/internal/ledger"
 )
 
-// AccountabilityVersion names the statement that each person acknowledges; signer.enrolled holds it.
-const AccountabilityVersion = "accountability-1"
-
-// AccountabilityText is the accountability statement (21 CFR 11.10(j), 11.100(c)). A text never changes; a better one
-// gets a new version.
-const AccountabilityText = "I understand that my electronic signature is the legally binding equivalent of my handwritten signature. " +
-	"I hold myself accountable and responsible for every action initiated under it. I will not share my password, " +
-	"nor let anybody sign in my name, and I will report at once if I believe that somebody else knows it."
-
 // Invitation says whom to enrol.
 type Invitation struct {
 	UserName     string
@@ -88,7 +79,7 @@ func (d *Directory) checkInvitation(inv *Invitation) error {
 	}
 	slices.Sort(inv.Roles)
 	return checkEnrolled(manifest.SignerEnrolled{
-		Accountability: AccountabilityVersion, ID: "sgn_x", Name: inv.Name, Organisation: inv.Organisation, Roles: enrolledRoles(inv.Roles),
+		Accountability: d.cfg.Accountability.Version, ID: "sgn_x", Name: inv.Name, Organisation: inv.Organisation, Roles: enrolledRoles(inv.Roles),
 		Title: inv.Title, UserName: inv.UserName, Zone: inv.Zone,
 	})
 }

@@ -64,6 +64,9 @@ type signerRow struct {
 	TOTPEntry       uint64     `json:"totpEntry"`       // index of the entry that set or removed it
 	TOTPStep        uint64     `json:"totpStep"`        // the last step that has counted
 
+	Accountability string `json:"accountability"` // version of the statement that was acknowledged
+	Accountable    uint64 `json:"accountable"`    // index of accountability.signed; 0: none
+
 	Invitation invitationRow `json:"invitation"` // pending, if its Index is not 0
 	Terms      uint64        `json:"terms"`      // of a service: index of the newest service.changed; 0: none
 }
@@ -133,6 +136,10 @@ func (projection) Apply(s *ledger.State, e chain.Entry, entry []byte, attachment
 		return applyAdministratorAssigned(s, e)
 	case chain.KeyDisabled, chain.KeyEnabled, chain.KeyDestructionConfirmed, chain.KeyDestroyed:
 		return applyKeyState(s, e)
+	case chain.AccountabilitySigned:
+		return applyAccountability(s, e)
+	case chain.SignerChanged:
+		return applyAltered(s, e)
 	case chain.ActProposed:
 		return applyProposed(s, e)
 	case chain.ActConfirmed:
@@ -213,6 +220,7 @@ func applyEnrolled(s *ledger.State, e chain.Entry, entry []byte) error {
 	onlyKey := e.Type == chain.SignerRenewed && row.Enrolled != 0 && body.Credential == row.Credential
 	row.Name, row.Title, row.Organisation, row.Zone, row.Roles = body.Name, body.Title, body.Organisation, body.Zone, rolesOf(body.Roles)
 	row.KeyID, row.Credential, row.CredentialEntry = body.KeyID, body.Credential, 0
+	row.Accountability = body.Accountability
 	row.Enrolled, row.Enrolment = e.Index, chain.LeafHash(entry)
 	s.Put(bucketEnrolments, row.Enrolment[:], indexKey(e.Index))
 	if onlyKey { // an administrator has rotated the key: nobody has redeemed a code, and nothing but the key is another one

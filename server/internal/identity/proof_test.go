@@ -269,7 +269,7 @@ func TestLockout(t *testing.T) {
 			t.Fatal(err)
 		}
 		types := f.appended(func() { must(f.d.Redeem(t.Context(), desk, code, "ada", secondPass, true)) })
-		if !reflect.DeepEqual(types, []chain.Type{chain.KeyCreated, chain.SignerUnlocked, chain.SignerRenewed}) {
+		if !reflect.DeepEqual(types, []chain.Type{chain.KeyCreated, chain.SignerUnlocked, chain.SignerRenewed, chain.AccountabilitySigned}) {
 			t.Errorf("entries %v", types)
 		}
 		f.login("ada", secondPass)

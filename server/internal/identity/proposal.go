@@ -290,7 +290,7 @@ func (d *Directory) act(ctx context.Context, caller Caller, in intent) (outcome,
 		return outcome{}, err
 	}
 	two := false
-	err = d.ledger.View(func(r *ledger.Read) error {
+	err = d.settled(ctx, func(r *ledger.Read) error {
 		two = d.fourEyes(r.View(projectionName))
 		return d.mayAct(r, caller, in.subject)
 	})
@@ -509,7 +509,7 @@ type Confirmation struct {
 func (d *Directory) Confirm(ctx context.Context, caller Caller, id string, digest []byte, proof Proof) (Confirmation, error) {
 	var out Confirmation
 	var row proposalRow
-	err := d.ledger.View(func(r *ledger.Read) (err error) {
+	err := d.settled(ctx, func(r *ledger.Read) (err error) {
 		row, err = d.mayConfirm(r, caller, id, digest, chain.NewTime(d.cfg.Clock()))
 		return err
 	})

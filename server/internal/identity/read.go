@@ -83,6 +83,7 @@ func (d *Directory) signer(r *ledger.Read, id string) (Signer, error) {
 	if s.Roles, err = d.shownRoles(r, row); err != nil {
 		return Signer{}, err
 	}
+	s.Accountability = row.Accountability
 	if row.KeyID != "" {
 		attachments, err := r.Attachments(row.Enrolled)
 		if err != nil {

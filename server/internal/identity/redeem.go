@@ -6,6 +6,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+<<<<<<< HEAD
+=======
+	"slices"
+	"strings"
+>>>>>>> 213f70e (server/internal/identity: a key's first signature is over the accountability statement)
 	"time"
 
 	"github.com/signetd/signet/api/chain"
@@ -16,8 +21,8 @@ import (
 )
 
 // Redeem takes up an invitation: the person sets the password that only they know, and acknowledges the accountability
-// statement. For somebody who signs, a key is made in the HSM and certified. The code works once, for this user name,
-// until it lapses. If the HSM fails, nothing was changed and the code can be used again.
+// statement. For somebody who signs, a key is made in the HSM and certified, and its first signature is over that statement.
+// The code works once, for this user name, until it lapses. If the HSM fails, nothing was changed and the code can be used again.
 //
 // Whatever is wrong with code and name, the answer is ErrCodeInvalid, in the same time.
 func (d *Directory) Redeem(ctx context.Context, src Source, code Secret, userName string, password Secret, acknowledged bool) (Signer, error) {
@@ -47,23 +52,32 @@ func (d *Directory) Redeem(ctx context.Context, src Source, code Secret, userNam
 	}
 	actor := chain.Actor{ID: row.ID, Kind: chain.Person, Method: MethodCode, Source: source.commitment}
 	body := manifest.SignerEnrolled{
-		Accountability: AccountabilityVersion, Credential: hexSum([]byte(v)), ID: row.ID, Name: invitation.Name, Organisation: invitation.Organisation,
+		Accountability: d.cfg.Accountability.Version, Credential: hexSum([]byte(v)), ID: row.ID, Name: invitation.Name, Organisation: invitation.Organisation,
 		Roles: invitation.Roles, Title: invitation.Title, UserName: row.UserName, Zone: invitation.Zone,
 	}
 	if body.Proofing, err = invitation.Proofing.digest(); err != nil {
 		return Signer{}, err
 	}
 	var made *certified
+<<<<<<< HEAD
 	signs, err := d.getsKey(ctx, row.ID, invitation.Roles)
 	if err != nil {
 		return Signer{}, err
 	}
 	if signs {
+=======
+	var signed ledger.Event
+	if slices.Contains(invitation.Roles, string(RoleSigner)) {
+>>>>>>> 213f70e (server/internal/identity: a key's first signature is over the accountability statement)
 		made, err = d.certify(ctx, Subject{ID: row.ID, Name: body.Name, Organisation: body.Organisation})
 		if err != nil {
 			return Signer{}, err
 		}
 		body.KeyID, body.Certificate = made.key.KeyID, hexSum(made.certificate)
+		if signed, err = d.accountable(ctx, actor, body, made); err != nil {
+			d.discard(ctx, made)
+			return Signer{}, err
+		}
 	}
 	// Crash point: a key is in the HSM that no entry names. It means nothing, and its id is not used again.
 	failpoint.Hit("identity.key-made")
@@ -99,6 +113,12 @@ func (d *Directory) Redeem(ctx context.Context, src Source, code Secret, userNam
 		}
 		tx.PutPrivate(privateVerifiers, []byte(row.ID), []byte(v))
 		tx.Emit(ev)
+		if made != nil {
+			tx.Emit(signed)
+		}
+		if changes := alterations(now, body); len(changes) > 0 && now.Enrolled != 0 {
+			tx.Emit(ledger.Event{Type: chain.SignerChanged, Actor: actor, Body: signerValues{Changes: changes, ID: row.ID, Reason: invitation.Reason}})
+		}
 		return nil
 	})
 	if err != nil {
@@ -154,7 +174,40 @@ func (d *Directory) redeemable(ctx context.Context, a attempt, code, password Se
 		defer cancel()
 		return row, invitation, "", d.recordFailure(ctx, a, id)
 	}
-	return row, invitation, verifier, nil
+	return row, invitation, verifier, d.testVerifier(ctx, a.name, verifier, password)
+}
+
+// testVerifier checks the new password against its verifier as a log-in would, before anybody leans on it (21 CFR 11.300(e)). The caller has
+// acquired a place to compute.
+func (d *Directory) testVerifier(ctx context.Context, name, verifier string, password Secret) error {
+	key, err := d.macKey(ctx)
+	if err != nil {
+		return err
+	}
+	v, err := parseVerifier(verifier)
+	if err != nil {
+		return err
+	}
+	right, err := d.matches(ctx, key, &v, name, password)
+	if err == nil && !right {
+		err = errors.New("identity: a new password does not fit its own verifier")
+	}
+	return err
+}
+
+// alterations are what a renewal has changed.
+func alterations(old signerRow, now manifest.SignerEnrolled) []valueChange {
+	var out []valueChange
+	for _, f := range []valueChange{
+		{Field: "name", Old: old.Name, New: now.Name}, {Field: "title", Old: old.Title, New: now.Title},
+		{Field: "organisation", Old: old.Organisation, New: now.Organisation}, {Field: "zone", Old: old.Zone, New: now.Zone},
+		{Field: "roles", Old: strings.Join(enrolledRoles(old.Roles), " "), New: strings.Join(now.Roles, " ")},
+	} {
+		if f.Old != f.New {
+			out = append(out, f)
+		}
+	}
+	return out
 }
 
 // certified is a new key with its certificate.

@@ -150,6 +150,9 @@ func (d *Directory) sweep(tx *ledger.Tx) error {
 // Recover closes the sessions that another process has left open. They are refused in any case; call it at the start to
 // have it on record.
 func (d *Directory) Recover(ctx context.Context) error {
+	if err := d.noteLetter(ctx); err != nil {
+		return err
+	}
 	for {
 		n := 0
 		_, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {

@@ -53,11 +53,13 @@ type enrolment struct {
 	roles        []string
 	service      bool
 	credential   string
-	key          keystore.ID // the label in the HSM is the projection's word: whoever signs with it holds the result against the certificate
-	keyID        string
-	algorithm    keystore.Algorithm
-	leaf         *x509.Certificate // nil without a key
-	certificates [][]byte
+
+	accountability string      // version of the statement
+	key            keystore.ID // the label in the HSM is the projection's word: whoever signs with it holds the result against the certificate
+	keyID          string
+	algorithm      keystore.Algorithm
+	leaf           *x509.Certificate // nil without a key
+	certificates   [][]byte
 }
 
 // provedCache keeps enrolments that were proved once. A proof holds for as long as the process: the tree only grows,
@@ -163,6 +165,7 @@ func (d *Directory) readEnrolment(r Reader, index uint64) (*enrolment, error) {
 		}
 		e.id, e.name, e.title, e.organisation, e.userName, e.zone = body.ID, body.Name, body.Title, body.Organisation, body.UserName, body.Zone
 		e.roles, e.credential, e.keyID, certificate = body.Roles, body.Credential, body.KeyID, body.Certificate
+		e.accountability = body.Accountability
 	case chain.ServiceEnrolled, chain.ServiceRenewed:
 		body, err := manifest.ParseServiceEnrolled(entry.Body)
 		if err != nil {
@@ -224,6 +227,11 @@ func (d *Directory) SigningIdentity(r Reader, id string) (SigningIdentity, error
 	e, err := d.enrolment(r, row)
 	if err != nil {
 		return SigningIdentity{}, err
+	}
+	if !row.Service {
+		if err := d.accountabilityOf(r, row, e); err != nil {
+			return SigningIdentity{}, err
+		}
 	}
 	if now := d.now(r); now.Before(e.leaf.NotBefore) || now.After(e.leaf.NotAfter) {
 		return SigningIdentity{}, fmt.Errorf("%w: that of %s holds from %s to %s", ErrCertificateExpired, id,

@@ -80,7 +80,8 @@ func (d *Directory) Revoke(ctx context.Context, caller Caller, id, reason string
 			tx.DeletePrivate(privateVerifiers, []byte(id))
 		}
 		tx.Emit(ledger.Event{Type: chain.SignerChanged, Actor: caller.Actor(), Body: signerValues{
-			Cause: string(cause), Changes: []valueChange{{Field: "state", New: string(StateRevoked), Old: string(row.State)}}, ID: id, Reason: reason,
+			Cause: string(cause), Changes: []valueChange{{Field: "state", New: string(StateRevoked), Old: string(row.State)}},
+			ID: id, Reason: reason,
 		}})
 		tx.Emit(ev)
 		return nil

@@ -260,7 +260,7 @@ func (s *Server) compose(ctx context.Context) error {
 		Stamp: func(ctx context.Context, signature []byte) ([]byte, time.Time, error) {
 			return s.tsa.Load().Stamp(ctx, signature)
 		},
-		StampMore: s.stampMore,
+		StampMore:    s.stampMore,
 		WitnessDelay: time.Duration(s.config.Ledger.Witness.Delay),
 		Lifetime:     time.Duration(s.config.Signing.PreparationLifetime), DocumentLimit: s.config.Limits.DocumentBytes, Log: s.log,
 	})

@@ -6,11 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-<<<<<<< HEAD
-=======
-	"slices"
 	"strings"
->>>>>>> 213f70e (server/internal/identity: a key's first signature is over the accountability statement)
 	"time"
 
 	"github.com/signetd/signet/api/chain"
@@ -59,16 +55,12 @@ func (d *Directory) Redeem(ctx context.Context, src Source, code Secret, userNam
 		return Signer{}, err
 	}
 	var made *certified
-<<<<<<< HEAD
+	var signed ledger.Event
 	signs, err := d.getsKey(ctx, row.ID, invitation.Roles)
 	if err != nil {
 		return Signer{}, err
 	}
 	if signs {
-=======
-	var signed ledger.Event
-	if slices.Contains(invitation.Roles, string(RoleSigner)) {
->>>>>>> 213f70e (server/internal/identity: a key's first signature is over the accountability statement)
 		made, err = d.certify(ctx, Subject{ID: row.ID, Name: body.Name, Organisation: body.Organisation})
 		if err != nil {
 			return Signer{}, err

@@ -104,8 +104,7 @@ func (a *app) totpSet() *cobra.Command {
 At a terminal the secret is shown once, and the first code of your app is asked for. With --secret-out the secret is written to a new file that
 you alone can read, and signet totp confirm takes the first code.`,
 		Example: `  signet totp set
-  signet totp set --secret-out totp.txt --password-file /run/secrets/ada
-  signet totp confirm --code-fd 3 3< code.txt`,
+  signet totp set --secret-out totp.txt --password-file /run/secrets/ada`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.online(cmd.Context(), func(ctx context.Context, client *signet.Client, s selected) error {
 				if secretOut == "" && !a.interactive() {

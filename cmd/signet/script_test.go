@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pquerna/otp"
+	"github.com/pquerna/otp/totp"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -77,7 +79,7 @@ func runScripts(t *testing.T, scripts string, setup func(*testscript.Env) error)
 			testscript.Run(t, testscript.Params{
 				Files: []string{file},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"exits": exits, "field": field, "tarball": tarball, "flip": flip, "replace": replace, "strip": strip, "within": within, "await": await,
+					"exits": exits, "field": field, "tarball": tarball, "flip": flip, "replace": replace, "strip": strip, "within": within, "await": await, "totp": totpCode,
 				},
 				Condition: func(c string) (bool, error) {
 					if c != "netless" {
@@ -208,6 +210,21 @@ func strip(ts *testscript.TestScript, neg bool, args []string) {
 	b, err := json.Marshal(v)
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), b, 0o644))
+}
+
+// totpCode writes a one-time password of the secret in a file: totp secret 1 code is that of the step after the present one.
+func totpCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: totp secret steps file")
+	}
+	key, err := otp.NewKeyFromURL(strings.TrimSpace(ts.ReadFile(args[0])))
+	ts.Check(err)
+	var steps int
+	_, err = fmt.Sscan(args[1], &steps)
+	ts.Check(err)
+	code, err := totp.GenerateCode(key.Secret(), time.Now().Add(time.Duration(steps)*30*time.Second))
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(code+"\n"), 0o600))
 }
 
 // await waits until a file holds a text: await text file

@@ -50,7 +50,7 @@ func exitCode(err error) int {
 		return 2
 	case errors.Is(err, server.ErrRolledBack):
 		return 5
-	case errors.Is(err, errLedgerFaults), errors.Is(err, server.ErrDamaged), errors.Is(err, errUnfit), errors.Is(err, errNotReady):
+	case errors.Is(err, errLedgerFaults), errors.Is(err, server.ErrDamaged), errors.Is(err, errUnfit), errors.Is(err, errNotReady), errors.Is(err, errNotConforming):
 		return 3
 	case errors.Is(err, keystore.ErrPIN): // whoever starts it again and again would lock the token
 		return 4
@@ -74,7 +74,7 @@ func command() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
 	})
-	root.AddCommand(initCommand(), serveCommand(), ledgerCommand(), witnessCommand(), hsmCommand(), backupCommand(), restoreBackupCommand(), configCommand(), hsmWorkerCommand())
+	root.AddCommand(initCommand(), serveCommand(), ledgerCommand(), witnessCommand(), hsmCommand(), backupCommand(), restoreBackupCommand(), conformCommand(), configCommand(), hsmWorkerCommand())
 	return root
 }
 

@@ -72,6 +72,14 @@ var recordTypes = []RecordType{
 		}, commonMeanings...),
 	},
 	{
+		ID: "conformance", Description: "What a check of a live deployment did and saw, clause by clause (signetd conform).", BundleRequired: true, Part11: true,
+		Separation: everyDuty,
+		Meanings: append([]Meaning{
+			{ID: "conformance-approval", Version: 1, Text: "I have read this report. The deployment that it names may be used as it says.", Decisions: []string{"approve"}},
+			{ID: "conformance-rejection", Version: 1, Text: "I have read this report. The deployment that it names must not be used before it is corrected.", Decisions: []string{"reject"}},
+		}, commonMeanings...),
+	},
+	{
 		ID: "document", Description: "A controlled document.", BundleRequired: true, Part11: true, Separation: everyDuty,
 		Meanings: append([]Meaning{
 			{ID: "document-approval", Version: 1, Text: "I approve this document for use.", Decisions: []string{"approve"}},

@@ -1,0 +1,200 @@
+package conform_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/signetd/signet/api/bundle"
+	signetv1 "github.com/signetd/signet/api/signet/v1"
+	"github.com/signetd/signet/server"
+	"github.com/signetd/signet/server/conform"
+	"github.com/signetd/signet/server/servertest"
+	"github.com/signetd/signet/server/servertest/inbox"
+)
+
+func options(t *testing.T, s *servertest.Server) conform.Options {
+	t.Helper()
+	trust, err := os.ReadFile(s.Config.Path(server.TrustFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := s.Dial()
+	return conform.Options{
+		Config: s.Config, Trust: trust, Folder: t.TempDir(),
+		Dial:        func() (grpc.ClientConnInterface, error) { return conn, nil },
+		Credentials: &signetv1.PasswordCredentials{UserName: servertest.Administrator, Password: servertest.Password},
+		OldTLS: func(context.Context) error {
+			c, err := tls.Dial("tcp", s.Address, &tls.Config{MaxVersion: tls.VersionTLS12, InsecureSkipVerify: true}) // what it speaks is asked, not who it is
+			if err == nil {
+				c.Close()
+			}
+			return err
+		},
+		Backup: func(ctx context.Context, to string) error {
+			b, err := server.AskBackup(ctx, s.Config)
+			if err != nil {
+				return err
+			}
+			defer b.Close()
+			_, err = b.Save(to, nil)
+			return err
+		},
+	}
+}
+
+// signed has a record approved.
+func signed(t *testing.T, s *servertest.Server) {
+	t.Helper()
+	s.Enroll("ada", "Ada Lovelace", signetv1.Role_ROLE_SIGNER)
+	s.Enroll("rita", "Rita Release", signetv1.Role_ROLE_RELEASE_MANAGER)
+	folder := t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, "app.bin"), []byte("the program"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, err := bundle.Read(t.Context(), folder, bundle.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	document, err := d.Canonical()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.Record(s.Login("rita"), document, &signetv1.RecordHeader{
+		Type: "release", Product: "bioflow_pro", Version: "v0.1.0", Source: &signetv1.Source{Commit: strings.Repeat("a1", 20)},
+		Policy: &signetv1.ApprovalPolicy{Template: "single-approver", Approvers: []string{"ada"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ada, signing := s.Login("ada"), signetv1.NewSigningServiceClient(s.Dial())
+	p, err := signing.Prepare(ada, &signetv1.PrepareRequest{
+		Record: r.GetName(), Decision: signetv1.Decision_DECISION_APPROVE, Meaning: "release-approval", Reason: "All gates are green.",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := sha256.Sum256(p.GetPreparation().GetStatement())
+	if _, err := signing.Sign(ada, &signetv1.SignRequest{
+		Preparation: p.GetPreparation().GetName(), StatementSha256: shown[:], Password: &signetv1.PasswordCredentials{UserName: "ada", Password: servertest.Password},
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestConform runs all checks against a live service that is set up as it should be.
+func TestConform(t *testing.T) {
+	for _, row := range []string{"11.10(a)", "11.10(c)", "11.300(d)", "X-21"} {
+		t.Attr("requirement", row)
+	}
+	hook := inbox.StartHook(t)
+	secret := filepath.Join(t.TempDir(), "hook")
+	if err := os.WriteFile(secret, []byte(hook.Secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := servertest.Start(t, func(c *server.Config) {
+		c.Alerts.Webhooks = []server.WebhookConfig{{Name: "siem", URL: hook.URL, SecretFile: secret, Audiences: []string{}, Roots: hook.Roots}}
+	})
+	signed(t, s)
+	var seen []string
+	o := options(t, s)
+	o.Progress = func(c conform.Check) { seen = append(seen, c.ID) }
+	report, err := conform.Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range report.Checks {
+		switch {
+		case c.Verdict == conform.Failed:
+			t.Errorf("%s: %s\n  %s", c.ID, c.Title, strings.Join(c.Seen, "\n  "))
+		case c.Verdict == conform.NotExercised && c.ID != "reviews" && c.ID != "training":
+			t.Errorf("%s was not exercised: %v", c.ID, c.Seen)
+		}
+		if len(c.Done) == 0 || len(c.Seen) == 0 {
+			t.Errorf("%s does not say what was done and seen", c.ID)
+		}
+	}
+	if len(seen) != len(report.Checks) || !report.Passed() {
+		t.Errorf("%d checks were told of, and %d are in the report", len(seen), len(report.Checks))
+	}
+	for _, c := range report.Clauses {
+		if len(c.Checks) == 0 {
+			t.Errorf("no check bears on %s", c.Clause)
+		}
+	}
+	files, err := report.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range files {
+		if !strings.Contains(string(b), "11.300(d)") || strings.Contains(string(b), servertest.Password) {
+			t.Errorf("%s: %.300s", name, b)
+		}
+	}
+	if folder := os.Getenv("SIGNET_CONFORM_OUT"); folder != "" {
+		for name, b := range files {
+			if err := os.WriteFile(filepath.Join(folder, name), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestConformFinds runs it against services on which something is wrong.
+func TestConformFinds(t *testing.T) {
+	for _, tc := range []struct {
+		name, check string
+		verdict     conform.Verdict
+		change      func(*conform.Options)
+	}{
+		{"TLS 1.2", "transport", conform.Failed, func(o *conform.Options) { o.OldTLS = func(context.Context) error { return nil } }},
+		{"a trust file of another service", "copies", conform.Failed, func(o *conform.Options) {
+			other := servertest.Start(t)
+			b, err := os.ReadFile(other.Config.Path(server.TrustFile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Trust = b
+		}},
+		{"a backup that is none", "backup", conform.Failed, func(o *conform.Options) {
+			o.Backup = func(_ context.Context, to string) error { return os.WriteFile(to, []byte("nothing"), 0o600) }
+		}},
+		{"nobody is told", "alerts", conform.Failed, func(*conform.Options) {}},
+		{"nothing is signed yet", "manifest", conform.NotExercised, func(*conform.Options) {}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := servertest.Start(t)
+			o := options(t, s)
+			o.Patience = 2 * time.Second
+			tc.change(&o)
+			report, err := conform.Run(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			i := slices.IndexFunc(report.Checks, func(c conform.Check) bool { return c.ID == tc.check })
+			if i < 0 || report.Checks[i].Verdict != tc.verdict {
+				t.Errorf("%s: %+v", tc.check, report.Checks[i])
+			}
+			if report.Passed() && tc.verdict == conform.Failed {
+				t.Error("the report passed")
+			}
+		})
+	}
+	t.Run("somebody who is no administrator", func(t *testing.T) {
+		s := servertest.Start(t)
+		s.Enroll("olga", "Olga Auditor", signetv1.Role_ROLE_AUDITOR)
+		o := options(t, s)
+		o.Credentials.UserName = "olga"
+		if _, err := conform.Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "no administrator") {
+			t.Error(err)
+		}
+	})
+}

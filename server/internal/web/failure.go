@@ -97,6 +97,9 @@ func (v *visit) problem(err error) *problem {
 	if s == nil {
 		return &problem{Text: "Something went wrong here, and it is recorded. Nothing can be said of what was done: look before you try again."}
 	}
+	if reason == "" && s.Code() == codes.InvalidArgument { // a rule of the message, in words for programmers
+		return &problem{Text: "Something here is not as it can be: too long, empty, or of other characters. Nothing was done; check what you typed."}
+	}
 	p := &problem{Text: sentence(s.Message())}
 	switch reason {
 	case "PASSWORD_WEAK":
@@ -179,7 +182,11 @@ func (v *visit) fail(err error) {
 		if _, retry := detailsOf(err); retry > 0 {
 			v.w.Header().Set("Retry-After", fmt.Sprint(int(math.Ceil(retry.Seconds()))))
 		}
-		r = &refusal{status: code, title: title, text: v.problem(err).Text}
+		text := v.problem(err).Text
+		if reason, _ := detailsOf(err); code == http.StatusBadRequest && reason == "" && v.r.Method == http.MethodGet { // the address itself
+			code, title, text = http.StatusNotFound, "Not found", "There is no such page. Check the address, or start from what waits for you."
+		}
+		r = &refusal{status: code, title: title, text: text}
 	}
 	if err := v.showAs(r.status, "message", page{Title: r.title, Body: r.text}); err != nil {
 		v.Log.ErrorContext(v.r.Context(), "page", "path", v.r.URL.Path, "error", err)

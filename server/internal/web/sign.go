@@ -18,7 +18,7 @@ type decideForm struct {
 	Groups   []decisionGroup
 	Chosen   string // decision and meaning, as the form gives them
 	Reason   string
-	Kinds    []string // ways to prove oneself that can be chosen; empty: as the policy asks
+	Kinds    []string // ways to prove oneself that can be chosen instead of what the policy asks for
 	Kind     string
 	Requires string // what the policy asks for
 }
@@ -64,23 +64,20 @@ func (v *visit) decideForm() (decideForm, error) {
 
 // kinds are the ways in which the caller can prove themselves for a policy, beyond what it asks for.
 func (v *visit) kinds(requires manifest.AuthorizationKind) ([]string, error) {
-	can := map[manifest.AuthorizationKind]bool{manifest.AuthorizationPassword: true, manifest.AuthorizationPasswordTOTP: v.me.GetSigner().GetTotp()}
-	bound, err := v.boundPasskeys()
-	if err != nil {
-		return nil, err
-	}
-	can[manifest.AuthorizationPasswordPasskey] = len(bound) > 0
-	can[manifest.AuthorizationPasskey] = len(bound) > 0 && requires == manifest.AuthorizationPasskey
 	var out []string
-	for _, k := range []manifest.AuthorizationKind{manifest.AuthorizationPasskey, manifest.AuthorizationPassword, manifest.AuthorizationPasswordTOTP, manifest.AuthorizationPasswordPasskey} {
-		if can[k] && k.Covers(requires) {
+	add := func(k manifest.AuthorizationKind) {
+		if k != requires && k.Covers(requires) {
 			out = append(out, string(k))
 		}
 	}
-	if len(out) < 2 {
-		return nil, nil
+	if v.me.GetSigner().GetTotp() {
+		add(manifest.AuthorizationPasswordTOTP)
 	}
-	return out, nil
+	bound, err := v.boundPasskeys()
+	if len(bound) > 0 {
+		add(manifest.AuthorizationPasswordPasskey)
+	}
+	return out, err
 }
 
 func (s *site) showDecide(v *visit) error {

@@ -65,7 +65,7 @@ func (s *site) loadPages() (map[string]*template.Template, error) {
 	frame, err := template.New("frame.html").Funcs(template.FuncMap{
 		"hex": hex.EncodeToString, "when": when, "decision": decisionWord, "decided": decidedWord, "state": stateWord, "role": roleWord, "size": size,
 		"components": components, "last": last, "plural": plural, "passkeyState": passkeyWord, "passkeyPath": passkeyPath,
-		"isLast": func(i, n int) bool { return i == n-1 }, "time": timeOf,
+		"device": device, "isLast": func(i, n int) bool { return i == n-1 }, "time": timeOf,
 	}).ParseFS(files, "templates/frame.html", "templates/parts.html")
 	if err != nil {
 		return nil, err
@@ -261,3 +261,24 @@ func plural(n any, word string) string {
 
 // last is the last part of a resource name.
 func last(name string) string { return path.Base(name) }
+
+// device is what a browser says of itself, in the few words that people know it by; anything else as it is.
+func device(agent string) string {
+	if !strings.HasPrefix(agent, "Mozilla/") {
+		return agent
+	}
+	find := func(of [][2]string) string {
+		for _, x := range of {
+			if strings.Contains(agent, x[0]) {
+				return x[1]
+			}
+		}
+		return ""
+	}
+	browser := find([][2]string{{"Edg/", "Edge"}, {"OPR/", "Opera"}, {"Firefox/", "Firefox"}, {"FxiOS/", "Firefox"}, {"Chrome/", "Chrome"}, {"CriOS/", "Chrome"}, {"Safari/", "Safari"}})
+	system := find([][2]string{{"Android", "Android"}, {"iPhone", "iPhone"}, {"iPad", "iPad"}, {"Windows", "Windows"}, {"Mac OS X", "macOS"}, {"CrOS", "ChromeOS"}, {"Linux", "Linux"}})
+	if browser == "" || system == "" {
+		return agent
+	}
+	return browser + " on " + system
+}

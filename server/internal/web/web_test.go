@@ -183,7 +183,8 @@ func (b *browser) open(path string) {
 func (b *browser) fill(fields ...string) {
 	b.t.Helper()
 	for i := 0; i+1 < len(fields); i += 2 {
-		b.do(chromedp.Clear(chromedp.ID(fields[i])), chromedp.SendKeys(chromedp.ID(fields[i]), fields[i+1]))
+		run(b, chromedp.Evaluate[string](`document.getElementById("`+fields[i]+`").value = ""`))
+		b.do(chromedp.SendKeys(chromedp.ID(fields[i]), fields[i+1]))
 	}
 }
 

@@ -137,7 +137,7 @@ func (s *scene) under(a attack) (o outcome) {
 					atomic.AddInt64(&o.locked, 1)
 				case reason == "BUSY": // it was not looked at
 					atomic.AddInt64(&o.busy, 1)
-					time.Sleep(50 * time.Millisecond)
+					<-time.After(50 * time.Millisecond)
 					goto again
 				default:
 					s.t.Errorf("guess %d: %v", i, err)

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"encoding/json/v2"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -113,7 +114,7 @@ func TestLockoutOfAttemptsAndTime(t *testing.T) {
 			type key struct{ lane, name, at string }
 			seen := map[key][]chain.Time{}
 			networks := map[string][]chain.Time{}
-			for _, g := range rapid.SliceOfN(guesses(2, 3, 2), 1, 400).Draw(t, "guesses") {
+			for _, g := range rapid.SliceOfN(guesses(2, 3, 2), 1, 200).Draw(t, "guesses") {
 				now = now.Add(g.wait)
 				before := len(b)
 				checked, _ := b.try(d, g, now)
@@ -145,7 +146,7 @@ func TestLockoutOfAttemptsAndTime(t *testing.T) {
 	t.Run("who is in a session is not touched by anybody else", func(t *testing.T) {
 		rapid.Check(t, func(t *rapid.T) {
 			alone, among, now := book{}, book{}, begin
-			for _, g := range rapid.SliceOfN(guesses(2, 3, 2), 1, 400).Draw(t, "guesses") {
+			for _, g := range rapid.SliceOfN(guesses(2, 3, 2), 1, 200).Draw(t, "guesses") {
 				now = now.Add(g.wait)
 				hers := g.name == "name0" && g.session == "session0@place0"
 				checked, _ := among.try(d, g, now)
@@ -161,7 +162,7 @@ func TestLockoutOfAttemptsAndTime(t *testing.T) {
 	t.Run("who is at a known network is not touched by strangers", func(t *testing.T) {
 		rapid.Check(t, func(t *rapid.T) {
 			alone, among, now := book{}, book{}, begin
-			for _, g := range rapid.SliceOfN(guesses(3, 6, 2), 1, 400).Draw(t, "guesses") {
+			for _, g := range rapid.SliceOfN(guesses(3, 6, 2), 1, 200).Draw(t, "guesses") {
 				if now = now.Add(g.wait); g.place == "place0" {
 					g.name = "name0" // at home there is nobody else
 				}
@@ -248,10 +249,10 @@ func TestLockoutOfAttemptsAndTime(t *testing.T) {
 			switch {
 			case err == nil:
 				delays = append(delays, 0)
-			case asError(err, &soon):
+			case errors.As(err, &soon):
 				delays = append(delays, soon.RetryAfter())
 				now = now.Add(soon.RetryAfter())
-			case asError(err, &locked):
+			case errors.As(err, &locked):
 				locks = append(locks, locked.RetryAfter())
 				now = now.Add(locked.RetryAfter())
 			}
@@ -281,15 +282,6 @@ func TestLockoutOfAttemptsAndTime(t *testing.T) {
 			}
 		}
 	})
-}
-
-// asError is errors.As for one type, in a condition.
-func asError[T error](err error, target *T) bool {
-	e, ok := err.(T)
-	if ok {
-		*target = e
-	}
-	return ok
 }
 
 // TestNetwork: failures are counted by what one customer has of the net.

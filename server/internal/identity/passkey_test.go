@@ -300,7 +300,7 @@ func TestPasskeyRights(t *testing.T) {
 }
 
 func TestPasskeyRegistration(t *testing.T) {
-	t.Attr("requirement", "11.100(b)")
+	t.Attr("requirement", "11.100")
 	f := passkeyFixture(t)
 	_, ada, _ := f.ada()
 	f.enrol(f.login("root", adminPass), "bob", "Bob", secondPass, RoleSigner)

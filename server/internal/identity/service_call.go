@@ -20,12 +20,12 @@ func (d *Directory) byCertificate(ctx context.Context, peer *x509.Certificate, a
 			peer.NotBefore.UTC().Format(time.RFC3339), peer.NotAfter.UTC().Format(time.RFC3339))
 	}
 	client := Client{Certificate: hexSum(peer.Raw), Key: hexSum(peer.RawSubjectPublicKeyInfo)}
-	row, terms, err := d.serviceOf(client)
+	row, terms, err := d.serviceOf(ctx, client)
 	if errors.Is(err, errUnpinned) && d.cfg.ClientAuthorities != nil {
 		if client.URI, err = d.cfg.ClientAuthorities.uri(peer, above); err != nil {
 			return Caller{}, err
 		}
-		row, terms, err = d.serviceOf(client)
+		row, terms, err = d.serviceOf(ctx, client)
 	}
 	if err != nil {
 		return Caller{}, err
@@ -45,8 +45,25 @@ func (d *Directory) byCertificate(ctx context.Context, peer *x509.Certificate, a
 // errUnpinned: no service has pinned the certificate, its key or its URI.
 var errUnpinned = fmt.Errorf("%w: no service has enrolled this client certificate", ErrSession)
 
-// serviceOf returns the service of a client, if it is admitted, with its terms.
-func (d *Directory) serviceOf(client Client) (row signerRow, terms *Terms, err error) {
+// serviceOf returns the service of a client, if it is admitted, with its terms. Where they have just been changed it waits for the
+// checkpoint that proves them: a change refuses nobody who may call before it and after it.
+func (d *Directory) serviceOf(ctx context.Context, client Client) (row signerRow, terms *Terms, err error) {
+	row, terms, err = d.serviceNow(client)
+	if !errors.Is(err, ledger.ErrNotCheckpointed) {
+		return row, terms, err
+	}
+	limited, cancel := context.WithTimeout(ctx, termsTimeout)
+	defer cancel()
+	if _, waited := d.ledger.NextHead(limited, termsAt(row)); waited != nil {
+		return row, nil, errors.Join(ctx.Err(), err)
+	}
+	return d.serviceNow(client)
+}
+
+// termsTimeout bounds the wait for a checkpoint over terms that were changed.
+const termsTimeout = 5 * time.Second
+
+func (d *Directory) serviceNow(client Client) (row signerRow, terms *Terms, err error) {
 	err = d.ledger.View(func(r *ledger.Read) error {
 		view := r.View(projectionName)
 		var id []byte

@@ -196,7 +196,7 @@ func (e *assertionError) Is(target error) bool { return target == ErrBadCredenti
 // holder finds a signer's passkey that counts now, proved.
 func (d *Directory) holder(r Reader, signer string, credentialID []byte) (passkey.Holder, error) {
 	view := r.View(projectionName)
-	row, ok, err := passkeyOf(view, signer, credentialID)
+	row, ok, err := passkeyOf(view, credentialID)
 	switch {
 	case err != nil:
 		return passkey.Holder{}, err
@@ -322,11 +322,11 @@ func (d *Directory) PasskeySupport(r Reader, signer string, credentialID []byte)
 	for open := []link{{signer, credentialID}}; len(open) > 0; {
 		next := open[0]
 		open = open[1:]
-		row, ok, err := passkeyOf(view, next.signer, next.credential)
+		row, ok, err := passkeyOf(view, next.credential)
 		if err != nil {
 			return nil, err
 		}
-		if !ok || row.Bound == 0 || seen[row.KeyID] {
+		if !ok || row.Signer != next.signer || row.Bound == 0 || seen[row.KeyID] {
 			continue
 		}
 		seen[row.KeyID] = true
@@ -479,7 +479,7 @@ func mustPasskeyKey(s reader, key []byte) (row passkeyRow, err error) {
 }
 
 // passkeyOf finds a passkey by its credential id, whoever's it is.
-func passkeyOf(s reader, _ string, credentialID []byte) (row passkeyRow, ok bool, err error) {
+func passkeyOf(s reader, credentialID []byte) (row passkeyRow, ok bool, err error) {
 	key := s.Get(bucketPasskeyNames, append([]byte("cred:"), credentialKey(credentialID)...))
 	if key == nil {
 		return row, false, nil
@@ -519,11 +519,14 @@ func putPasskey(s *ledger.State, row passkeyRow) error {
 	} else {
 		s.Delete(bucketPasskeyQueue, indexKey(row.Registered))
 	}
-	for bucket, in := range map[string]bool{bucketPasskeyVouches: row.Vouches, bucketPasskeyRoots: row.Pinned} {
-		if in && row.State == PasskeyBound {
-			s.Put(bucket, key, []byte{1})
+	for _, x := range []struct {
+		bucket string
+		in     bool
+	}{{bucketPasskeyVouches, row.Vouches}, {bucketPasskeyRoots, row.Pinned}} {
+		if x.in && row.State == PasskeyBound {
+			s.Put(x.bucket, key, []byte{1})
 		} else {
-			s.Delete(bucket, key)
+			s.Delete(x.bucket, key)
 		}
 	}
 	b, err := json.Marshal(row, json.Deterministic(true))

@@ -167,7 +167,7 @@ func TestRolesHaveAValidity(t *testing.T) {
 			t.Fatalf("%v", e)
 		}
 		body, err := manifest.ParseRoleWithdrawn(e[0].Body)
-		if err != nil || body.Reason != "moved" || "signers/"+body.Holder != s.bobID {
+		if err != nil || body.Reason != "moved" || "signers/"+body.Subject != s.bobID {
 			t.Errorf("%+v, %v", body, err)
 		}
 		_, err = s.rights.WithdrawRole(s.admin, &signetv1.WithdrawRoleRequest{Name: a.GetName(), Reason: "again"})

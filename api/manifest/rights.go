@@ -12,41 +12,43 @@ import (
 
 // RoleAssigned is the body of role.assigned: a role for a person or a group, from a time, to a time.
 type RoleAssigned struct {
-	Assignment string `json:"assignment"` // ras_…
-	End        Time   `json:"end"`        // zero: until it is withdrawn
-	Holder     string `json:"holder"`     // sgn_…, or group: and the name of a group
-	Reason     string `json:"reason"`
-	Role       string `json:"role"`
-	Start      Time   `json:"start"` // zero: at once
+	End     Time   `json:"end"` // zero: until it is withdrawn
+	ID      string `json:"id"`  // ras_…
+	Reason  string `json:"reason"`
+	Role    string `json:"role"`
+	Start   Time   `json:"start"`   // zero: at once
+	Subject string `json:"subject"` // who has it: sgn_…, or group: and the name of a group
 }
 
 // RoleWithdrawn is the body of role.withdrawn: it ends an assignment, or a role of the enrolment.
 type RoleWithdrawn struct {
-	Assignment string `json:"assignment"` // empty: the role came with the enrolment
-	Holder     string `json:"holder"`
-	Reason     string `json:"reason"`
-	Role       string `json:"role"`
+	ID      string `json:"id"` // ras_…; empty: the role came with the enrolment
+	Reason  string `json:"reason"`
+	Role    string `json:"role"`
+	Subject string `json:"subject"`
 }
 
-// GroupChanged is the body of group.changed: who belongs to a group from now on, and who did before.
+// GroupChanged is the body of group.changed: who belongs to a group from now on, and who did not before or does no more.
 type GroupChanged struct {
-	Group  string     `json:"group"` // its name
-	Now    GroupState `json:"now"`
-	Reason string     `json:"reason"`
-	Was    GroupState `json:"was"`
+	Added       []GroupMember `json:"added"`
+	DisplayName string        `json:"displayName"`
+	ID          string        `json:"id"`      // group: and its name
+	Members     []string      `json:"members"` // ids of signers, sorted: all of them
+	Reason      string        `json:"reason"`
+	Removed     []GroupMember `json:"removed"`
+	Was         string        `json:"was"` // the display name before
 }
 
-// GroupState is a group at a time.
-type GroupState struct {
-	DisplayName string   `json:"displayName"`
-	Members     []string `json:"members"` // ids of signers, sorted
+// GroupMember is somebody who joins or leaves.
+type GroupMember struct {
+	Signer string `json:"signer"`
 }
 
 // GroupPrefix begins a holder that is a group.
 const GroupPrefix = "group:"
 
 // MaxMembers is how many members a group can have.
-const MaxMembers = 500
+const MaxMembers = 400
 
 // ParseRoleAssigned reads the body of an entry.
 func ParseRoleAssigned(body jsontext.Value) (RoleAssigned, error) {
@@ -70,56 +72,72 @@ func (r RoleAssigned) Validate() error {
 		return malformed(what + "it ends before it begins")
 	}
 	return first(
-		checkID(what+"assignment", "ras_", r.Assignment),
-		checkHolder(what+"holder", r.Holder),
+		checkID(what+"id", "ras_", r.ID),
 		checkText(what+"reason", r.Reason, maxReason),
 		checkToken(what+"role", r.Role, 64),
+		checkHolder(what+"subject", r.Subject),
 	)
 }
 
 // Validate checks all values.
 func (r RoleWithdrawn) Validate() error {
 	const what = "role.withdrawn: "
-	if r.Assignment != "" {
-		if err := checkID(what+"assignment", "ras_", r.Assignment); err != nil {
+	if r.ID != "" {
+		if err := checkID(what+"id", "ras_", r.ID); err != nil {
 			return err
 		}
 	}
 	return first(
-		checkHolder(what+"holder", r.Holder),
 		checkText(what+"reason", r.Reason, maxReason),
 		checkToken(what+"role", r.Role, 64),
+		checkHolder(what+"subject", r.Subject),
 	)
 }
 
 // Validate checks all values.
 func (g GroupChanged) Validate() error {
 	const what = "group.changed: "
-	return first(
-		checkToken(what+"group", g.Group, 64),
-		g.Now.validate(what+"now"),
-		checkText(what+"reason", g.Reason, maxReason),
-		g.Was.validate(what+"was"),
-	)
-}
-
-func (g GroupState) validate(what string) error {
-	if len(g.Members) > MaxMembers {
-		return malformed("%s: %d members; the limit is %d", what, len(g.Members), MaxMembers)
+	group, ok := strings.CutPrefix(g.ID, GroupPrefix)
+	if !ok {
+		return malformed(what+"id: %.80q is not %s and a name", g.ID, GroupPrefix)
+	}
+	if len(g.Members) > MaxMembers || len(g.Added) > MaxMembers || len(g.Removed) > MaxMembers {
+		return malformed(what+"more than %d members", MaxMembers)
 	}
 	for i, m := range g.Members {
-		if err := checkID(what+".members", "sgn_", m); err != nil {
+		if err := checkID(what+"members", "sgn_", m); err != nil {
 			return err
 		}
 		if i > 0 && g.Members[i-1] >= m {
-			return malformed("%s.members: they are not sorted, or %q is there twice", what, m)
+			return malformed(what+"members: they are not sorted, or %q is there twice", m)
 		}
 	}
-	return checkName(what+".displayName", g.DisplayName, maxName)
+	for _, m := range g.Added {
+		if !g.Has(m.Signer) {
+			return malformed(what+"added: %.80q is no member", m.Signer)
+		}
+	}
+	for _, m := range g.Removed {
+		if err := checkID(what+"removed", "sgn_", m.Signer); err != nil {
+			return err
+		}
+		if g.Has(m.Signer) {
+			return malformed(what+"removed: %.80q is a member", m.Signer)
+		}
+	}
+	return first(
+		checkName(what+"displayName", g.DisplayName, maxName),
+		checkToken(what+"id", group, 64),
+		checkText(what+"reason", g.Reason, maxReason),
+		checkName(what+"was", g.Was, maxName),
+	)
 }
 
+// Name is the name of the group.
+func (g GroupChanged) Name() string { return strings.TrimPrefix(g.ID, GroupPrefix) }
+
 // Has reports whether a signer belongs to the group.
-func (g GroupState) Has(signer string) bool {
+func (g GroupChanged) Has(signer string) bool {
 	_, found := slices.BinarySearch(g.Members, signer)
 	return found
 }

@@ -74,7 +74,7 @@ func below(index uint64, s *signature) bool { return s.entry != nil && index < s
 // takenFrom reports whether an assignment, or a role of the enrolment, was withdrawn before the signature.
 func (j *judge) takenFrom(s *signature, assignment, holder, role string) bool {
 	return slices.ContainsFunc(j.taken, func(t takenRole) bool {
-		return t.Assignment == assignment && t.Holder == holder && t.Role == role && below(t.index, s)
+		return t.ID == assignment && t.Subject == holder && t.Role == role && below(t.index, s)
 	})
 }
 
@@ -83,7 +83,7 @@ func (j *judge) gave(s *signature, role string) bool {
 	signer, at := s.Statement.Predicate.Signer.ID, s.Statement.Predicate.PreparedAt
 	return slices.ContainsFunc(j.given, func(g givenRole) bool {
 		return g.Role == role && below(g.index, s) && (g.Start.IsZero() || !at.Before(g.Start)) && (g.End.IsZero() || at.Before(g.End)) &&
-			!j.takenFrom(s, g.Assignment, g.Holder, role) && (g.Holder == signer || j.member(s, g.Holder, signer))
+			!j.takenFrom(s, g.ID, g.Subject, role) && (g.Subject == signer || j.member(s, g.Subject, signer))
 	})
 }
 
@@ -91,9 +91,9 @@ func (j *judge) gave(s *signature, role string) bool {
 func (j *judge) member(s *signature, holder, signer string) bool {
 	var newest *groupChange
 	for i, g := range j.groups {
-		if manifest.GroupPrefix+g.Group == holder && below(g.index, s) && (newest == nil || newest.index < g.index) {
+		if g.ID == holder && below(g.index, s) && (newest == nil || newest.index < g.index) {
 			newest = &j.groups[i]
 		}
 	}
-	return newest != nil && newest.Now.Has(signer)
+	return newest != nil && newest.Has(signer)
 }

@@ -343,12 +343,16 @@ BOUND = obj({
 UNBOUND = obj({'by': line(256, 1), 'keyId': HEX, 'nonce': NONCE, 'reason': lambda v: must(isinstance(v, str) and len(v.encode()) <= 16000, 'no reason'), 'signer': SIGNER})
 TOKEN64 = rx('[a-z0-9][a-z0-9._-]{0,63}')
 HOLDER = rx('(sgn_|group:)[a-z0-9][a-z0-9._-]{0,63}')
-GROUP = obj({'displayName': name(), 'members': lambda v: (seq(SIGNER, 500)(v), must(all(a < b for a, b in zip(v, v[1:])), 'they are not sorted'))})
+MEMBERS = seq(obj({'signer': SIGNER}), 400)
 RIGHTS = {
-    'role.assigned': lambda v: (obj({'assignment': rx('ras_[a-z0-9][a-z0-9._-]{0,63}'), 'end': instant, 'holder': HOLDER, 'reason': text(16000), 'role': TOKEN64,
-                                     'start': instant})(v), must(not instant(v['end']) or instant(v['start']) < instant(v['end']), 'it ends before it begins')),
-    'role.withdrawn': obj({'assignment': rx('(ras_[a-z0-9][a-z0-9._-]{0,63})?'), 'holder': HOLDER, 'reason': text(16000), 'role': TOKEN64}),
-    'group.changed': obj({'group': TOKEN64, 'now': GROUP, 'reason': text(16000), 'was': GROUP})}
+    'role.assigned': lambda v: (obj({'end': instant, 'id': rx('ras_[a-z0-9][a-z0-9._-]{0,63}'), 'reason': text(16000), 'role': TOKEN64, 'start': instant,
+                                     'subject': HOLDER})(v), must(not instant(v['end']) or instant(v['start']) < instant(v['end']), 'it ends before it begins')),
+    'role.withdrawn': obj({'id': rx('(ras_[a-z0-9][a-z0-9._-]{0,63})?'), 'reason': text(16000), 'role': TOKEN64, 'subject': HOLDER}),
+    'group.changed': lambda v: (
+        obj({'added': MEMBERS, 'displayName': name(), 'id': rx('group:[a-z0-9][a-z0-9._-]{0,63}'), 'members': seq(SIGNER, 400), 'reason': text(16000),
+             'removed': MEMBERS, 'was': name()})(v),
+        must(all(a < b for a, b in zip(v['members'], v['members'][1:])), 'the members are not sorted'),
+        must(all(m['signer'] in v['members'] for m in v['added']) and not any(m['signer'] in v['members'] for m in v['removed']), 'it contradicts itself'))}
 ASSERTION = ('authenticatorData', 'clientDataJSON', 'credentialId', 'signature')
 ENTRY_PROOF = {'entry': b64(65535), 'proof': lambda v: must(isinstance(v, str) and 0 < len(v.encode()) <= 1 << 17, 'no proof')}
 MANIFEST = obj({
@@ -1153,15 +1157,15 @@ class Manifest:
         """Each role of the statement was given, and each role of the enrolment that it leaves out was taken away, before the signature."""
         signer, at = s['p']['signer'], instant(s['p']['preparedAt'])
         before = lambda kind: [e['body'] for e in self.support if e['type'] == kind and s['e'] and e['index'] < s['e']['index']]
-        taken = {(w['assignment'], w['holder'], w['role']) for w in before('role.withdrawn')}
+        taken = {(w['id'], w['subject'], w['role']) for w in before('role.withdrawn')}
         groups = {}
         for e in sorted((e for e in self.support if e['type'] == 'group.changed' and s['e'] and e['index'] < s['e']['index']), key=lambda e: e['index']):
-            groups['group:' + e['body']['group']] = e['body']['now']['members']
+            groups[e['body']['id']] = e['body']['members']
         kept = {r for r in enrolled if ('', signer['id'], r) not in taken}
         given = {g['role'] for g in before('role.assigned')
                  if instant(g['start']) <= at and (not instant(g['end']) or at < instant(g['end']))
-                 and (g['assignment'], g['holder'], g['role']) not in taken
-                 and (g['holder'] == signer['id'] or signer['id'] in groups.get(g['holder'], ()))}
+                 and (g['id'], g['subject'], g['role']) not in taken
+                 and (g['subject'] == signer['id'] or signer['id'] in groups.get(g['subject'], ()))}
         must(kept <= set(signer['roles']) <= kept | given, 'nothing accounts for the roles %r of the statement' % signer['roles'])
 
     def order(self):

@@ -25,10 +25,26 @@ const (
 
 // groupPut is the content of [actGroup].
 type groupPut struct {
-	Base   string              `json:"base"` // etag of what it changes; empty: there was none
-	Group  string              `json:"group"`
-	Reason string              `json:"reason"`
-	To     manifest.GroupState `json:"to"`
+	Base        string   `json:"base"` // etag of what it changes; empty: there was none
+	DisplayName string   `json:"displayName"`
+	Group       string   `json:"group"`
+	Members     []string `json:"members"` // sorted
+	Reason      string   `json:"reason"`
+}
+
+// changed is the body of the change.
+func (p groupPut) changed(was rights.Group) manifest.GroupChanged {
+	body := manifest.GroupChanged{
+		Added: []manifest.GroupMember{}, DisplayName: p.DisplayName, ID: manifest.GroupPrefix + p.Group, Members: p.Members, Reason: p.Reason,
+		Removed: []manifest.GroupMember{}, Was: was.DisplayName,
+	}
+	for _, m := range added(was.Members, p.Members) {
+		body.Added = append(body.Added, manifest.GroupMember{Signer: m})
+	}
+	for _, m := range added(p.Members, was.Members) {
+		body.Removed = append(body.Removed, manifest.GroupMember{Signer: m})
+	}
+	return body
 }
 
 // designationSet is the content of [actDesignate].
@@ -75,7 +91,7 @@ func (d *Directory) AssignRole(ctx context.Context, caller Caller, a rights.Assi
 	if err := checkReason(a.Reason); err != nil {
 		return a, nil, err
 	}
-	body := manifest.RoleAssigned{Assignment: newID("ras_"), Holder: string(a.Holder), Reason: a.Reason, Role: a.Role}
+	body := manifest.RoleAssigned{ID: newID("ras_"), Subject: string(a.Holder), Reason: a.Reason, Role: a.Role}
 	if !a.Start.IsZero() {
 		body.Start = chain.NewTime(a.Start)
 	}
@@ -94,7 +110,7 @@ func (d *Directory) AssignRole(ctx context.Context, caller Caller, a rights.Assi
 		return a, &proposal, nil
 	}
 	err = d.ledger.View(func(r *ledger.Read) error {
-		a, err = rights.GetAssignment(r, body.Assignment, d.cfg.Clock())
+		a, err = rights.GetAssignment(r, body.ID, d.cfg.Clock())
 		return err
 	})
 	return a, nil, err
@@ -112,7 +128,7 @@ func (d *Directory) renderAssign(c jsontext.Value) (string, error) {
 	if !b.End.IsZero() {
 		to = b.End.String()
 	}
-	return fmt.Sprintf("Give the role %s to %s, from %s, until %s. Reason: %s", b.Role, d.shownHolder(rights.Holder(b.Holder)), from, to, b.Reason), nil
+	return fmt.Sprintf("Give the role %s to %s, from %s, until %s. Reason: %s", b.Role, d.shownHolder(rights.Holder(b.Subject)), from, to, b.Reason), nil
 }
 
 // shownHolder is a holder for people.
@@ -157,17 +173,17 @@ func (d *Directory) doAssign(tx *ledger.Tx, e Execution) error {
 	}
 	if body.Role == string(RoleAdministrator) {
 		// Who administers is known by name, and from the moment on which a second person must confirm.
-		if _, isGroup := rights.Holder(body.Holder).Group(); isGroup {
+		if _, isGroup := rights.Holder(body.Subject).Group(); isGroup {
 			return invalid("the role administrator is given to persons by name, not to a group")
 		}
 		if now.Before(body.Start) {
 			return fmt.Errorf("%w: the role administrator begins at once", rights.ErrValidity)
 		}
 	}
-	if err := d.checkHolder(tx, rights.Holder(body.Holder)); err != nil {
+	if err := d.checkHolder(tx, rights.Holder(body.Subject)); err != nil {
 		return err
 	}
-	err = nobodyForThemselves(e, func(id string) (bool, error) { return d.book.Belongs(tx, rights.Holder(body.Holder), id) })
+	err = nobodyForThemselves(e, func(id string) (bool, error) { return d.book.Belongs(tx, rights.Holder(body.Subject), id) })
 	if err != nil {
 		return err
 	}
@@ -198,14 +214,14 @@ func (d *Directory) checkHolder(r Reader, h rights.Holder) error {
 // WithdrawRole ends an assignment, or, without one, a role that a signer has from their enrolment. One administrator is enough.
 func (d *Directory) WithdrawRole(ctx context.Context, caller Caller, assignment, signer string, role Role, reason string) error {
 	return d.takeAway(ctx, caller, reason, func(tx *ledger.Tx) error {
-		body := manifest.RoleWithdrawn{Assignment: assignment, Holder: signer, Reason: reason, Role: string(role)}
+		body := manifest.RoleWithdrawn{ID: assignment, Subject: signer, Reason: reason, Role: string(role)}
 		except := rights.Except{Assignment: assignment}
 		if assignment != "" {
 			a, err := rights.GetAssignment(tx, assignment, tx.Now().Time())
 			if err != nil {
 				return err
 			}
-			body.Holder, body.Role = string(a.Holder), a.Role
+			body.Subject, body.Role = string(a.Holder), a.Role
 		} else {
 			if err := d.checkHolder(tx, rights.Holder(signer)); err != nil {
 				return err
@@ -252,20 +268,17 @@ var errGives = errors.New("identity: it gives a right")
 
 // PutGroup makes a group, or changes who belongs to it. It is the group, or the proposal of it: to add somebody takes two administrators.
 func (d *Directory) PutGroup(ctx context.Context, caller Caller, g rights.Group, reason string) (rights.Group, *Proposal, error) {
-	to := manifest.GroupState{DisplayName: g.DisplayName, Members: slices.Sorted(slices.Values(g.Members))}
-	if to.Members == nil {
-		to.Members = []string{}
-	}
-	if err := (manifest.GroupChanged{Group: g.Name, Now: to, Reason: reason}).Validate(); err != nil {
+	put := groupPut{Base: g.ETag, DisplayName: g.DisplayName, Group: g.Name, Members: append([]string{}, g.Members...), Reason: reason}
+	slices.Sort(put.Members)
+	if err := put.changed(rights.Group{}).Validate(); err != nil {
 		return g, nil, invalid("group: %v", err)
 	}
-	put := groupPut{Base: g.ETag, Group: g.Name, Reason: reason, To: to}
 	err := d.takeAway(ctx, caller, reason, func(tx *ledger.Tx) error {
 		was, err := d.groupBefore(tx, put)
 		if err != nil {
 			return err
 		}
-		if len(added(was.Members, to.Members)) > 0 {
+		if len(added(was.Members, put.Members)) > 0 {
 			return errGives
 		}
 		emitGroup(tx, Execution{Caller: caller}, put, was)
@@ -289,19 +302,15 @@ func (d *Directory) PutGroup(ctx context.Context, caller Caller, g rights.Group,
 }
 
 // groupBefore is a group as it stands, if it is still what the change began with.
-func (d *Directory) groupBefore(tx *ledger.Tx, put groupPut) (manifest.GroupState, error) {
+func (d *Directory) groupBefore(tx *ledger.Tx, put groupPut) (rights.Group, error) {
 	g, err := rights.GetGroup(tx, put.Group)
 	if err != nil && !errors.Is(err, rights.ErrGroupNotFound) {
-		return manifest.GroupState{}, err
+		return rights.Group{}, err
 	}
 	if g.ETag != put.Base {
-		return manifest.GroupState{}, rights.ErrGroupChanged
+		return rights.Group{}, rights.ErrGroupChanged
 	}
-	was := manifest.GroupState{DisplayName: g.DisplayName, Members: g.Members}
-	if was.Members == nil {
-		was.Members = []string{}
-	}
-	return was, nil
+	return g, nil
 }
 
 // added are the elements of now that were not there before.
@@ -315,10 +324,8 @@ func added[T comparable](before, now []T) []T {
 	return out
 }
 
-func emitGroup(tx *ledger.Tx, e Execution, put groupPut, was manifest.GroupState) {
-	tx.Emit(ledger.Event{Type: chain.GroupChanged, Actor: e.Caller.Actor(), Request: e.Request, Body: manifest.GroupChanged{
-		Group: put.Group, Now: put.To, Reason: put.Reason, Was: was,
-	}})
+func emitGroup(tx *ledger.Tx, e Execution, put groupPut, was rights.Group) {
+	tx.Emit(ledger.Event{Type: chain.GroupChanged, Actor: e.Caller.Actor(), Request: e.Request, Body: put.changed(was)})
 }
 
 func (d *Directory) renderGroup(c jsontext.Value) (string, error) {
@@ -326,11 +333,11 @@ func (d *Directory) renderGroup(c jsontext.Value) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	members := make([]rights.Holder, len(put.To.Members))
-	for i, m := range put.To.Members {
+	members := make([]rights.Holder, len(put.Members))
+	for i, m := range put.Members {
 		members[i] = rights.Holder(m)
 	}
-	return fmt.Sprintf("The group %s (%s) shall have these members: %s. Reason: %s", put.Group, put.To.DisplayName,
+	return fmt.Sprintf("The group %s (%s) shall have these members: %s. Reason: %s", put.Group, put.DisplayName,
 		d.shownHolders(members, "none"), put.Reason), nil
 }
 
@@ -343,7 +350,7 @@ func (d *Directory) doGroup(tx *ledger.Tx, e Execution) error {
 	if err != nil {
 		return err
 	}
-	fresh := added(was.Members, put.To.Members)
+	fresh := added(was.Members, put.Members)
 	for _, m := range fresh {
 		if err := d.checkHolder(tx, rights.Holder(m)); err != nil {
 			return fmt.Errorf("%s: %w", m, err)
@@ -416,9 +423,7 @@ func widens(was, to rights.DesignationState) bool {
 }
 
 func emitDesignation(tx *ledger.Tx, e Execution, set designationSet, was rights.DesignationState) {
-	tx.Emit(ledger.Event{Type: chain.DesignationChanged, Actor: e.Caller.Actor(), Request: e.Request, Body: rights.DesignationChanged{
-		Now: set.To, Reason: set.Reason, RecordType: set.RecordType, Was: was,
-	}})
+	tx.Emit(ledger.Event{Type: chain.DesignationChanged, Actor: e.Caller.Actor(), Request: e.Request, Body: rights.NewDesignationChanged(set.RecordType, set.Reason, was, set.To)})
 }
 
 func (d *Directory) renderDesignation(c jsontext.Value) (string, error) {
@@ -481,7 +486,7 @@ func (d *Directory) AttestTraining(ctx context.Context, caller Caller, t rights.
 	if err := checkText("reference", t.Reference, 1, 200); err != nil {
 		return t, err
 	}
-	body := rights.TrainingAttested{Course: t.Course, End: chain.NewTime(t.End), Reference: t.Reference, Signer: t.Signer, Training: newID("trn_")}
+	body := rights.TrainingAttested{Course: t.Course, End: chain.NewTime(t.End), Reference: t.Reference, Signer: t.Signer, ID: newID("trn_")}
 	err := d.takeAway(ctx, caller, t.Reference, func(tx *ledger.Tx) error {
 		if err := d.checkHolder(tx, rights.Holder(t.Signer)); err != nil {
 			return err
@@ -498,7 +503,7 @@ func (d *Directory) AttestTraining(ctx context.Context, caller Caller, t rights.
 	if err != nil {
 		return t, err
 	}
-	return d.training(body.Training)
+	return d.training(body.ID)
 }
 
 func (d *Directory) training(id string) (t rights.Training, err error) {
@@ -517,7 +522,7 @@ func (d *Directory) WithdrawTraining(ctx context.Context, caller Caller, id, rea
 			return err
 		}
 		tx.Emit(ledger.Event{Type: chain.TrainingWithdrawn, Actor: caller.Actor(), Body: rights.TrainingWithdrawn{
-			Course: t.Course, Reason: reason, Signer: t.Signer, Training: id,
+			Course: t.Course, ID: id, Reason: reason, Signer: t.Signer,
 		}})
 		return nil
 	})

@@ -399,12 +399,15 @@ func TestWidens(t *testing.T) {
 // The bodies that verifiers read have one encoding, and what cannot be is refused.
 func TestRightsBodies(t *testing.T) {
 	for what, bad := range map[string]interface{ Validate() error }{
-		"an end before the start": manifest.RoleAssigned{Assignment: "ras_a", Holder: "sgn_a", Role: "auditor", Reason: "r", Start: chain.NewTime(start.Add(time.Hour)), End: chain.NewTime(start)},
-		"a holder that is none":   manifest.RoleAssigned{Assignment: "ras_a", Holder: "svc_a", Role: "auditor", Reason: "r"},
-		"no id":                   manifest.RoleAssigned{Holder: "sgn_a", Role: "auditor", Reason: "r"},
-		"members out of order":    manifest.GroupChanged{Group: "qa", Now: manifest.GroupState{Members: []string{"sgn_b", "sgn_a"}}},
-		"a member twice":          manifest.GroupChanged{Group: "qa", Now: manifest.GroupState{Members: []string{"sgn_a", "sgn_a"}}},
-		"a control character":     manifest.RoleWithdrawn{Holder: "sgn_a", Role: "auditor", Reason: "\x1b[2J"},
+		"an end before the start": manifest.RoleAssigned{ID: "ras_a", Subject: "sgn_a", Role: "auditor", Reason: "r", Start: chain.NewTime(start.Add(time.Hour)), End: chain.NewTime(start)},
+		"a holder that is none":   manifest.RoleAssigned{ID: "ras_a", Subject: "svc_a", Role: "auditor", Reason: "r"},
+		"no id":                   manifest.RoleAssigned{Subject: "sgn_a", Role: "auditor", Reason: "r"},
+		"members out of order":    manifest.GroupChanged{ID: "group:qa", Members: []string{"sgn_b", "sgn_a"}},
+		"a member twice":          manifest.GroupChanged{ID: "group:qa", Members: []string{"sgn_a", "sgn_a"}},
+		"added, and no member":    manifest.GroupChanged{ID: "group:qa", Added: []manifest.GroupMember{{Signer: "sgn_a"}}},
+		"removed, and a member":   manifest.GroupChanged{ID: "group:qa", Members: []string{"sgn_a"}, Removed: []manifest.GroupMember{{Signer: "sgn_a"}}},
+		"no group":                manifest.GroupChanged{ID: "sgn_a"},
+		"a control character":     manifest.RoleWithdrawn{Subject: "sgn_a", Role: "auditor", Reason: "\x1b[2J"},
 	} {
 		if err := bad.Validate(); !errors.Is(err, manifest.ErrMalformed) {
 			t.Errorf("%s: %v", what, err)

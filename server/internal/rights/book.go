@@ -72,7 +72,7 @@ func (b *Book) assigned(r Reader, row assignmentRow) (manifest.RoleAssigned, err
 	body, err := prove(b, r, row.Index, chain.RoleAssigned, func(e chain.Entry) (manifest.RoleAssigned, error) {
 		return manifest.ParseRoleAssigned(e.Body)
 	})
-	if err == nil && (body.Assignment != row.ID || body.Holder != string(row.Holder) || body.Role != row.Role) {
+	if err == nil && (body.ID != row.ID || body.Subject != string(row.Holder) || body.Role != row.Role) {
 		err = tampered(row.Index)
 	}
 	return body, err
@@ -82,7 +82,7 @@ func (b *Book) group(r Reader, name string, row groupRow) (manifest.GroupChanged
 	body, err := prove(b, r, row.Index, chain.GroupChanged, func(e chain.Entry) (manifest.GroupChanged, error) {
 		return manifest.ParseGroupChanged(e.Body)
 	})
-	if err == nil && body.Group != name {
+	if err == nil && body.Name() != name {
 		err = tampered(row.Index)
 	}
 	return body, err
@@ -191,7 +191,7 @@ func (b *Book) IsMember(r Reader, group, signer string) (bool, error) {
 		return false, err
 	}
 	body, err := b.group(r, group, row)
-	return err == nil && body.Now.Has(signer), err
+	return err == nil && body.Has(signer), err
 }
 
 // held are the assignments of a holder that were not withdrawn.
@@ -275,7 +275,7 @@ func (b *Book) Members(r Reader, group string) ([]string, error) {
 		return nil, fmt.Errorf("%w: %.80q", ErrGroupNotFound, group)
 	}
 	body, err := b.group(r, group, row)
-	return body.Now.Members, err
+	return body.Members, err
 }
 
 // Basis returns the entries, all below an index, that a statement's roles lean on beyond the enrolment: what gave those that the enrolment
@@ -368,7 +368,7 @@ func (b *Book) membership(r Reader, group, signer string, below uint64) (uint64,
 		return 0, false, nil
 	}
 	body, err := b.group(r, group, groupRow{Index: newest})
-	return newest, err == nil && body.Now.Has(signer), err
+	return newest, err == nil && body.Has(signer), err
 }
 
 // Admit refuses a signer who is not designated for a type of record, or who lacks a training that the designation asks for.
@@ -404,7 +404,7 @@ func (b *Book) designated(r Reader, recordType, signer string) (courses []string
 	if body.RecordType != recordType {
 		return nil, tampered(row.Index)
 	}
-	in, err := b.among(r, body.Now.Holders, signer)
+	in, err := b.among(r, body.Now.holders(), signer)
 	if err != nil {
 		return nil, err
 	}
@@ -451,7 +451,7 @@ func (b *Book) trained(r Reader, signer, course string, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		if body.Training != id || body.Signer != signer || body.Course != course {
+		if body.ID != id || body.Signer != signer || body.Course != course {
 			return tampered(row.Index)
 		}
 		if at.Before(body.End) {

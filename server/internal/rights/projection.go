@@ -122,12 +122,12 @@ func applyAssigned(s *ledger.State, e chain.Entry) error {
 	if err != nil {
 		return fmt.Errorf("entry %d: %w", e.Index, err)
 	}
-	s.Put(bucketOrder, indexKey(e.Index), []byte(b.Assignment))
-	s.Put(bucketHeld, under(b.Holder, b.Assignment), nil)
-	s.Put(bucketByRole, under(b.Role, b.Assignment), []byte(b.Holder))
-	s.Put(bucketEver, append(under(b.Holder, ""), indexKey(e.Index)...), nil)
-	return put(s, bucketAssignments, []byte(b.Assignment), assignmentRow{
-		ID: b.Assignment, Index: e.Index, Holder: Holder(b.Holder), Role: b.Role, Start: b.Start, End: b.End, By: e.Actor.ID, Reason: b.Reason,
+	s.Put(bucketOrder, indexKey(e.Index), []byte(b.ID))
+	s.Put(bucketHeld, under(b.Subject, b.ID), nil)
+	s.Put(bucketByRole, under(b.Role, b.ID), []byte(b.Subject))
+	s.Put(bucketEver, append(under(b.Subject, ""), indexKey(e.Index)...), nil)
+	return put(s, bucketAssignments, []byte(b.ID), assignmentRow{
+		ID: b.ID, Index: e.Index, Holder: Holder(b.Subject), Role: b.Role, Start: b.Start, End: b.End, By: e.Actor.ID, Reason: b.Reason,
 	})
 }
 
@@ -136,13 +136,13 @@ func applyWithdrawn(s *ledger.State, e chain.Entry) error {
 	if err != nil {
 		return fmt.Errorf("entry %d: %w", e.Index, err)
 	}
-	if b.Assignment == "" {
-		s.Put(bucketLost, under(b.Holder, b.Role), indexKey(e.Index))
+	if b.ID == "" {
+		s.Put(bucketLost, under(b.Subject, b.Role), indexKey(e.Index))
 		return nil
 	}
 	var row assignmentRow
-	if ok, err := get(s, bucketAssignments, []byte(b.Assignment), &row); err != nil || !ok {
-		return unnamed(e, b.Assignment, err)
+	if ok, err := get(s, bucketAssignments, []byte(b.ID), &row); err != nil || !ok {
+		return unnamed(e, b.ID, err)
 	}
 	row.Withdrawn = e.Index
 	s.Delete(bucketHeld, under(string(row.Holder), row.ID))
@@ -156,18 +156,18 @@ func applyGroup(s *ledger.State, e chain.Entry) error {
 		return fmt.Errorf("entry %d: %w", e.Index, err)
 	}
 	var old groupRow
-	if _, err := get(s, bucketGroups, []byte(b.Group), &old); err != nil {
+	if _, err := get(s, bucketGroups, []byte(b.Name()), &old); err != nil {
 		return err
 	}
 	for _, m := range old.Members {
-		s.Delete(bucketMember, under(m, b.Group))
+		s.Delete(bucketMember, under(m, b.Name()))
 	}
-	for _, m := range b.Now.Members {
-		s.Put(bucketMember, under(m, b.Group), nil)
-		s.Put(bucketWasMember, under(m, b.Group), nil)
+	for _, m := range b.Members {
+		s.Put(bucketMember, under(m, b.Name()), nil)
+		s.Put(bucketWasMember, under(m, b.Name()), nil)
 	}
-	s.Put(bucketGroupEver, append(under(b.Group, ""), indexKey(e.Index)...), nil)
-	return put(s, bucketGroups, []byte(b.Group), groupRow{Index: e.Index, DisplayName: b.Now.DisplayName, Members: b.Now.Members})
+	s.Put(bucketGroupEver, append(under(b.Name(), ""), indexKey(e.Index)...), nil)
+	return put(s, bucketGroups, []byte(b.Name()), groupRow{Index: e.Index, DisplayName: b.DisplayName, Members: b.Members})
 }
 
 func applyDesignation(s *ledger.State, e chain.Entry) error {
@@ -175,7 +175,7 @@ func applyDesignation(s *ledger.State, e chain.Entry) error {
 	if err != nil {
 		return err
 	}
-	return put(s, bucketDesignation, []byte(b.RecordType), designationRow{Index: e.Index, Holders: b.Now.Holders, Courses: b.Now.Courses})
+	return put(s, bucketDesignation, []byte(b.RecordType), designationRow{Index: e.Index, Holders: b.Now.holders(), Courses: b.Now.Courses})
 }
 
 func applyTraining(s *ledger.State, e chain.Entry) error {
@@ -183,10 +183,10 @@ func applyTraining(s *ledger.State, e chain.Entry) error {
 	if err != nil {
 		return err
 	}
-	s.Put(bucketTrainOrder, indexKey(e.Index), []byte(b.Training))
-	s.Put(bucketTrained, under(b.Signer, b.Course+"/"+b.Training), nil)
-	return put(s, bucketTraining, []byte(b.Training), trainingRow{
-		ID: b.Training, Index: e.Index, Signer: b.Signer, Course: b.Course, Reference: b.Reference, End: b.End, By: e.Actor.ID,
+	s.Put(bucketTrainOrder, indexKey(e.Index), []byte(b.ID))
+	s.Put(bucketTrained, under(b.Signer, b.Course+"/"+b.ID), nil)
+	return put(s, bucketTraining, []byte(b.ID), trainingRow{
+		ID: b.ID, Index: e.Index, Signer: b.Signer, Course: b.Course, Reference: b.Reference, End: b.End, By: e.Actor.ID,
 	})
 }
 
@@ -196,8 +196,8 @@ func applyTrainingWithdrawn(s *ledger.State, e chain.Entry) error {
 		return err
 	}
 	var row trainingRow
-	if ok, err := get(s, bucketTraining, []byte(b.Training), &row); err != nil || !ok {
-		return unnamed(e, b.Training, err)
+	if ok, err := get(s, bucketTraining, []byte(b.ID), &row); err != nil || !ok {
+		return unnamed(e, b.ID, err)
 	}
 	row.Withdrawn = e.Index
 	s.Delete(bucketTrained, under(row.Signer, row.Course+"/"+row.ID))

@@ -75,10 +75,41 @@ func (h Holder) Group() (name string, ok bool) {
 
 // DesignationChanged is the body of designation.changed: who may sign records of a type at all, and with which training.
 type DesignationChanged struct {
-	Now        DesignationState `json:"now"`
-	Reason     string           `json:"reason"`
-	RecordType string           `json:"recordType"`
-	Was        DesignationState `json:"was"`
+	Now        designated `json:"now"`
+	Reason     string     `json:"reason"`
+	RecordType string     `json:"recordType"`
+	Was        designated `json:"was"`
+}
+
+// designated is a [DesignationState] as the entry has it: each holder is a member of its own, by which the entry is found.
+type designated struct {
+	Courses []string  `json:"courses"`
+	Holders []subject `json:"holders"`
+}
+
+type subject struct {
+	Subject Holder `json:"subject"`
+}
+
+// NewDesignationChanged is the body of a change.
+func NewDesignationChanged(recordType, reason string, was, now DesignationState) DesignationChanged {
+	return DesignationChanged{Now: now.designated(), Reason: reason, RecordType: recordType, Was: was.designated()}
+}
+
+func (d DesignationState) designated() designated {
+	out := designated{Courses: append([]string{}, d.Courses...), Holders: make([]subject, len(d.Holders))}
+	for i, h := range d.Holders {
+		out.Holders[i] = subject{h}
+	}
+	return out
+}
+
+func (d designated) holders() []Holder {
+	out := make([]Holder, len(d.Holders))
+	for i, h := range d.Holders {
+		out[i] = h.Subject
+	}
+	return out
 }
 
 // DesignationState is a designation at a time.
@@ -91,17 +122,17 @@ type DesignationState struct {
 type TrainingAttested struct {
 	Course    string     `json:"course"`
 	End       chain.Time `json:"end"`
+	ID        string     `json:"id"`        // trn_…
 	Reference string     `json:"reference"` // where the record of it is kept
 	Signer    string     `json:"signer"`
-	Training  string     `json:"training"` // trn_…
 }
 
 // TrainingWithdrawn is the body of training.withdrawn.
 type TrainingWithdrawn struct {
-	Course   string `json:"course"`
-	Reason   string `json:"reason"`
-	Signer   string `json:"signer"`
-	Training string `json:"training"`
+	Course string `json:"course"`
+	ID     string `json:"id"`
+	Reason string `json:"reason"`
+	Signer string `json:"signer"`
 }
 
 // Reviewed is the body of rights.reviewed: the record in which all credentials and rights stood was approved.

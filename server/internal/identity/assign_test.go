@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/api/index"
 	"github.com/signetd/signet/api/manifest"
 	"github.com/signetd/signet/server/internal/ledger"
 	"github.com/signetd/signet/server/internal/rights"
@@ -124,6 +125,19 @@ func TestRightsTakeTwo(t *testing.T) {
 		err = f.ledger.View(func(r *ledger.Read) error { return f.d.Admit(r, "release", alan.ID) })
 		if err != nil {
 			t.Error(err)
+		}
+	})
+	t.Run("whoever searches for a person finds what was changed", func(t *testing.T) {
+		found := map[chain.Type]int{}
+		for _, e := range f.entries(0) {
+			if index.Has(e, index.Key("subject:"+ada.ID)) {
+				found[e.Type]++
+			}
+		}
+		for typ, least := range map[chain.Type]int{chain.RoleAssigned: 1, chain.RoleWithdrawn: 1, chain.GroupChanged: 2, chain.DesignationChanged: 2} {
+			if found[typ] < least {
+				t.Errorf("%d entries of the type %s, want %d", found[typ], typ, least)
+			}
 		}
 	})
 	t.Run("who administers without an end stays", func(t *testing.T) {

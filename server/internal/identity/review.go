@@ -35,7 +35,7 @@ type SnapshotHead struct {
 
 // SnapshotPerson is a person with credentials and rights.
 type SnapshotPerson struct {
-	Credentials     []string `json:"credentials"`    // what they prove themselves with
+	Credentials     []string `json:"credentials"`    // what they prove themselves with, and since when
 	EnrolmentRoles  []string `json:"enrolmentRoles"` // that nobody has withdrawn
 	ID              string   `json:"id"`
 	KeyID           string   `json:"keyId"` // empty without a key
@@ -48,10 +48,11 @@ type SnapshotPerson struct {
 
 // SnapshotService is a service.
 type SnapshotService struct {
-	ID    string `json:"id"`
-	KeyID string `json:"keyId"`
-	Name  string `json:"name"`
-	State string `json:"state"`
+	ID    string       `json:"id"`
+	KeyID string       `json:"keyId"`
+	Name  string       `json:"name"`
+	State string       `json:"state"`
+	Terms serviceTerms `json:"terms"` // what it may do, and with which client certificates
 }
 
 // SnapshotAssignment is a role that was given beyond the enrolment, and not withdrawn.
@@ -157,8 +158,10 @@ func (d *Directory) snapshotSigners(r *ledger.Read, s *Snapshot) error {
 			return false
 		}
 		if row.Service {
-			s.Services = append(s.Services, SnapshotService{ID: row.ID, KeyID: row.KeyID, Name: row.UserName, State: string(row.State)})
-			return true
+			var terms serviceTerms
+			terms, failed = serviceTermsOf(r, row)
+			s.Services = append(s.Services, SnapshotService{ID: row.ID, KeyID: row.KeyID, Name: row.UserName, State: string(row.State), Terms: terms})
+			return failed == nil
 		}
 		var p SnapshotPerson
 		p, failed = d.snapshotPerson(r, row)
@@ -174,7 +177,21 @@ func (d *Directory) snapshotPerson(r *ledger.Read, row signerRow) (SnapshotPerso
 		State: string(row.State), UserName: row.UserName,
 	}
 	if row.Credential != "" {
-		p.Credentials = append(p.Credentials, credentialPassword)
+		p.Credentials = append(p.Credentials, "password, set "+row.PasswordTime.String())
+	}
+	if row.TOTP != "" {
+		p.Credentials = append(p.Credentials, "one-time passwords")
+	}
+	passkeys, err := passkeysOf(r.View(projectionName), row.ID)
+	if err != nil {
+		return p, err
+	}
+	for _, k := range passkeys {
+		may := ""
+		if k.Vouches {
+			may = ", may vouch for others"
+		}
+		p.Credentials = append(p.Credentials, fmt.Sprintf("passkey %s, %s since %s%s", k.ID, k.State, k.Created, may))
 	}
 	p.EnrolmentRoles = d.book.Kept(r, row.ID, enrolledRoles(row.Roles))
 	if row.Enrolled == 0 {
@@ -234,12 +251,18 @@ func (s Snapshot) Text() string {
 	line("People (%d)", len(s.People))
 	for _, p := range s.People {
 		line("- %s, %s: %s. Roles in force: %s. Credentials: %s. Certificate ends: %s.", show(p.ID), p.ID, p.State,
-			list(p.RolesInForce, "none"), list(p.Credentials, "none"), list(notEmpty(p.CertificateEnds), "no key"))
+			list(p.RolesInForce, "none"), shown(p.Credentials), list(notEmpty(p.CertificateEnds), "no key"))
 	}
 	line("")
 	line("Services (%d)", len(s.Services))
 	for _, x := range s.Services {
-		line("- %s, %s: %s.", x.Name, x.ID, x.State)
+		certificates := make([]string, len(x.Terms.Clients))
+		for i, c := range x.Terms.Clients {
+			certificates[i] = fmt.Sprintf("%.16s until %s", c.Certificate, c.Expires)
+		}
+		line("- %s, %s: %s. May call: %s. May seal: %s. From: %s. Client certificates: %s. URI: %s.", x.Name, x.ID, x.State,
+			list(x.Terms.Methods, "all that services may"), list(x.Terms.RecordTypes, "every type"), list(x.Terms.Networks, "all networks of services"),
+			list(certificates, "none"), list(notEmpty(x.Terms.URI), "none"))
 	}
 	line("")
 	line("Roles given beyond the enrolment (%d)", len(s.Assignments))
@@ -266,6 +289,14 @@ func (s Snapshot) Text() string {
 		line("- %s, %s, until %s, %s, reference %s, by %s.", show(t.Signer), t.Course, t.End, force(t.InForce), t.Reference, show(t.By))
 	}
 	return b.String()
+}
+
+// shown are texts that hold commas.
+func shown(texts []string) string {
+	if len(texts) == 0 {
+		return "none"
+	}
+	return strings.Join(texts, "; ")
 }
 
 func notEmpty(s string) []string {

@@ -42,6 +42,7 @@ type item struct {
 type result struct {
 	delivered bool
 	down      bool   // the channel itself does not work: what else waits need not be tried now
+	broke     bool   // so it seems, but it may be the message: the next try begins with another one
 	permanent bool   // trying again is of no use: nobody has the address
 	outcome   string // for the ledger: it holds no address and no secret
 }

@@ -38,6 +38,8 @@ func CheckAddress(email string) error {
 	switch {
 	case len(email) > maxAddress:
 		return fmt.Errorf("%w: it has %d bytes; at most %d", ErrContact, len(email), maxAddress)
+	case strings.ContainsFunc(email, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+		return fmt.Errorf("%w: use ASCII alone, for a domain in other letters its form with xn--", ErrContact)
 	case err != nil || a.Address != email || a.Name != "" || at > 64 || strings.ContainsAny(email, " \t\r\n<>\",;"):
 		return fmt.Errorf("%w: give it plain, such as ada@example.com", ErrContact)
 	}

@@ -157,15 +157,15 @@ func (m *mailer) send(ctx context.Context, messages []message) (results []result
 		accepted, refusal := 0, result{}
 		for _, address := range to {
 			mm, err := m.compose(msg, address)
-			if err == nil {
-				err = client.SendWithSMTPClient(smtp, mm)
+			if err != nil {
+				refusal = result{permanent: true, outcome: "the address cannot be one"}
+				continue
 			}
-			if err == nil {
+			if err = client.SendWithSMTPClient(smtp, mm); err == nil {
 				accepted++
 				continue
 			}
-			refusal = refused(err)
-			if refusal.down {
+			if refusal = refused(err); refusal.down || refusal.broke {
 				break
 			}
 		}
@@ -173,10 +173,12 @@ func (m *mailer) send(ctx context.Context, messages []message) (results []result
 		case accepted == len(to):
 			refusal = result{delivered: true, outcome: "accepted by " + m.Server}
 		case accepted > 0:
-			refusal = result{delivered: true, outcome: fmt.Sprintf("accepted by %s for %d of %d addresses; %s", m.Server, accepted, len(to), refusal.outcome)}
+			refusal = result{
+				delivered: true, broke: refusal.broke, outcome: fmt.Sprintf("accepted by %s for %d of %d addresses; %s", m.Server, accepted, len(to), refusal.outcome),
+			}
 		}
 		refusal.outcome = clip(refusal.outcome, maxOutcome)
-		if results = append(results, refusal); refusal.down {
+		if results = append(results, refusal); refusal.down || refusal.broke {
 			break
 		}
 	}
@@ -210,18 +212,24 @@ func connectError(err error) string {
 func refused(err error) result {
 	var e *mail.SendError
 	if !errors.As(err, &e) {
-		return result{down: true, outcome: "the connection broke"}
+		return result{broke: true, outcome: "the connection broke"}
 	}
-	code, enhanced := e.ErrorCode(), e.EnhancedStatusCode()
+	switch e.Reason {
+	case mail.ErrGetSender, mail.ErrGetRcpts, mail.ErrNoUnencoded:
+		return result{permanent: true, outcome: "the mail server takes no such address"}
+	}
+	code := e.ErrorCode()
 	if code < 400 || code > 599 {
-		return result{down: true, outcome: "the connection broke"}
+		return result{broke: true, outcome: "the connection broke"}
 	}
-	said := strings.TrimSpace(fmt.Sprintf("%d %s", code, enhanced))
-	// 421: it closes; 45x: it cannot now. A recipient that it does not know is no fault of the channel.
-	r := result{outcome: "the mail server refused it: " + said, down: code == 421}
-	r.permanent = code >= 500 && e.Reason == mail.ErrSMTPRcptTo
-	if e.Reason == mail.ErrSMTPMailFrom || e.Reason == mail.ErrConnCheck {
+	r := result{outcome: "the mail server refused it: " + strings.TrimSpace(fmt.Sprintf("%d %s", code, e.EnhancedStatusCode()))}
+	switch {
+	case e.Reason == mail.ErrSMTPMailFrom: // the sender is the same for all
 		r.down = true
+	case code == 421: // it closes
+		r.broke = true
+	case e.Reason == mail.ErrSMTPRcptTo: // nobody has the address, or not now
+		r.permanent = code >= 500
 	}
 	return r
 }

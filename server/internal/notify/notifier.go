@@ -36,14 +36,15 @@ type Config struct {
 
 // Bounds of delivery.
 const (
-	tick        = 500 * time.Millisecond // how often new alerts are looked for
-	firstPause  = 5 * time.Second        // after a failure; it doubles each time
-	longestNews = 4 * time.Hour          // between two tries of news to a signer
-	firstHold   = time.Second            // after a channel was found to be down; it doubles each time
-	longestHold = 5 * time.Minute
-	giveUp      = 72 * time.Hour // news that a mail server goes on refusing
-	atOnce      = 32             // messages of a channel in one go
-	recordLimit = 15 * time.Second
+	tick         = 500 * time.Millisecond // how often new alerts are looked for
+	firstPause   = 5 * time.Second        // after a failure; it doubles each time
+	longestAlert = 5 * time.Minute        // between two tries of an alert
+	longestNews  = 4 * time.Hour          // and of news to a signer
+	firstHold    = time.Second            // after a channel was found to be down; it doubles each time
+	longestHold  = 5 * time.Minute
+	giveUp       = 72 * time.Hour // news that a mail server goes on refusing
+	atOnce       = 32             // messages of a channel in one go
+	recordLimit  = 15 * time.Second
 )
 
 // Notifier delivers what waits in the ledger. It is safe for concurrent use.
@@ -139,10 +140,19 @@ func (n *Notifier) Run(ctx context.Context) {
 			}
 		})
 	}
+	var pause, retry = time.Duration(0), time.Time{}
 	loop(func(ctx context.Context) bool {
-		if err := n.escalate(ctx); err != nil && ctx.Err() == nil {
-			n.cfg.Log.Error("alerts could not be escalated; trying again", "error", err)
+		if n.cfg.Clock().Before(retry) {
+			return false
 		}
+		err := n.escalate(ctx)
+		if err == nil || ctx.Err() != nil {
+			pause = 0
+			return false
+		}
+		pause = min(max(2*pause, firstHold), longestHold)
+		retry = n.cfg.Clock().Add(pause)
+		n.cfg.Log.Error("alerts could not be escalated; trying again", "error", err, "in", pause)
 		return false
 	})
 	for _, l := range n.lanes {
@@ -305,6 +315,7 @@ func (n *Notifier) deliver(ctx context.Context, l *lane) (again bool, err error)
 		d.limit = 1
 	}
 	if err := n.cfg.Ledger.View(d.gather); err != nil {
+		l.wait(now)
 		return false, err
 	}
 	l.last = changed
@@ -318,12 +329,19 @@ func (n *Notifier) deliver(ctx context.Context, l *lane) (again bool, err error)
 	}
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordLimit) // what was sent is recorded, even while the service stops
 	defer cancel()
-	if err := n.record(limited, l, d, results); err != nil {
+	if err := n.record(limited, l, d, results); err != nil { // a full disk must not become a flood of mail
+		l.wait(now)
 		return false, err
 	}
 	n.judge(l, now, results)
 	l.seen, l.next, l.more = d.size, now, d.full // look at once at what came meanwhile
 	return d.full && l.pause == 0, nil
+}
+
+// wait leaves the channel alone for a while, the longer the more often.
+func (l *lane) wait(now time.Time) {
+	l.pause = min(max(2*l.pause, firstHold), longestHold)
+	l.hold = now.Add(l.pause)
 }
 
 // judge notes whether the channel works.
@@ -339,9 +357,8 @@ func (n *Notifier) judge(l *lane, now time.Time, results []result) {
 		return
 	}
 	last := results[len(results)-1]
-	if last.down {
-		l.pause = min(max(2*l.pause, firstHold), longestHold)
-		l.hold = now.Add(l.pause)
+	if last.down || last.broke && !last.delivered {
+		l.wait(now)
 		if !l.down.Swap(true) {
 			n.cfg.Log.Error("alerts cannot be delivered; trying again", "channel", l.name(), "cause", last.outcome)
 		}
@@ -439,7 +456,7 @@ func (d *gathering) alerts(view *ledger.State, a Audience) (failed error) {
 		if a == Management && row.Escalated.Index == 0 && try.Arrived > 0 {
 			return true // once is enough for a test
 		}
-		if due := dueAt(begin, try, d.n.cfg.Repeat, d.n.cfg.Repeat); due.After(d.now) {
+		if due := dueAt(begin, try, d.n.cfg.Repeat, min(d.n.cfg.Repeat, longestAlert)); due.After(d.now) {
 			d.next = earlier(d.next, due)
 			return true
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/server/internal/ledger"
+	"github.com/signetd/signet/server/internal/ledger/ledgertest"
 	"github.com/signetd/signet/server/internal/notify"
 	"github.com/signetd/signet/server/servertest/inbox"
 )
@@ -308,6 +309,25 @@ func TestRefused(t *testing.T) {
 	if s, d := f.get(ada.ID), f.deliveries(ada.ID); s.Undelivered != "" || !d[len(d)-1].Delivered || d[len(d)-1].Attempt != 5 {
 		t.Errorf("%+v, %+v", s, d)
 	}
+	t.Run("a recipient at whom the server hangs up keeps nothing from the others", func(t *testing.T) {
+		f.mail.Refuse("ada@example.com", 421)
+		poison := f.signs("sgn_a")
+		f.clock.Add(time.Second)
+		after := f.signs("sgn_b")
+		for range 60 {
+			f.pass()
+			f.clock.Add(time.Second)
+		}
+		if d := f.deliveries(after.ID); len(d) != 1 || !d[0].Delivered {
+			t.Errorf("%+v", d)
+		}
+		if d := f.deliveries(poison.ID); len(d) < 2 || len(d) > 6 || d[0].Delivered {
+			t.Errorf("%+v", d)
+		}
+		f.mail.Refuse("ada@example.com", 0)
+		f.clock.Add(time.Hour)
+		f.pass()
+	})
 	t.Run("an address that nobody has is given up at once", func(t *testing.T) {
 		f.mail.Refuse("bob@example.com", 550)
 		s := f.signs("sgn_b")
@@ -363,7 +383,7 @@ func TestWebhook(t *testing.T) {
 		if d := list[len(list)-1]; d.Outcome != c.outcome || d.Delivered != (c.status == 204) {
 			t.Errorf("%+v, want %s", d, c.outcome)
 		}
-		f.clock.Add(10 * time.Second)
+		f.clock.Add(time.Minute)
 	}
 	posts, _ := f.hook.Posts()
 	if len(posts) != 5 {
@@ -377,6 +397,24 @@ func TestWebhook(t *testing.T) {
 	if p, _ := other.Posts(); len(p) != 0 {
 		t.Error("it followed a redirect")
 	}
+	t.Run("an alert that the receiver always fails at keeps nothing from the others", func(t *testing.T) {
+		f := newFixture(t, func(c *notify.Config) { c.Mail = nil })
+		poison := f.raise("sgn_poison")
+		f.hook.FailAt("sgn_poison")
+		others := []notify.Status{f.raise("sgn_b"), f.raise("sgn_c")}
+		for range 60 {
+			f.pass()
+			f.clock.Add(time.Second)
+		}
+		for _, o := range others {
+			if d := f.deliveries(o.ID); len(d) != 1 || !d[0].Delivered {
+				t.Errorf("%+v", d)
+			}
+		}
+		if d := f.deliveries(poison.ID); len(d) < 2 || len(d) > 6 || d[0].Delivered || d[0].Outcome != "HTTP 500" {
+			t.Errorf("%+v", d)
+		}
+	})
 	t.Run("two secrets at the same time", func(t *testing.T) {
 		secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr\n" + f.hook.Secret + "\n"
 		f.clock.Add(15 * time.Minute)
@@ -513,5 +551,106 @@ func TestBurst(t *testing.T) {
 	letters := f.mail.Letters()
 	if len(letters) != 3 || f.ledger.Size()-size != 3 || !strings.Contains(letters[0].Subject, "500 alerts") || !strings.Contains(letters[2].Subject, "200 alerts") || len(letters[0].Raw) > 20_000 {
 		t.Errorf("%d letters, %d entries", len(letters), f.ledger.Size()-size)
+	}
+}
+
+// The process dies after a message was sent and before that was recorded: it is sent again, with the same id. While nothing can be recorded, the
+// mailbox is not flooded.
+func TestSentAndNotRecorded(t *testing.T) {
+	t.Attr("requirement", "11.300(d)")
+	var f *fixture
+	die := false
+	f = newFixture(t, func(c *notify.Config) {
+		c.Mail = nil
+		secrets := c.Webhooks[0].Secrets
+		c.Webhooks[0].Secrets = func() ([]byte, error) {
+			if die {
+				f.ledger.Close()
+			}
+			return secrets()
+		}
+	})
+	a := f.raise("sgn_a")
+	die = true
+	if err := f.n.Pass(t.Context()); !errors.Is(err, ledger.ErrClosed) {
+		t.Fatalf("%v", err)
+	}
+	for range 30 { // within a second
+		_ = f.n.Pass(t.Context())
+	}
+	posts, _ := f.hook.Posts()
+	if len(posts) != 1 {
+		t.Fatalf("%d posts while nothing can be recorded", len(posts))
+	}
+	die = false
+	f.restart()
+	f.pass()
+	posts, _ = f.hook.Posts()
+	if len(posts) != 2 || posts[0].ID != posts[1].ID || posts[0].Body != posts[1].Body {
+		t.Errorf("%+v", posts)
+	}
+	if d := f.deliveries(a.ID); len(d) != 1 || !d[0].Delivered {
+		t.Errorf("%+v", d)
+	}
+}
+
+// FuzzAddress: what is taken for an address gets into no other header of a message, and into no other recipient.
+func FuzzAddress(f *testing.F) {
+	for _, s := range []string{"ada@example.com", "a@b\r\nBcc: c@d", "a@b,c@d", "<a@b>", "\"a b\"@c", "ä@example.com", "a@[127.0.0.1]", "a@b@c", "a@b (c)", " a@b"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if notify.CheckAddress(s) != nil {
+			return
+		}
+		if strings.ContainsAny(s, "\r\n\t ,;<>\"\x00") || strings.Count(s, "@") < 1 || len(s) > 254 {
+			t.Errorf("%q is taken", s)
+		}
+	})
+}
+
+// FuzzSecrets: a file of secrets that is taken has 1 to 4 of them, of 24 to 64 bytes.
+func FuzzSecrets(f *testing.F) {
+	for _, s := range []string{"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr\n", "whsec_", "", "\n\n", "whsec_AAAA"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		secrets, err := notify.ParseSecrets(b)
+		if err != nil {
+			return
+		}
+		if len(secrets) < 1 || len(secrets) > 4 {
+			t.Errorf("%d secrets", len(secrets))
+		}
+		for _, s := range secrets {
+			if len(s) < 24 || len(s) > 64 {
+				t.Errorf("a secret of %d bytes", len(s))
+			}
+		}
+	})
+}
+
+// BenchmarkManyOpen: a look at 10,000 alerts that nobody has acknowledged, none of which is due.
+func BenchmarkManyOpen(b *testing.B) {
+	l := ledgertest.New(b, notify.Projection())
+	for range 100 {
+		_, err := l.Do(b.Context(), func(tx *ledger.Tx) error {
+			for range 100 {
+				notify.Raise(tx, notify.Alert{Kind: "source.locked", Summary: "An address was locked.", Audience: notify.Security})
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	n, err := notify.New(notify.Config{Ledger: l, Clock: time.Now, Repeat: time.Hour, EscalateAfter: time.Hour})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := n.Figures(); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -15,7 +15,8 @@ const maxPlaces = 64
 // transaction that emits session.opened at the index entry, after the source was put. The text of a source is what source returns for its
 // commitment, nil where it was erased: each process blinds anew, so that commitments alone tell nothing.
 //
-// The first source of a person is that of their enrolment, and no news.
+// The first source of a person is that of their enrolment, and no news. Where the texts of sources are not kept there are no news at all: nothing
+// can be told apart.
 func Seen(tx *ledger.Tx, by chain.Actor, entry uint64, source func(commitment string) []byte) {
 	if by.Kind != chain.Person || by.Source == "" {
 		return

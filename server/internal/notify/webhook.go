@@ -105,7 +105,7 @@ func (w *webhook) send(ctx context.Context, messages []message) (results []resul
 	for _, m := range messages {
 		r := w.post(ctx, m)
 		r.outcome = clip(r.outcome, maxOutcome)
-		if results = append(results, r); r.down {
+		if results = append(results, r); r.down || r.broke {
 			break
 		}
 	}
@@ -181,13 +181,8 @@ func (w *webhook) post(ctx context.Context, m message) result {
 	defer answer.Body.Close()
 	io.Copy(io.Discard, io.LimitReader(answer.Body, 4<<10)) // so that the connection can be used again
 	out := result{outcome: fmt.Sprintf("HTTP %d", answer.StatusCode)}
-	switch code := answer.StatusCode; {
-	case code >= 200 && code < 300:
-		out.delivered = true
-	case code >= 500, code == http.StatusTooManyRequests, code == http.StatusRequestTimeout, code == http.StatusUnauthorized, code == http.StatusForbidden,
-		code == http.StatusNotFound, code == http.StatusGone, code >= 300 && code < 400: // nothing else would fare better
-		out.down = true
-	}
+	out.delivered = answer.StatusCode >= 200 && answer.StatusCode < 300
+	out.broke = !out.delivered
 	return out
 }
 

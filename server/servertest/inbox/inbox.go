@@ -277,6 +277,7 @@ type Hook struct {
 	wrong  []error
 	answer int
 	at     string // where it redirects to
+	fails  string // a message with this gets a 500
 	server *http.Server
 	tls    *tls.Config
 }
@@ -311,6 +312,13 @@ func (h *Hook) SetSecret(secret string) {
 	h.Secret = secret
 }
 
+// FailAt lets the receiver answer 500 to each message with a text in it.
+func (h *Hook) FailAt(text string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fails = text
+}
+
 // Answer sets the status that is answered; 0: 200.
 func (h *Hook) Answer(status int, redirect string) {
 	h.mu.Lock()
@@ -338,6 +346,10 @@ func (h *Hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	p.Time = time.Unix(seconds, 0).UTC()
 	h.posts = append(h.posts, p)
+	if h.fails != "" && strings.Contains(p.Body, h.fails) {
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
 	if h.at != "" {
 		w.Header().Set("Location", h.at)
 	}

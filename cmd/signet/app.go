@@ -80,7 +80,7 @@ func (a *app) commands() []*cobra.Command {
 		inGroup("session", a.passwordCommand()), inGroup("session", a.totpCommand()), inGroup("session", a.sessionCommand()),
 		inGroup("session", a.passkeyCommand()),
 		inGroup("manage", a.recordCommand()), inGroup("manage", a.signerCommand()), inGroup("manage", a.serviceCommand()),
-		inGroup("manage", a.keyCommand()),
+		inGroup("manage", a.proposalCommand()), inGroup("manage", a.keyCommand()),
 		inGroup("manage", a.roleCommand()), inGroup("manage", a.groupCommand()), inGroup("manage", a.designationCommand()),
 		inGroup("manage", a.trainingCommand()), inGroup("manage", a.reviewCommand()),
 		inGroup("audit", a.ledgerCommand()), inGroup("audit", a.alertCommand()), inGroup("audit", a.sourceCommand()), inGroup("audit", a.trustCommand()),

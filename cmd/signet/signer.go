@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/clients/go/signet"
@@ -28,13 +29,15 @@ type signerOut struct {
 	Enrolment    string   `json:"enrolment" doc:"leaf hash of the ledger entry that last bound name and key to the id"`
 	CreateTime   string   `json:"createTime" doc:"when the signer was enrolled"`
 	LockedUntil  string   `json:"lockedUntil" doc:"until when wrong passwords have locked them out; empty: not locked"`
+
+	Accountability string `json:"accountability" doc:"version of the accountability statement that the person has acknowledged; who has a key has signed it"`
 }
 
 func newSignerOut(s *signetv1.Signer) signerOut {
 	o := signerOut{
 		ID: strings.TrimPrefix(s.GetName(), "signers/"), Kind: signerKindWord(s.GetKind()), State: signerStateWord(s.GetState()), UserName: s.GetUserName(),
 		PrintedName: s.GetPrintedName(), Title: s.GetTitle(), Organisation: s.GetOrganisation(), TimeZone: s.GetTimeZone(), Roles: []string{},
-		KeyID: s.GetKeyId(), Enrolment: hex.EncodeToString(s.GetEnrollment()),
+		KeyID: s.GetKeyId(), Enrolment: hex.EncodeToString(s.GetEnrollment()), Accountability: s.GetAccountability(),
 	}
 	for _, r := range s.GetRoles() {
 		o.Roles = append(o.Roles, roleWord(r))
@@ -58,7 +61,7 @@ func (p *printer) signer(o signerOut) {
 	p.details(
 		pair{"Signer", o.ID}, pair{"Name", o.PrintedName}, pair{"Title", o.Title}, pair{"Organisation", o.Organisation}, pair{"User name", o.UserName},
 		pair{"Kind", o.Kind}, pair{"State", o.State}, pair{"Roles", join(o.Roles)}, pair{"Time zone", o.TimeZone}, pair{"Key", o.KeyID},
-		pair{"Enrolled", whenStamp(o.CreateTime)}, pair{"Enrolment entry", o.Enrolment}, pair{"Locked until", whenStamp(o.LockedUntil)},
+		pair{"Enrolled", whenStamp(o.CreateTime)}, pair{"Enrolment entry", o.Enrolment}, pair{"Accountability", o.Accountability}, pair{"Locked until", whenStamp(o.LockedUntil)},
 	)
 }
 
@@ -76,7 +79,7 @@ func (a *app) signerCommand() *cobra.Command {
 		"  signet signer list\n  signet signer enroll --user ada --name \"Ada Lovelace\" --zone Europe/London --role signer --proofing-method \"passport seen in person\" --proofing-reference HR-17",
 		a.signerEnroll(), a.signerRedeem(), a.signerList(), a.signerGet(),
 		a.signerChange("suspend", "Suspend a signer: no session, no signature, until reinstated", "on leave", (*signet.Client).SuspendSigner),
-		a.signerChange("reinstate", "End a suspension", "back from leave", (*signet.Client).ReinstateSigner),
+		a.signerReinstate(),
 		a.signerChange("unlock", "End a lock before its time: wrong passwords have locked a name", "called back: she had mistyped it", (*signet.Client).UnlockSigner),
 		a.signerUnlockNetwork(), a.signerContact(), a.signerRevoke(), a.signerRenew(),
 	)
@@ -86,12 +89,25 @@ func (a *app) signerCommand() *cobra.Command {
 type invitationOut struct {
 	Signer     signerOut `json:"signer" doc:"the signer"`
 	Code       string    `json:"code" doc:"one-time code, shown once; empty for a service, and where --code-out took it"`
-	ExpireTime string    `json:"codeExpireTime" doc:"when the code lapses"`
+	ExpireTime string    `json:"codeExpireTime" doc:"when the code lapses; empty for the first half of one: its time begins when it is confirmed"`
+	Proposal   string    `json:"proposal" doc:"id of the proposal, where it waits for a second administrator: then the code is the first half of it, and signer is empty"`
+}
+
+// invited is what the server answers to an enrolment or a renewal.
+type invited interface {
+	GetSigner() *signetv1.Signer
+	GetEnrollmentCode() string
+	GetCodeExpireTime() *timestamppb.Timestamp
+	GetProposal() *signetv1.Proposal
 }
 
 // invitation hands over a one-time code: into a file, or to standard output.
-func (a *app) invitation(s *signetv1.Signer, code string, expires time.Time, file string) error {
-	o := invitationOut{Signer: newSignerOut(s), Code: code, ExpireTime: stamp(expires)}
+func (a *app) invitation(answer invited, file string) error {
+	if answer.GetProposal() != nil {
+		return a.firstHalf(answer, file)
+	}
+	code, expires := answer.GetEnrollmentCode(), answer.GetCodeExpireTime().AsTime()
+	o := invitationOut{Signer: newSignerOut(answer.GetSigner()), Code: code, ExpireTime: stamp(expires)}
 	if file != "" {
 		if err := createFile(file, []byte(code+"\n"), 0o600); err != nil {
 			return withNext(err, "the code is lost; issue another: signet signer renew %s", o.Signer.ID)
@@ -109,6 +125,64 @@ func (a *app) invitation(s *signetv1.Signer, code string, expires time.Time, fil
 		p.line("It lapses %s and works once. Hand it to %s in person; they set their own password with:", when(expires), clean(o.Signer.PrintedName))
 		p.line("  signet signer redeem --user %s", clean(o.Signer.UserName))
 	})
+}
+
+// firstHalf hands over the first half of a one-time code.
+func (a *app) firstHalf(answer invited, file string) error {
+	o := invitationOut{Signer: signerOut{Roles: []string{}}, Code: answer.GetEnrollmentCode(), Proposal: proposalOf(answer.GetProposal())}
+	code := o.Code
+	if file != "" {
+		if err := createFile(file, []byte(code+"\n"), 0o600); err != nil {
+			return withNext(err, "this half of the code is lost; withdraw the proposal, and propose it anew: signet proposal withdraw %s", o.Proposal)
+		}
+		o.Code = ""
+	}
+	return a.print(o, func(p *printer) {
+		p.proposed(answer.GetProposal())
+		if file != "" {
+			p.line("\nThe first half of the one-time code is in %s.", file)
+		} else {
+			p.line("\nFirst half of the one-time code: %s", p.bold(clean(code)))
+		}
+		p.line("Whoever confirms gets the second half. Each of you hands over their own half in person; the person types one after the other.")
+	})
+}
+
+func (a *app) signerReinstate() *cobra.Command {
+	type out struct {
+		signerOut
+		Proposal string `json:"proposal" doc:"id of the proposal, where the change waits for a second administrator; else empty"`
+	}
+	var reason string
+	cmd := documented(&cobra.Command{
+		Use: "reinstate SIGNER", Short: "End a suspension", Args: exactArgs("SIGNER"),
+		Example: "  signet signer reinstate ada --reason \"back from leave\"",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := required(cmd, "reason"); err != nil {
+				return err
+			}
+			return a.online(cmd.Context(), func(ctx context.Context, client *signet.Client, _ selected) error {
+				name, err := findSigner(ctx, client, args[0])
+				if err != nil {
+					return err
+				}
+				answer, err := client.ReinstateSigner(ctx, name, reason)
+				if err != nil {
+					return err
+				}
+				o := out{signerOut: newSignerOut(answer.GetSigner()), Proposal: proposalOf(answer.GetProposal())}
+				return a.print(o, func(p *printer) {
+					if answer.GetProposal() != nil {
+						p.proposed(answer.GetProposal())
+						return
+					}
+					p.signer(o.signerOut)
+				})
+			})
+		},
+	}, out{})
+	cmd.Flags().StringVar(&reason, "reason", "", "why; it is recorded")
+	return cmd
 }
 
 func (a *app) signerEnroll() *cobra.Command {
@@ -150,7 +224,7 @@ recorded (21 CFR 11.100(b)). A service is enrolled at once, by the client certif
 				if err != nil {
 					return err
 				}
-				return a.invitation(answer.GetSigner(), answer.GetEnrollmentCode(), answer.GetCodeExpireTime().AsTime(), codeOut)
+				return a.invitation(answer, codeOut)
 			})
 		},
 	}, invitationOut{})
@@ -396,14 +470,27 @@ func (a *app) signerUnlockNetwork() *cobra.Command {
 	return cmd
 }
 
+var causes = map[string]signetv1.RevocationCause{
+	"other": signetv1.RevocationCause_REVOCATION_CAUSE_UNSPECIFIED, "left": signetv1.RevocationCause_REVOCATION_CAUSE_LEFT,
+	"lost": signetv1.RevocationCause_REVOCATION_CAUSE_LOST, "misused": signetv1.RevocationCause_REVOCATION_CAUSE_MISUSED,
+}
+
 func (a *app) signerRevoke() *cobra.Command {
-	cmd := a.signerChange("revoke", "Revoke a signer and their key for good", "left the company", (*signet.Client).RevokeSigner)
+	var cause string
 	var yes bool
+	cmd := a.signerChange("revoke", "Revoke a signer and their key for good", "left the company", func(c *signet.Client, ctx context.Context, name, reason string) (*signetv1.Signer, error) {
+		return c.RevokeSigner(ctx, name, reason, causes[cause])
+	})
+	cmd.Flags().StringVar(&cause, "cause", "other", "what has happened: left, lost, misused or other")
+	suggests(cmd, "cause", "left", "lost", "misused", "other")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	revoke := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := required(cmd, "reason"); err != nil {
 			return err
+		}
+		if _, known := causes[cause]; !known {
+			return usagef("--cause %q: use left, lost, misused or other", cause)
 		}
 		if !yes {
 			if !a.interactive() {
@@ -439,7 +526,7 @@ func (a *app) signerRenew() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.invitation(answer.GetSigner(), answer.GetEnrollmentCode(), answer.GetCodeExpireTime().AsTime(), codeOut)
+				return a.invitation(answer, codeOut)
 			})
 		},
 	}, invitationOut{})

@@ -77,14 +77,15 @@ type Client struct {
 	trust   *manifest.Trust
 	target  string
 
-	sessions signetv1.SessionServiceClient
-	signers  signetv1.SignerServiceClient
-	keys     signetv1.KeyServiceClient
-	records  signetv1.RecordServiceClient
-	signing  signetv1.SigningServiceClient
-	ledger   signetv1.LedgerServiceClient
-	stamps   signetv1.TimestampServiceClient
-	own      signetv1.CredentialServiceClient
+	sessions  signetv1.SessionServiceClient
+	signers   signetv1.SignerServiceClient
+	proposals signetv1.ProposalServiceClient
+	keys      signetv1.KeyServiceClient
+	records   signetv1.RecordServiceClient
+	signing   signetv1.SigningServiceClient
+	ledger    signetv1.LedgerServiceClient
+	stamps    signetv1.TimestampServiceClient
+	own       signetv1.CredentialServiceClient
 }
 
 // ErrTarget is wrapped by errors about an address that can't be dialled.
@@ -126,6 +127,7 @@ func Dial(target string, o Options) (*Client, error) {
 	}
 	c.sessions = signetv1.NewSessionServiceClient(c.conn)
 	c.signers = signetv1.NewSignerServiceClient(c.conn)
+	c.proposals = signetv1.NewProposalServiceClient(c.conn)
 	c.records = signetv1.NewRecordServiceClient(c.conn)
 	c.signing = signetv1.NewSigningServiceClient(c.conn)
 	c.keys = signetv1.NewKeyServiceClient(c.conn)

@@ -102,6 +102,9 @@ const (
 	KeyDestroyed            Reason = "KEY_DESTROYED"
 	KeyNotRotatable         Reason = "KEY_NOT_ROTATABLE"
 	SecondPersonNeeded      Reason = "SECOND_PERSON_NEEDED"
+	ProposalNotFound        Reason = "PROPOSAL_NOT_FOUND"
+	ProposalInWrongState    Reason = "PROPOSAL_STATE"
+	AccountabilityMissing   Reason = "ACCOUNTABILITY_MISSING"
 	DestructionPending      Reason = "DESTRUCTION_PENDING"
 	DestructionNotRequested Reason = "DESTRUCTION_NOT_REQUESTED"
 

@@ -10,7 +10,8 @@ import (
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 )
 
-// EnrollPerson enrols a person. The answer holds the one-time code with which they set their own password: it is shown once.
+// EnrollPerson enrols a person. The answer holds the one-time code with which they set their own password: it is shown once. Where that takes
+// two administrators, it holds the proposal and the first half of the code; see [Client.ConfirmProposal].
 //
 // Errors: [UserNameTaken], [ZoneUnknown], [RoleUnknown].
 func (c *Client) EnrollPerson(ctx context.Context, who *signetv1.EnrollPerson) (*signetv1.EnrollSignerResponse, error) {
@@ -52,12 +53,11 @@ func (c *Client) SuspendSigner(ctx context.Context, name, reason string) (*signe
 	return answer.GetSigner(), err
 }
 
-// ReinstateSigner ends a suspension.
+// ReinstateSigner ends a suspension, or proposes to, where that takes two administrators.
 //
 // Errors: [SignerNotFound], [SignerInWrongState].
-func (c *Client) ReinstateSigner(ctx context.Context, name, reason string) (*signetv1.Signer, error) {
-	answer, err := c.signers.ReinstateSigner(ctx, &signetv1.ReinstateSignerRequest{Name: name, Reason: reason})
-	return answer.GetSigner(), err
+func (c *Client) ReinstateSigner(ctx context.Context, name, reason string) (*signetv1.ReinstateSignerResponse, error) {
+	return c.signers.ReinstateSigner(ctx, &signetv1.ReinstateSignerRequest{Name: name, Reason: reason})
 }
 
 // UnlockSigner ends a lock before its time. Nobody unlocks themselves.
@@ -79,8 +79,8 @@ func (c *Client) UnlockNetwork(ctx context.Context, address, reason string) (net
 // RevokeSigner revokes a signer and their key for good. Earlier signatures stand.
 //
 // Errors: [SignerNotFound], [SignerInWrongState].
-func (c *Client) RevokeSigner(ctx context.Context, name, reason string) (*signetv1.Signer, error) {
-	answer, err := c.signers.RevokeSigner(ctx, &signetv1.RevokeSignerRequest{Name: name, Reason: reason})
+func (c *Client) RevokeSigner(ctx context.Context, name, reason string, cause signetv1.RevocationCause) (*signetv1.Signer, error) {
+	answer, err := c.signers.RevokeSigner(ctx, &signetv1.RevokeSignerRequest{Name: name, Reason: reason, Cause: cause})
 	return answer.GetSigner(), err
 }
 

@@ -23,7 +23,7 @@ type signing struct {
 	user, out, requires                   string
 	bundle                                string
 	excluded                              []string
-	withdraw, yes                         bool
+	withdraw, yes, browser                bool
 	password                              secretInput
 }
 
@@ -55,12 +55,14 @@ who you are with user name and password for this one signature. The signature ma
 --out; a manifest that is there already is replaced only by one that extends it.
 
 At a terminal, what is not given is asked for. Without one, give --decision, --meaning, --reason, --user, a source of the password, and --yes.
-With --bundle the files here are compared with the record before you are asked.`,
+With --bundle the files here are compared with the record before you are asked. With --browser the statement's page opens in your browser
+($BROWSER, or the system's own); you log in, read and sign there, and the manifest is written here.`,
 		Example: `  signet sign records/0193c1f0-5e3a-7cc1-8a55-1f2d3c4b5a69
   signet sign 0193c1f0-5e3a-7cc1-8a55-1f2d3c4b5a69 --bundle dist/ --exclude signatures/
   signet sign 0193c1f0-5e3a-7cc1-8a55-1f2d3c4b5a69 --decision approve --meaning release-approval \
     --reason "All gates green, risk file reviewed." --user ada --password-fd 3 --yes 3< password.txt
-  signet sign 0193c1f0-5e3a-7cc1-8a55-1f2d3c4b5a69 --withdraw --reason "A defect was found."`,
+  signet sign 0193c1f0-5e3a-7cc1-8a55-1f2d3c4b5a69 --withdraw --reason "A defect was found."
+  signet sign 0193c1f0-5e3a-7cc1-8a55-1f2d3c4b5a69 --browser --requires password+passkey`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := recordName(args[0]); err != nil {
 				return err
@@ -85,6 +87,7 @@ With --bundle the files here are compared with the record before you are asked.`
 	excludeFlag(cmd, &f.excluded)
 	flags.BoolVar(&f.yes, "yes", false, "confirm the statement without being asked")
 	flags.StringVar(&f.requires, "requires", "", "components to prove yourself with, at least those of the policy: password, password+totp or password+passkey")
+	flags.BoolVar(&f.browser, "browser", false, "read and sign the statement on the server's page for it, where passkeys sign, too; nothing is asked for here")
 	f.password.flags(cmd, "password", "the password")
 	f.password.totpFlags(cmd)
 	suggests(cmd, "decision", decisionWords()...)
@@ -95,6 +98,9 @@ With --bundle the files here are compared with the record before you are asked.`
 func (a *app) checkSigning(f *signing) error {
 	if f.reason != "" && f.reasonFile != "" {
 		return usagef("give --reason or --reason-file, not both")
+	}
+	if f.browser && (f.user != "" || f.password.given() || f.yes) {
+		return usagef("with --browser the statement is confirmed and signed on its page: --user, --yes and the password do not go with it")
 	}
 	if f.withdraw && (f.decision != "" || f.meaning != "") {
 		return usagef("--withdraw takes a decision back: --decision and --meaning do not go with it")
@@ -108,6 +114,9 @@ func (a *app) checkSigning(f *signing) error {
 		return nil
 	}
 	need := map[string]bool{"--user": f.user == "", "--password-file or --password-fd": !f.password.given(), "--yes": !f.yes, "--reason or --reason-file": f.reason == "" && f.reasonFile == ""}
+	if f.browser {
+		need = map[string]bool{"--reason or --reason-file": f.reason == "" && f.reasonFile == ""}
+	}
 	if !f.withdraw {
 		need["--decision"], need["--meaning"] = f.decision == "", f.meaning == ""
 	}
@@ -146,6 +155,13 @@ func (a *app) sign(ctx context.Context, client *signet.Client, s selected, r *si
 		p.line("%s", cleanText(prepared.Rendering))
 		p.details(pair{"Statement SHA-256", prepared.Digest.String()}, pair{"Challenge", fmt.Sprintf("%x", prepared.Challenge)}, pair{"Lapses", when(prepared.Expires)})
 		p.line("")
+	}
+	if f.browser {
+		signed, err := a.signInBrowser(ctx, client, prepared)
+		if err != nil {
+			return err
+		}
+		return a.finish(ctx, client, s, r, signed, f)
 	}
 	if !f.yes {
 		version := r.Content.Version

@@ -148,7 +148,7 @@ func (m *mailer) send(ctx context.Context, messages []message) (results []result
 	if err != nil {
 		return []result{{down: true, outcome: clip(m.Server+": "+connectError(err), maxOutcome)}}
 	}
-	defer client.CloseWithSMTPClient(smtp) // what was accepted is accepted
+	defer func() { _ = client.CloseWithSMTPClient(smtp) }() // what was accepted is accepted
 	for _, msg := range messages {
 		to := m.addresses(msg.audience)
 		if msg.to != "" {

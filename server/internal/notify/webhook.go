@@ -179,7 +179,7 @@ func (w *webhook) post(ctx context.Context, m message) result {
 		return result{down: true, outcome: connectError(err)}
 	}
 	defer answer.Body.Close()
-	io.Copy(io.Discard, io.LimitReader(answer.Body, 4<<10)) // so that the connection can be used again
+	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 4<<10)) // so that the connection can be used again
 	out := result{outcome: fmt.Sprintf("HTTP %d", answer.StatusCode)}
 	out.delivered = answer.StatusCode >= 200 && answer.StatusCode < 300
 	out.broke = !out.delivered

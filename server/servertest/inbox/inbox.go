@@ -83,7 +83,6 @@ type Mail struct {
 	mu      sync.Mutex
 	letters []Letter
 	refuse  map[string]*smtp.SMTPError // by recipient
-	down    *smtp.SMTPError            // for everybody
 	signal  chan struct{}
 	server  *smtp.Server
 	tls     *tls.Config
@@ -138,12 +137,12 @@ func (m *Mail) listen(t testing.TB, address string, implicit bool) {
 		l = tls.NewListener(l, m.tls)
 	}
 	m.server = s
-	go s.Serve(l)
+	go func() { _ = s.Serve(l) }()
 	t.Cleanup(func() { s.Close() })
 }
 
 // Stop takes the server away; Start brings it back at the same address.
-func (m *Mail) Stop() { m.server.Close() }
+func (m *Mail) Stop() { _ = m.server.Close() }
 
 // Start brings the server back.
 func (m *Mail) Start(t testing.TB) {
@@ -301,7 +300,7 @@ func (h *Hook) listen(t testing.TB, address string) {
 	h.URL = "https://" + l.Addr().String() + "/hook?token=a-secret-of-the-address"
 	s := &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: 10 * time.Second}
 	h.server = s
-	go s.Serve(tls.NewListener(l, h.tls))
+	go func() { _ = s.Serve(tls.NewListener(l, h.tls)) }()
 	t.Cleanup(func() { s.Close() })
 }
 

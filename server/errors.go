@@ -160,6 +160,7 @@ var errorTable = []struct {
 	{tsa.ErrClock, codes.Unavailable, "CLOCK_UNTRUSTED", 5 * time.Second},
 	{tsa.ErrExternal, codes.Unavailable, "TIMESTAMP_UNAVAILABLE", 5 * time.Second},
 	{tsa.ErrCertificate, codes.Unavailable, "TIMESTAMP_CERTIFICATE", 0},
+	{errUnread, codes.Unavailable, "LEDGER_UNREAD", 2 * time.Second},
 	{ledger.ErrClockAhead, codes.Unavailable, "CLOCK_UNTRUSTED", 5 * time.Second},
 	{ledger.ErrClockBehind, codes.Unavailable, "CLOCK_UNTRUSTED", 5 * time.Second},
 	{ledger.ErrFull, codes.Unavailable, "DISK_FULL", 30 * time.Second},

@@ -18,7 +18,7 @@ import (
 )
 
 // beside reads the ledger's file and what stands beside it.
-func (s *keyScene) beside() map[string][]byte {
+func (s *scene) beside() map[string][]byte {
 	s.t.Helper()
 	files, err := filepath.Glob(strings.TrimSuffix(s.Config.Path(server.LedgerFile), ".db") + ".*")
 	if err != nil || len(files) < 3 {

@@ -162,12 +162,21 @@ func (s *Server) openScrubs() error {
 	s.scrubs.poke = make(chan struct{}, 1)
 	s.scrubs.status.Format = ScrubStatusFormat
 	index, at, body, ok, err := lastScrub(s.ledger)
-	if err != nil || !ok {
+	if err != nil {
 		return err
 	}
-	s.scrubs.take(body.result(0, index, at))
+	if ok {
+		s.scrubs.take(body.result(0, index, at))
+	}
+	if changed := s.ledger.Changed(); len(changed) > 0 && s.scrubs.fault == nil { // the scrub that begins at once ends it, or finds more
+		s.scrubs.fault = fmt.Errorf("%w: others have changed the ledger's files while the service was stopped (%s); nothing is signed until everything has been read again, as the log tells",
+			errUnread, changed[0])
+	}
 	return nil
 }
+
+// errUnread says that what is stored must be read before anything is signed on it.
+var errUnread = errors.New("the ledger is being read again")
 
 func (b ledgerScrubbed) result(run, index uint64, at chain.Time) *ScrubResult {
 	number := func(text string) uint64 {

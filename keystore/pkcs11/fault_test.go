@@ -615,8 +615,8 @@ func TestOpenFails(t *testing.T) {
 		if _, err := pkcs11.Open(ctx, c); !errors.Is(err, keystore.ErrUnavailable) || !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
-		fault.Heal()
 		finalized := fault.Calls(faulty.Finalize)
+		fault.Heal()
 		until(t, "the token to be closed", func() bool { return fault.Calls(faulty.Finalize) > finalized })
 	})
 	fault.Heal()

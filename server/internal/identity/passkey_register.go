@@ -215,7 +215,11 @@ func (d *Directory) FinishPasskey(ctx context.Context, caller Caller, registrati
 			return fmt.Errorf("%w: %w", ErrPasskeyInvalid, err)
 		}
 		index := tx.Emit(ledger.Event{Type: chain.PasskeyRegistered, Actor: caller.Actor(), Body: passkeyRegistered{Binding: b, KeyID: b.Key().ID(), Label: s.label, Signer: b.Signer}})
-		if b.Vouches && vouchingSigners(view) < passkey.Vouchers {
+		others, err := d.vouchingSigners(tx)
+		if err != nil {
+			return err
+		}
+		if b.Vouches && others < passkey.Vouchers {
 			index = tx.Emit(ledger.Event{Type: chain.PasskeyBound, Actor: caller.Actor(), Body: passkey.NewBound(b)})
 			d.passkeyAlert(tx, alertPasskeyPinned, caller.ID, index, "A passkey of an administrator was bound without vouchers: it belongs into the trust file, and everybody who verifies must pin that anew.")
 			return nil
@@ -300,13 +304,19 @@ func spkiOfCOSE(cose []byte) ([]byte, error) {
 	return spki, err
 }
 
-// vouchingSigners counts the people who have a passkey that may vouch.
-func vouchingSigners(view *ledger.State) int {
+// vouchingSigners counts the administrators who have a passkey that may vouch.
+func (d *Directory) vouchingSigners(r Reader) (int, error) {
 	people := map[string]bool{}
-	view.Ascend(bucketPasskeyVouches, nil, func(k, _ []byte) bool {
+	var failed error
+	r.View(projectionName).Ascend(bucketPasskeyVouches, nil, func(k, _ []byte) bool {
 		signer, _, _ := strings.Cut(string(k), "/")
-		people[signer] = true
-		return len(people) < passkey.Vouchers
+		switch err := d.mayAdminister(r, Caller{ID: signer, Kind: chain.Person}); {
+		case err == nil:
+			people[signer] = true
+		case !errors.Is(err, ErrForbidden):
+			failed = err
+		}
+		return failed == nil && len(people) < passkey.Vouchers
 	})
-	return len(people)
+	return len(people), failed
 }

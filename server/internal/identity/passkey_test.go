@@ -292,10 +292,63 @@ func TestPasskeyRights(t *testing.T) {
 	if p, err = f.vouch(admins[0], p, next); err != nil || p.State != PasskeyBound {
 		t.Errorf("%+v, %v", p, err)
 	}
+	// An administrator who is suspended does not count as one who could vouch, and one who is back does.
+	if _, err := f.d.Suspend(t.Context(), admins[0], admins[1].ID, "on leave"); err != nil {
+		t.Fatal(err)
+	}
+	if _, n := f.passkey(admins[0], "root", adminPass, passkeytest.ES256); !n.Pinned {
+		t.Errorf("nobody else could vouch for it, and it waits: %+v", n)
+	}
+	if _, err := f.d.Reinstate(t.Context(), admins[0], admins[1].ID, "back"); err != nil {
+		t.Fatal(err)
+	}
 	// A third administrator's is not.
 	f.enrol(admins[0], "eve", "Eve", wrongPass, RoleAdministrator)
 	if _, e := f.passkey(f.login("eve", wrongPass), "eve", wrongPass, passkeytest.ES256); e.State != PasskeyPending || !e.Binding.Vouches {
 		t.Errorf("%+v", e)
+	}
+}
+
+// TestPasskeyRename: a passkey is bound to a person under their name, so that nobody signs under somebody else's.
+func TestPasskeyRename(t *testing.T) {
+	t.Attr("requirement", "11.100")
+	t.Attr("requirement", "A-18")
+	f := passkeyFixture(t)
+	admins, devices := f.twoAdministrators()
+	signer := f.enrol(admins[0], "ada", "Ada Byron", adaPass, RoleSigner)
+	ada := f.login("ada", adaPass)
+	d, p := f.passkey(ada, "ada", adaPass, passkeytest.ES256)
+	_, waiting := f.passkey(ada, "ada", adaPass, passkeytest.ES256)
+	for i := range admins {
+		if _, err := f.vouch(admins[i], p, devices[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, code, _, err := f.d.Renew(t.Context(), admins[0], signer.ID, Renewal{Reason: "married", Name: "Ada Lovelace", Proofing: f.invitation("", "").Proofing})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.d.Redeem(t.Context(), desk, code, "ada", secondPass, true); err != nil {
+		t.Fatal(err)
+	}
+	ada = f.login("ada", secondPass)
+	if err := f.assertion(signer.ID, d); !errors.Is(err, ErrPasskeyState) {
+		t.Errorf("it signs under another name: %v", err)
+	}
+	if _, err := f.vouch(admins[0], waiting, devices[0]); !errors.Is(err, ErrPasskeyState) {
+		t.Errorf("one that was registered under the old name is vouched for: %v", err)
+	}
+	fresh, q := f.passkey(ada, "ada", secondPass, passkeytest.ES256)
+	if _, err := f.vouch(ada, q, d); !errors.Is(err, ErrPasskeyState) {
+		t.Errorf("the old one vouches for a new name: %v", err)
+	}
+	for i := range admins {
+		if _, err := f.vouch(admins[i], q, devices[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.assertion(signer.ID, fresh); err != nil {
+		t.Errorf("the new one does not sign: %v", err)
 	}
 }
 

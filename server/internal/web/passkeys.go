@@ -259,11 +259,25 @@ func (s *site) revoke(v *visit) error {
 	return v.redirect(passkeyPath(body.Passkey) + "?done=revoked")
 }
 
+// pendingPasskey is a passkey that waits, and whose it is.
+type pendingPasskey struct {
+	*signetv1.Passkey
+	Signer string // printed name
+}
+
 // pendingPasskeys lists those that wait to be vouched for.
 func (s *site) pendingPasskeys(v *visit) error {
 	all, err := v.passkeysOf("signers/-")
 	if err != nil {
 		return err
 	}
-	return v.show("passkeys", page{Title: "Passkeys that wait to be vouched for", Body: all})
+	var list []pendingPasskey
+	for _, p := range all {
+		b, err := passkey.ParseBinding(p.GetBinding())
+		if err != nil {
+			return err
+		}
+		list = append(list, pendingPasskey{p, b.Name})
+	}
+	return v.show("passkeys", page{Title: "Passkeys that wait to be vouched for", Body: list})
 }

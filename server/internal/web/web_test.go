@@ -230,6 +230,14 @@ func (b *browser) wants(words ...string) {
 	}
 }
 
+// scheme is the colour scheme that the browser asks for; empty: its own.
+func (b *browser) scheme(value string) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: value}}})
+		return err
+	})
+}
+
 // picture writes a screenshot of the whole page, light, dark and as a phone shows it, where SIGNET_SCREENSHOTS names a folder.
 func (b *browser) picture(name string) {
 	b.t.Helper()
@@ -237,23 +245,17 @@ func (b *browser) picture(name string) {
 	if folder == "" {
 		return
 	}
-	scheme := func(value string) chromedp.Action[chromedp.Void] {
-		return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
-			_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: value}}})
-			return err
-		})
-	}
 	for _, look := range []struct {
 		name, scheme string
 		width        int64
 	}{{"light", "light", 1100}, {"dark", "dark", 1100}, {"phone", "light", 390}} {
-		b.do(scheme(look.scheme), chromedp.EmulateViewport(look.width, 800))
+		b.do(b.scheme(look.scheme), chromedp.EmulateViewport(look.width, 800))
 		png := run(b, chromedp.FullScreenshot(100))
 		if err := os.WriteFile(filepath.Join(folder, name+"-"+look.name+".png"), png, 0o644); err != nil {
 			b.t.Fatal(err)
 		}
 	}
-	b.do(chromedp.ResetViewport(), scheme(""))
+	b.do(chromedp.ResetViewport(), b.scheme(""))
 }
 
 // guest is a plain HTTP client with cookies: a browser without any script.

@@ -277,6 +277,9 @@ func (c Config) Validate() error {
 	if err := c.Rights.validate(bad); err != nil {
 		return err
 	}
+	if err := c.Identity.validateEnrolment(c.Environment, bad); err != nil {
+		return err
+	}
 	if c.Identity.MinPassword < 15 && c.Environment == Production {
 		return bad("identity.minPassword", "%d; a password that stands alone has at least 15 characters (NIST SP 800-63B)", c.Identity.MinPassword)
 	}

@@ -19,10 +19,14 @@ const (
 // sessionTurns is how many checks in a row sessions get while somebody knocks, where there is one place for all.
 const sessionTurns = 3
 
+// keptFor is for how many checks at the door a place is kept for sessions after the last check of one.
+const keptFor = 64
+
 // lanes hands out the places for password checks. There are never more than so many at the same time, whoever asks. Each lane has a
 // queue of its own, bounded and with a deadline, and is served in turn, so whoever floods the one does not keep the other waiting for
 // longer than the check takes that runs. Where there are two places or more, each lane gets at least one of them as soon as it needs
-// it; the others go to sessions first. No place stays empty while anybody waits.
+// it; the others go to sessions first. While people in sessions prove themselves one place is kept for them, so that they need not wait at
+// all; else no place stays empty while anybody waits.
 //
 // In the lane of those who knock, one network may hold a part of the queue only.
 type lanes struct {
@@ -34,6 +38,7 @@ type lanes struct {
 	waiting [laneCount][]*ticket
 	held    map[string]int // what knocks, by blinded place: running and waiting
 	turns   int            // checks in a row for sessions while somebody knocked
+	kept    int            // checks at the door until the place that is kept for sessions is given up
 }
 
 // ticket is a place in a queue.
@@ -133,6 +138,11 @@ func (l *lanes) grant() {
 		t := l.waiting[next][0]
 		l.waiting[next] = slices.Delete(l.waiting[next], 0, 1)
 		l.running[next]++
+		if next == laneSession {
+			l.kept = keptFor
+		} else if l.kept > 0 {
+			l.kept--
+		}
 		close(t.granted)
 	}
 }
@@ -142,6 +152,8 @@ func (l *lanes) next() lane {
 	knocks, sessions := len(l.waiting[laneKnock]) > 0, len(l.waiting[laneSession]) > 0
 	switch {
 	case !knocks && !sessions:
+		return laneCount
+	case !sessions && l.kept > 0 && l.running[laneKnock] > 0 && l.running[laneKnock] >= l.slots-1:
 		return laneCount
 	case !sessions:
 		return laneKnock

@@ -44,12 +44,16 @@ func TestLanes(t *testing.T) {
 					})
 				}
 				time.Sleep(5 * time.Second)
-				for range 50 {
+				for i := range 50 {
 					took, err := check(t.Context(), l, laneSession, "", takes)
 					// The check that runs, at most one turn of the others, and her own.
 					if err != nil || took > 3*takes {
 						t.Errorf("she waits %v, %v", took, err)
 					}
+					if slots > 1 && i > 0 && took > takes {
+						t.Errorf("check %d: no place is kept for her: %v", i, took)
+					}
+					time.Sleep(takes)
 				}
 				cancel()
 				flood.Wait()
@@ -91,6 +95,27 @@ func TestLanes(t *testing.T) {
 				if took := time.Since(began); took != 4*time.Second {
 					t.Errorf("8 checks of a second on 2 places took %v", took)
 				}
+			}
+		})
+	})
+	t.Run("a place that sessions do not use is given up", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLanes(2, 4*keptFor, time.Hour)
+			if _, err := check(t.Context(), l, laneSession, "", time.Second); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			var all sync.WaitGroup
+			for range 2 * keptFor {
+				all.Go(func() {
+					if _, err := check(t.Context(), l, laneKnock, "", time.Second); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+			if took := time.Since(began); took < keptFor*time.Second || took > (keptFor+keptFor/2+1)*time.Second {
+				t.Errorf("%d checks took %v", 2*keptFor, took)
 			}
 		})
 	})

@@ -189,7 +189,6 @@ var (
 	errSizeOutOfRange   = errors.New("size out of range")
 	errPageToken        = errors.New("the page token is not one of this list: start again without it")
 	errRequest          = errors.New("request refused")
-	errUnbuilt          = errors.New("this call is being built")
 )
 
 // toStatus maps an error to what the caller sees: a code, a sentence that says what to do, and a stable reason. What is not in

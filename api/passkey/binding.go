@@ -88,7 +88,7 @@ func (b Binding) Validate() error {
 	if b.Name == "" || !isLine(b.Name) || b.Ledger == "" || !isLine(b.Ledger) {
 		return malformed("binding: name and ledger are lines of text")
 	}
-	if t, err := time.Parse(timeForm, b.Registered); err != nil || t.Format(timeForm) != b.Registered {
+	if t, err := time.Parse(timeForm, b.Registered); err != nil || t.Format(timeForm) != b.Registered || t.Year() < 1 {
 		return malformed("binding: registered %.40q is not a time in UTC with three decimals", b.Registered)
 	}
 	if _, err := ParseSPKI(b.SPKI); err != nil {
@@ -189,9 +189,10 @@ func isID(prefix, s string) bool {
 	return true
 }
 
+// isLine admits one line whose characters can all be seen.
 func isLine(s string) bool {
 	return len(s) <= maxText && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
-		return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029'
+		return !unicode.In(r, unicode.L, unicode.M, unicode.N, unicode.P, unicode.S, unicode.Zs) && r != '\u200c' && r != '\u200d'
 	})
 }
 

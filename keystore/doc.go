@@ -12,6 +12,8 @@
 //     and can do nothing but sign ([CheckPolicy]);
 //   - a signature is returned only after it verified against the public key that the caller enrolled ([Store.Sign]);
 //   - a digest has the length that its algorithm wants, or it is not signed;
+//   - a MAC is given out only together with a proof that the key is the recorded one, and that it gives the same answer twice
+//     ([Store.MAC]);
 //   - health is a real signature made with a key of its own ([Store.Health]), not the answer to a status call.
 //
 // # Wrong signatures

@@ -38,6 +38,9 @@ func (r *run) ownWay(ctx context.Context) error {
 		}
 		r.storeKey(ctx, store, a)
 	}
+	if ctx.Err() == nil {
+		r.storeMAC(ctx, store)
+	}
 	r.knownAnswers(ctx, token)
 	if err := store.Close(); err != nil {
 		r.note(needSignet, Check{Name: "Signet closes the token", Verdict: Limits, Saw: err.Error()})
@@ -86,6 +89,38 @@ func (r *run) storeKey(ctx context.Context, store *keystore.Store, a keystore.Al
 	}
 	r.update(func(report *Report) { report.Suggest.Algorithms = append(report.Suggest.Algorithms, a) })
 	r.note(needSignet, Check{Name: name, Verdict: Fit, Saw: fmt.Sprintf("made, checked, %d signatures, destroyed", tries)})
+}
+
+// storeMAC makes a MAC key with Signet's own store, and computes with it.
+func (r *run) storeMAC(ctx context.Context, store *keystore.Store) {
+	const name = "Signet with " + keystore.HMACSHA256
+	id := keystore.ID(r.label("own-" + keystore.HMACSHA256))
+	key, err := store.GenerateMAC(ctx, id)
+	if err != nil {
+		c := Check{Name: name, Verdict: Limits, Saw: err.Error(),
+			Do: "the key that passwords are checked with must live in another token: let this one hold no keys of signers (hsm.roles)"}
+		if errors.Is(err, keystore.ErrPolicy) {
+			c.Verdict, c.Do = Unfit, "Signet refuses secret keys of this token: change the token's settings if they allow it, or take another token"
+		}
+		r.note(needSignet, c)
+		return
+	}
+	err = func() error {
+		for i := range tries {
+			if _, err := store.MAC(ctx, key, fmt.Appendf(nil, "signet %d", i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}()
+	if derr := store.DestroyMAC(ctx, id); err == nil {
+		err = derr
+	}
+	if err != nil {
+		r.note(needSignet, Check{Name: name, Verdict: Unfit, Saw: err.Error(), Do: "see what it says"})
+		return
+	}
+	r.note(needSignet, Check{Name: name, Verdict: Fit, Saw: fmt.Sprintf("made, checked, %d computations, destroyed", tries)})
 }
 
 func (r *run) knownAnswers(ctx context.Context, token *pkcs11.Token) {

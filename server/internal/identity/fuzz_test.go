@@ -14,6 +14,10 @@ func FuzzVerifier(f *testing.F) {
 	v := verifier{params: DefaultArgon, salt: make([]byte, saltSize), hash: make([]byte, hashSize)}
 	f.Add(v.String())
 	f.Add("$argon2id$v=19$m=65536,t=3,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB")
+	v.key = "0123456789abcdef"
+	f.Add(v.String())
+	f.Add("$argon2id-hmac$v=1,k=0123456789ABCDEF$m=65536,t=3,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
+	f.Add("$argon2id-hmac$v=1,k=,k=0123456789abcdef$m=65536,t=3,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
 	f.Add("$argon2i$v=19$m=65536,t=3,p=1$$")
 	f.Add("$argon2id$v=19$m=4294967295,t=03,p=1$AAAAAAAAAAAAAAAAAAAAAA$")
 	f.Fuzz(func(t *testing.T, s string) {

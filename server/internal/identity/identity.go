@@ -10,11 +10,14 @@
 // # How it is kept
 //
 // The ledger is the database. Every change of a signer, credential or session is an entry, and the state here
-// ([Projection]) is a pure function of the entries. Three things are not in the ledger but beside it, in its private
+// ([Projection]) is a pure function of the entries. Four things are not in the ledger but beside it, in its private
 // store, with a commitment in an entry, so that a swapped one is refused:
 //
-//   - password verifiers: argon2id in PHC form; the entries `signer.enrolled` and `signer.renewed` hold the SHA-256 of the
-//     whole string;
+//   - password verifiers: argon2id, and over it HMAC-SHA-256 under a key that never leaves the HSM ([KeyPasswords]), so that
+//     whoever has stolen the database can try no guess; the entries `signer.enrolled`, `signer.renewed` and
+//     `signer.credential` of the kinds "password" and "password-verifier" hold the SHA-256 of the whole string;
+//   - the seeds of one-time passwords, encrypted under a key that the HSM computes; `signer.credential` of the kind "totp"
+//     holds the SHA-256;
 //   - the key under which user names are blinded: people type passwords into the name field, so a name that did not
 //     lead in is kept as HMAC-SHA-256 alone; the entry `signer.credential` of the kind "user-names" holds the key's
 //     SHA-256;
@@ -26,9 +29,12 @@
 // # Proofs
 //
 // [Directory.OpenSession] and [Directory.ProveSignature] compute argon2id exactly once, whatever name and password are:
-// unknown names against a decoy. Failures are counted durably, by name and by network, both blinded, whether the name is
-// anybody's or not. What has failed too often is refused unseen for a while: a name for the networks from which it was
-// guessed, after many more for all from which nobody has logged in; a network; and in a flood all that are not known.
+// unknown names against a decoy. The HSM computes as often, too; where it cannot be asked, nothing is known and nothing
+// counted. What a signature takes is what its statement demands, at least; a one-time password counts once, and belongs to
+// the password of who has set them up. Later signings of a session take less only where [ContinuousSigning] is on.
+//
+// Failures are counted durably, by name and by network, both blinded, whether the name is anybody's or not. What has
+// failed too often is refused unseen for a while: a name for the networks from which it was guessed, after many more for all from which nobody has logged in; a network; and in a flood all that are not known.
 // Delays and locks grow, each lock raises an alert in its own transaction, and an administrator can end it.
 //
 // Who is in a session proves themselves again in a lane of their own: their failures count against the session, whatever

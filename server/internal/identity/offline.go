@@ -12,7 +12,7 @@ import (
 // ProveOffline checks the password of an administrator while the server is stopped, and leaves no entry, whatever comes of it: the ledger
 // may be one to which nothing can be appended before administrators say so ([ledger.Options].AcceptLoss). Who can call it has the file with the
 // verifiers, so counting failures would keep nobody from guessing; a name that was guessed too often from known networks stays locked. Strangers who guess
-// lock nobody out of their own machine.
+// lock nobody out of their own machine. It takes the password alone: no step of a one-time password could be spent.
 func (d *Directory) ProveOffline(ctx context.Context, userName string, password Secret) (Signer, error) {
 	key, err := d.readMACKey()
 	if err != nil {

@@ -267,8 +267,3 @@ func (j *judge) enrolment(s *signature) {
 		}
 	}
 }
-
-func sameSet(a, b []string) bool {
-	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
-	return slices.Equal(a, b)
-}

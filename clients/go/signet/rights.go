@@ -8,7 +8,9 @@ import (
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 )
 
-func (c *Client) rights() signetv1.RightsServiceClient { return signetv1.NewRightsServiceClient(c.conn) }
+func (c *Client) rights() signetv1.RightsServiceClient {
+	return signetv1.NewRightsServiceClient(c.conn)
+}
 
 // AssignRole gives a role to a person or a group, from a time, to a time. The answer has the assignment, or the proposal where it takes two
 // administrators.

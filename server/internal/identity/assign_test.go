@@ -163,6 +163,12 @@ func TestRightsTakeTwo(t *testing.T) {
 		if _, err := f.d.Suspend(ctx, second, ada.ID, "r"); !errors.Is(err, ErrForbidden) {
 			t.Errorf("whose role was withdrawn administers: %v", err)
 		}
+		if _, err := f.d.ProveOffline(ctx, "root2", secondPass); !errors.Is(err, ErrForbidden) {
+			t.Errorf("and offline: %v", err)
+		}
+		if _, err := f.d.ProveOffline(ctx, "root", adminPass); err != nil {
+			t.Error(err)
+		}
 		f.clock.Add(2 * time.Hour)
 		if _, err := f.d.Suspend(ctx, Caller{ID: alan.ID, Kind: chain.Person}, ada.ID, "r"); !errors.Is(err, ErrForbidden) {
 			t.Errorf("whose role has ended administers: %v", err)

@@ -30,12 +30,7 @@ func (d *Directory) ProveOffline(ctx context.Context, userName string, password 
 		if err != nil || c.verifier == nil {
 			return err
 		}
-		proved, err := d.enrolment(r, c.row)
-		if err == nil {
-			for _, role := range proved.roles {
-				roles = append(roles, Role(role))
-			}
-		}
+		roles, err = d.callerRoles(r, c.row)
 		return err
 	})
 	if err != nil {
@@ -52,7 +47,7 @@ func (d *Directory) ProveOffline(ctx context.Context, userName string, password 
 		return Signer{}, ErrBadCredentials
 	case row.State != StateActive:
 		return Signer{}, stateError(row.State)
-	case !slices.Contains(roles, RoleAdministrator) || !slices.Contains(row.Roles, RoleAdministrator):
+	case !slices.Contains(roles, RoleAdministrator):
 		return Signer{}, fmt.Errorf("%w: it takes an administrator", ErrForbidden)
 	}
 	s, err := d.Get(ctx, row.ID)

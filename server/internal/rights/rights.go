@@ -26,7 +26,6 @@ package rights
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/signetd/signet/api/chain"
@@ -152,8 +151,4 @@ const AlertOverdue = "review.overdue"
 type Reader interface {
 	View(projection string) *ledger.State
 	ProvedEntry(index uint64) ([]byte, error)
-}
-
-func invalid(format string, args ...any) error {
-	return fmt.Errorf("%w: "+format, append([]any{ErrInvalid}, args...)...)
 }

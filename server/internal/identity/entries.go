@@ -122,7 +122,7 @@ const (
 
 // authenticationFailed: a credential did not fit.
 type authenticationFailed struct {
-	Counter   string  `json:"counter"`           // the blinded name whose failures are counted; empty: not counted
+	Counter   string  `json:"counter"`           // the blinded name, or the pinned client certificate, whose failures are counted; empty: none
 	Failures  int     `json:"failures"`          // in a row, this one included: of the name from that network, or in the session
 	ID        string  `json:"id"`                // whose name was given, if it is anybody's
 	Known     bool    `json:"known"`             // somebody has logged in from that network

@@ -28,7 +28,7 @@ import (
 //   - by session: who is in a session proves themselves again in a lane of their own, which the failures of others do not touch. Where too
 //     many fail in it, it may be stolen: then the name is locked for its network, too;
 //   - everything together: while a flood of failures goes on, people log in from networks only from which somebody has logged in before;
-//   - by client certificate, and for unknown ones by network.
+//   - by client certificate of a service, and for unknown ones by network and in all.
 //
 // What is refused is not looked at, and leaves no entry: so the ledger grows by a bounded number of entries in a lock's time, whatever is
 // sent. Names that exist and names that do not are counted alike, and a network is known or not whoever has logged in from there: neither a
@@ -77,13 +77,14 @@ const (
 	countFlood       counterKind = "flood"       // failures in all
 	countCertificate counterKind = "certificate" // calls with a client certificate that did not hold
 	countUnknown     counterKind = "unknown"     // calls from a network with client certificates that are nobody's
+	countUnknowns    counterKind = "unknowns"    // such calls in all
 	countAlerts      counterKind = "alerts"      // alerts about locks of somebody's name
 	shownLock        counterKind = "shown"       // no counter: until when a name is locked anywhere
 )
 
 // leaks are the counters that forget one failure after the other. The others forget all, on success or after forgetAfter.
 var leaks = map[counterKind]time.Duration{
-	countNetwork: time.Minute, countFlood: time.Second, countUnknown: time.Minute, countAlerts: 20 * time.Minute,
+	countNetwork: time.Minute, countFlood: time.Second, countUnknown: time.Minute, countUnknowns: time.Second, countAlerts: 20 * time.Minute,
 }
 
 // mostAlerts is how many locks of one name, or of names that are nobody's together, raise an alert of their own before it gets quiet.
@@ -119,9 +120,10 @@ func (b authenticationFailed) counters(session string) []counter {
 	}
 	if b.Purpose == purposeService {
 		if b.ID != "" {
-			add(countCertificate, b.ID, b.Subject, true)
+			add(countCertificate, b.ID, b.Counter, true)
 		} else {
 			add(countUnknown, "", b.Place, true)
+			add(countUnknowns, "", "", true)
 		}
 		return out
 	}
@@ -158,7 +160,7 @@ func (d *Directory) rule(kind counterKind) rule {
 		r.after = d.cfg.Lockout.Name
 	case countNetwork:
 		r.after = d.cfg.Lockout.Network
-	case countFlood:
+	case countFlood, countUnknowns:
 		r.after, r.grows = d.cfg.Lockout.Flood, false
 	case countCertificate, countUnknown:
 		r.after = d.cfg.LockAfter
@@ -393,6 +395,8 @@ func (d *Directory) alert(tx *ledger.Tx, c counter, entry uint64, about string, 
 		switch c.kind {
 		case countUnknown:
 			what = fmt.Sprintf("%d calls from one address with client certificates that are nobody's. They are refused unseen", failures)
+		case countUnknowns:
+			what = fmt.Sprintf("%d calls within minutes, from everywhere, with client certificates that are nobody's. They are refused unseen", failures)
 		case countFlood:
 			what = fmt.Sprintf("%d failed logins within minutes, from everywhere. Only known addresses and open sessions are let in", failures)
 		default:
@@ -436,7 +440,9 @@ func (d *Directory) countCertificate(ctx context.Context, src Source, peer *x509
 	err = d.ledger.View(func(r *ledger.Read) error {
 		view := r.View(projectionName)
 		id := view.Get(bucketPins, []byte("cert:"+b.Subject))
-		if id == nil {
+		if id != nil {
+			b.Counter = b.Subject
+		} else { // whoever has the key makes as many certificates as they like: they count together
 			id = view.Get(bucketPins, []byte("spki:"+hexSum(peer.RawSubjectPublicKeyInfo)))
 		}
 		b.ID = string(id)

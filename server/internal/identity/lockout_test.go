@@ -516,6 +516,42 @@ func TestCertificatesThatLetNobodyIn(t *testing.T) {
 	if _, err := f.d.Authenticate(ctx, "", mine, desk); err != nil {
 		t.Errorf("after it was reinstated: %v", err)
 	}
+	t.Run("unknown ones from everywhere", func(t *testing.T) {
+		f := newFixture(t)
+		f.config.Lockout.Flood = 20
+		f.open()
+		list := f.appended(func() {
+			for i := range 100 {
+				if _, err := f.d.Authenticate(ctx, "", fresh(), Source{Address: fmt.Sprintf("203.0.113.%d", i)}); !errors.Is(err, ErrSession) {
+					t.Error(err)
+				}
+			}
+			if err := f.guess("nobody", "203.0.113.201"); !errors.Is(err, ErrBadCredentials) {
+				t.Errorf("people: %v", err)
+			}
+		})
+		if n := count(list, chain.AuthenticationFailed); n != 20+1 || count(list, chain.SourceLocked) != 1 {
+			t.Errorf("100 calls leave %d failures and %d locks, want 20 and 1", n-1, count(list, chain.SourceLocked))
+		}
+	})
+	t.Run("many over one key count together", func(t *testing.T) {
+		f := newFixture(t)
+		admin, key := f.admin(), p256(t)
+		if _, _, err := f.d.EnrollService(ctx, admin, ServiceEnrolment{Name: "ci", Client: client(t, "ci", key, start.Add(-time.Hour), start.Add(time.Hour))}, ""); err != nil {
+			t.Fatal(err)
+		}
+		list := f.appended(func() {
+			for range 20 {
+				lapsed := client(t, "ci", key, start.Add(-2*time.Hour), start.Add(-time.Minute))
+				if _, err := f.d.Authenticate(ctx, "", lapsed, desk); !errors.Is(err, ErrCertificateExpired) {
+					t.Error(err)
+				}
+			}
+		})
+		if n := count(list, chain.AuthenticationFailed); n != f.d.cfg.LockAfter {
+			t.Errorf("20 certificates leave %d failures", n)
+		}
+	})
 	f.clock.Add(2 * time.Hour)
 	if list := call(ErrCertificateExpired, 10, func() *x509.Certificate { return mine }, desk); count(list, chain.AuthenticationFailed) != f.d.cfg.LockAfter {
 		t.Errorf("10 calls with a certificate that has lapsed leave %v", list)

@@ -32,7 +32,7 @@ func redemption(user, code string) *signetv1.RedeemEnrollmentRequest {
 
 // TestFourEyes: with two administrators neither enrols, renews or reinstates anybody alone.
 func TestFourEyes(t *testing.T) {
-	t.Attr("requirement", "P-35")
+	t.Attr("requirement", "11.200(a)(3)")
 	s := startKeys(t)
 	ctx := t.Context()
 	proposals := signetv1.NewProposalServiceClient(s.Dial())
@@ -268,7 +268,7 @@ func TestChangedNameVerifies(t *testing.T) {
 		t.Errorf("the new signature is by %s", got)
 	}
 	t.Run("the first signature of each key is over the accountability statement", func(t *testing.T) {
-		t.Attr("requirement", "11.100(c)")
+		t.Attr("requirement", "11.100")
 		list := s.find(0, chain.AccountabilitySigned)
 		if len(list) != 3 { // ada, bob, ada again
 			t.Fatalf("%d entries", len(list))

@@ -183,33 +183,44 @@ func (d *Directory) accountabilityOf(r Reader, row signerRow, e *enrolment) erro
 
 func accountKey(id, version string) string { return id + " " + version }
 
-// noteLetter puts the reference of the organisation's letter to the agency (21 CFR 11.100(c)) into the ledger, when it is another one.
-func (d *Directory) noteLetter(ctx context.Context) error {
+// noteConfiguration puts into the ledger what of the configuration has changed since the last start: whether there are four eyes, and the
+// reference of the organisation's letter to the agency (21 CFR 11.100(c)).
+func (d *Directory) noteConfiguration(ctx context.Context) error {
 	_, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
-		old := string(tx.View(projectionName).Get(bucketMeta, []byte(metaLetter)))
-		if old == d.cfg.LetterReference {
-			return nil
+		view := tx.View(projectionName)
+		for _, f := range []struct{ field, now, first string }{
+			{metaMode, string(d.cfg.FourEyes), string(FourEyesAuto)}, {metaLetter, d.cfg.LetterReference, ""},
+		} {
+			old := f.first
+			if kept := view.Get(bucketMeta, []byte(f.field)); kept != nil {
+				old = string(kept)
+			}
+			if old != f.now {
+				tx.Emit(ledger.Event{Type: chain.SignerChanged, Actor: System("configuration").Actor(), Body: signerValues{
+					Changes: []valueChange{{Field: f.field, New: f.now, Old: old}}, Reason: "identity." + f.field + " of the configuration",
+				}})
+			}
 		}
-		tx.Emit(ledger.Event{Type: chain.SignerChanged, Actor: System("configuration").Actor(), Body: signerValues{
-			Changes: []valueChange{{Field: metaLetter, New: d.cfg.LetterReference, Old: old}}, Reason: "identity.letterReference of the configuration",
-		}})
 		return nil
 	})
 	return err
 }
 
-// metaLetter is the reference in bucketMeta, and the field in signer.changed.
-const metaLetter = "letterReference"
+// What bucketMeta keeps of the configuration, and the fields in signer.changed.
+const (
+	metaLetter = "letterReference"
+	metaMode   = "fourEyes"
+)
 
-// applyAltered reads signer.changed for what is kept here: of the organisation, the reference of its letter.
+// applyAltered reads signer.changed for what is kept here: of the organisation.
 func applyAltered(s *ledger.State, e chain.Entry) error {
 	body, err := readBody[signerValues](e)
 	if err != nil {
 		return err
 	}
 	for _, c := range body.Changes {
-		if body.ID == "" && c.Field == metaLetter {
-			s.Put(bucketMeta, []byte(metaLetter), []byte(c.New))
+		if body.ID == "" && (c.Field == metaLetter || c.Field == metaMode) {
+			s.Put(bucketMeta, []byte(c.Field), []byte(c.New))
 		}
 	}
 	return nil

@@ -51,9 +51,22 @@
 //
 // An administrator invites a person and hands over a one-time code; the person sets the password. The code works once,
 // for that user name alone, for ten minutes, and its redemption is an entry with a new key and certificate. Nobody
-// renews themselves. An administrator who keeps a code back and redeems it takes over a name that its owner then cannot
-// use: the ledger shows who issued the code, and the owner's old password and sessions are dead. It cannot happen
-// unseen; it is not made impossible.
+// renews themselves.
+//
+// From the second active administrator on there are four eyes: what gives somebody a right is proposed by one
+// ([Directory.Act], `act.proposed`) and done when another one, who has proved themselves for it, confirms it
+// ([Directory.Confirm], `act.confirmed`, with what it does in the same transaction). The one-time code then comes in
+// halves, one from each of them, and neither can redeem it alone. What takes rights away does not wait: suspension,
+// revocation and the end of a password take one. Four eyes stay on when the other administrators are gone. Without
+// them an administrator who keeps a code back and redeems it takes over a name that its owner then cannot use: it cannot
+// happen unseen, but it can happen.
+//
+// # The first signature
+//
+// A key's first signature is over the accountability statement (21 CFR 11.10(j)), when the code is redeemed: an in-toto
+// statement of the type [manifest.AccountabilityType], time-stamped, in the entry `accountability.signed` of the same
+// transaction. It is verified before, as the new password is held against its verifier, so no credential is relied on
+// that was not tested (11.300(e)); a signer without it signs nothing.
 package identity
 
 import (

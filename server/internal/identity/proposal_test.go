@@ -48,7 +48,7 @@ func (f *fixture) proposed(by Caller, userName string, roles ...Role) (*Proposal
 
 // TestFourEyes: with two administrators neither enrols anybody alone.
 func TestFourEyes(t *testing.T) {
-	t.Attr("requirement", "P-35")
+	t.Attr("requirement", "11.200(a)(3)")
 	f := newFixture(t)
 	ctx := t.Context()
 	grace, olga := f.two()

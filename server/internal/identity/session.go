@@ -150,7 +150,7 @@ func (d *Directory) sweep(tx *ledger.Tx) error {
 // Recover closes the sessions that another process has left open. They are refused in any case; call it at the start to
 // have it on record.
 func (d *Directory) Recover(ctx context.Context) error {
-	if err := d.noteLetter(ctx); err != nil {
+	if err := d.noteConfiguration(ctx); err != nil {
 		return err
 	}
 	for {

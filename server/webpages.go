@@ -50,12 +50,12 @@ func (s *Server) openPages() error {
 		return fmt.Errorf("pages: %w; is another server running? change pages.address", err)
 	}
 	s.pagesAddress = l.Addr().String()
-	s.doors.listeners = append(s.doors.listeners, tls.NewListener(l, &tls.Config{
+	s.doors.listeners = append(s.doors.listeners, tls.NewListener(s.door(l, "pages", s.network.web), &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"},
 	}))
 	s.doors.servers = append(s.doors.servers, &http.Server{
 		Handler: s.webHandler(pages), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: callLimit + 10*time.Second, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		MaxHeaderBytes: 16 << 10, ConnState: doorState, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	})
 	s.log.Info("pages", "address", s.pagesAddress, "url", c.Origin())
 	return nil

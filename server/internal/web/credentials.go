@@ -93,7 +93,11 @@ func (v *visit) refuse(name, title string, p *problem) error {
 const titlePassword = "Change your password"
 
 func (s *site) showPassword(v *visit) error {
-	return v.show("password", page{Title: titlePassword, Body: v.credentialForm()})
+	p := page{Title: titlePassword, Body: v.credentialForm()}
+	if v.r.URL.Query().Get("expired") != "" {
+		p.Problem = &problem{Text: "Your password has expired. Set another one: before that, nothing else can be done."}
+	}
+	return v.show("password", p)
 }
 
 func (s *site) changePassword(v *visit) error {

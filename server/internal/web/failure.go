@@ -163,6 +163,10 @@ func statusOf(err error) int {
 
 // fail shows what went wrong as a page of its own.
 func (v *visit) fail(err error) {
+	if reason, _ := detailsOf(err); reason == "PASSWORD_EXPIRED" && v.me != nil { // nothing else can be done before
+		http.Redirect(v.w, v.r, "/account/password?expired=1", http.StatusSeeOther)
+		return
+	}
 	r, ok := err.(*refusal)
 	if !ok {
 		code := statusOf(err)

@@ -17,6 +17,7 @@ import (
 
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/api/verify"
+	"github.com/signetd/signet/server"
 	"github.com/signetd/signet/server/servertest"
 )
 
@@ -354,5 +355,68 @@ func TestFormsKeepNoSecrets(t *testing.T) {
 		if r := s.guest().send("/login", "/login", "user", "ada", "password", servertest.Password, "next", next); r.status != http.StatusSeeOther || !strings.HasPrefix(r.header.Get("Location"), "/") || strings.Contains(r.header.Get("Location"), "evil.example") {
 			t.Errorf("next=%q leads to %q", next, r.header.Get("Location"))
 		}
+	}
+}
+
+func TestExpiredPassword(t *testing.T) {
+	s := start(t, func(c *server.Config) { c.Identity.PasswordAge = server.Duration(24 * time.Hour) })
+	s.Clock.Advance(25 * time.Hour)
+	g := s.guest()
+	g.login("ada")
+	if r := g.get("/waiting"); r.status != http.StatusSeeOther || r.header.Get("Location") != "/account/password?expired=1" {
+		t.Fatalf("%d %s", r.status, r.header.Get("Location"))
+	}
+	g.get("/account/password?expired=1").wants(t, http.StatusOK, "Your password has expired")
+	const fresh = "another long password 1815"
+	g.send("/account/password", "/account/password", "user", "ada", "password", servertest.Password, "new", fresh, "again", fresh).wants(t, http.StatusSeeOther)
+	g.get("/waiting").wants(t, http.StatusOK, "Nothing waits for your decision")
+}
+
+// TestPagesHaveNoRightsOfTheirOwn: what a client may not do, a page may not either.
+func TestPagesHaveNoRightsOfTheirOwn(t *testing.T) {
+	t.Attr("requirement", "X-14")
+	s := start(t)
+	record := s.release("v0.1.0")
+	rita := s.guest()
+	rita.login("rita")
+	rita.get("/"+record.GetName()).wants(t, http.StatusOK, "bioflow_pro")
+	rita.send("/waiting", "/"+record.GetName()+"/sign", "decision", approve, "reason", "I am no signer.").wants(t, http.StatusForbidden, "Your roles do not allow this")
+	rita.get("/passkeys").wants(t, http.StatusForbidden, "Not allowed")
+	var denied int
+	stream, err := signetv1.NewLedgerServiceClient(s.Dial()).ListEntries(s.Login(servertest.Administrator), &signetv1.ListEntriesRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		e, err := stream.Recv()
+		if err != nil {
+			break
+		}
+		if e.GetEntry().GetType() == "access.denied" {
+			denied++
+		}
+	}
+	if denied == 0 {
+		t.Error("the refusal left no entry")
+	}
+}
+
+func TestPagesOfOtherNetworks(t *testing.T) {
+	s := start(t, func(c *server.Config) {
+		c.Network.Allow.Web = []string{"127.0.0.0/8", "198.51.100.0/24"}
+		c.Network.TrustedProxies = []string{"127.0.0.1/32"}
+	})
+	g := s.guest()
+	g.get("/login").wants(t, http.StatusOK)
+	g.Header.Set("X-Forwarded-For", "192.0.2.7")
+	if r := g.get("/login"); r.status != http.StatusForbidden {
+		t.Errorf("from a network that is not allowed: %d", r.status)
+	}
+	g.Header.Set("X-Forwarded-For", "198.51.100.9")
+	g.login("ada")
+	g.get("/account").wants(t, http.StatusOK, "198.51.100.9")
+	g.Header.Del("X-Forwarded-For") // moved
+	if r := g.get("/account"); r.status != http.StatusSeeOther {
+		t.Errorf("a session that moved: %d", r.status)
 	}
 }

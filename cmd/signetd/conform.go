@@ -44,7 +44,7 @@ Exit codes: 0 no check failed; 3 one did; 1 it could not be checked; 2 wrong usa
 	path := configFlag(cmd)
 	user := cmd.Flags().String("user", "", "user name of an administrator")
 	passwordFile := cmd.Flags().String("password-file", "", "file with their password (default: it is asked for)")
-	totp := cmd.Flags().String("totp", "", "their one-time password, where one is set: 6 digits")
+	totpFile := cmd.Flags().String("totp-file", "", "file with their one-time password, where one is set")
 	to := cmd.Flags().String("to", "", "folder to make for the report")
 	trustFile := cmd.Flags().String("trust", "", "the trust file that you have pinned (default: the service's own)")
 	asJSON := cmd.Flags().Bool("json", false, "print the report as JSON")
@@ -63,6 +63,14 @@ Exit codes: 0 no check failed; 3 one did; 1 it could not be checked; 2 wrong usa
 		if *trustFile == "" {
 			*trustFile = c.Path(server.TrustFile)
 		}
+		totp := ""
+		if *totpFile != "" {
+			b, err := os.ReadFile(*totpFile)
+			if err != nil {
+				return err
+			}
+			totp = strings.TrimSpace(string(b))
+		}
 		trust, err := os.ReadFile(*trustFile)
 		if err != nil {
 			return fmt.Errorf("the trust file: %w", err)
@@ -77,7 +85,7 @@ Exit codes: 0 no check failed; 3 one did; 1 it could not be checked; 2 wrong usa
 		defer os.RemoveAll(work)
 		o := conform.Options{
 			Config: c, Trust: trust, Folder: work, Backup: func(ctx context.Context, to string) error { return conformBackup(ctx, c, to) },
-			Credentials: &signetv1.PasswordCredentials{UserName: *user, Password: password, Totp: *totp},
+			Credentials: &signetv1.PasswordCredentials{UserName: *user, Password: password, Totp: totp},
 		}
 		if !*asJSON {
 			o.Progress = func(k conform.Check) { fmt.Fprintf(cmd.OutOrStdout(), "%-13s %-18s %s\n", k.Verdict, k.ID, k.Title) }

@@ -16,7 +16,7 @@ import (
 func TestChangePassword(t *testing.T) {
 	t.Attr("requirement", "11.300(b)")
 	f := newFixture(t)
-	admin, ada, signer := f.ada()
+	_, ada, signer := f.ada()
 	_, otherToken := f.loginToken("ada", adaPass)
 	own := Proof{UserName: "ada", Password: adaPass}
 	for what, c := range map[string]struct {
@@ -74,7 +74,7 @@ func TestChangePassword(t *testing.T) {
 	f.login("ada", secondPass)
 
 	// A new key keeps the changed password, and a new code replaces it.
-	admin = f.login("root", adminPass)
+	admin := f.login("root", adminPass)
 	rotation := must(f.d.BeginRotation(t.Context(), admin, signer.ID, signer.KeyID, "signer", NewLabel("signer")))
 	result := must(f.ledger.Do(t.Context(), func(tx *ledger.Tx) error { return f.d.EmitRotation(tx, admin, rotation) }))
 	f.d.Settle(t.Context(), result)

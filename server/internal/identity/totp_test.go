@@ -173,11 +173,11 @@ func TestClockOff(t *testing.T) {
 	_, ada, _ := f.ada()
 	app := f.totp(ada, "ada", adaPass)
 	for phase := range totpStep {
-		for off, steps := range map[time.Duration]int64{31 * time.Second: 0, -31 * time.Second: 0, 29 * time.Second: 0, time.Hour: 120, -time.Hour: -120} {
+		for _, off := range []time.Duration{29 * time.Second, 31 * time.Second, -31 * time.Second, time.Hour, -time.Hour} {
 			now := f.clock.Now()
 			f.clock.Add(5*time.Minute + time.Duration(phase-int(now.Unix()%totpStep))*time.Second)
 			at := f.clock.Now()
-			steps = at.Add(off).Unix()/totpStep - at.Unix()/totpStep
+			steps := at.Add(off).Unix()/totpStep - at.Unix()/totpStep
 			app.off = off
 			_, _, _, err := f.d.Login(t.Context(), desk, Proof{UserName: "ada", Password: adaPass, TOTP: app.code()})
 			if want := steps >= -1 && steps <= 1; (err == nil) != want || err != nil && !errors.Is(err, ErrBadCredentials) {
@@ -220,13 +220,14 @@ func TestTOTPFailuresLock(t *testing.T) {
 	f := newFixture(t)
 	_, ada, _ := f.ada()
 	f.totp(ada, "ada", adaPass)
-	var err error
 	for range 5 {
 		f.clock.Add(20 * time.Second)
-		_, err = f.sign(ada, Proof{UserName: "ada", Password: adaPass, TOTP: "000000"}, manifest.AuthorizationPasswordTOTP)
+		if _, err := f.sign(ada, Proof{UserName: "ada", Password: adaPass, TOTP: "000000"}, manifest.AuthorizationPasswordTOTP); !errors.Is(err, ErrBadCredentials) {
+			t.Fatal(err)
+		}
 	}
 	f.clock.Add(20 * time.Second)
-	if _, err = f.sign(ada, Proof{UserName: "ada", Password: adaPass, TOTP: "000000"}, manifest.AuthorizationPasswordTOTP); !errors.Is(err, ErrLocked) {
+	if _, err := f.sign(ada, Proof{UserName: "ada", Password: adaPass, TOTP: "000000"}, manifest.AuthorizationPasswordTOTP); !errors.Is(err, ErrLocked) {
 		t.Errorf("after five: %v", err)
 	}
 }

@@ -32,9 +32,9 @@ type NetworkConfig struct {
 
 // AllowConfig lists networks by listener.
 type AllowConfig struct {
-	People   []string `json:"people" doc:"gRPC: people, who log in or redeem a code"`
-	Services []string `json:"services" doc:"gRPC: services; each can be narrowed further by its own rights"`
-	Web      []string `json:"web" doc:"HTTPS: everybody"`
+	People   []string `json:"people" doc:"people, who log in or redeem a code: over gRPC and on the signing pages"`
+	Services []string `json:"services" doc:"services; each can be narrowed further by its own rights"`
+	Web      []string `json:"web" doc:"web.address and pages.address: everybody"`
 }
 
 func defaultServices() ServicesConfig {

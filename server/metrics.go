@@ -71,6 +71,7 @@ var (
 	figureWitnessUp = prometheus.NewDesc("signet_ledger_witness_up", "Whether the last exchange with a witness brought its cosignature.", []string{"witness"}, nil)
 	figureChanged   = prometheus.NewDesc("signet_ledger_changed_while_stopped", "What others had changed about the ledger's file when the service was opened; the log says what.", nil, nil)
 	figureReady     = prometheus.NewDesc("signet_ready", "Whether a service of the contract works; the one without a name: whether signatures can be made.", []string{"service"}, nil)
+	figureRefused   = prometheus.NewDesc("signet_connections_refused_total", "Connections that were refused: by network, or because there was no room.", nil, nil)
 	figureBuild     = prometheus.NewDesc("signet_build_info", "Always 1.", []string{"version", "environment"}, nil)
 )
 
@@ -88,7 +89,7 @@ func (c serverCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		figureState, figureActive, figureWorkers, figureBusy, figureStuck, figureWaiting, figureQueue, figureSessions, figureProcesses, figureMissing,
 		figureEpoch, figureProved, figureTested, figureRecoveries, figureRespawns, figureSignatures, figureErrors, figureWait, figureService,
-		figureCalls, figureEntries, figureCosigned, figureWitness, figureWitnessUp, figureChanged, figureIndexed, figureReady, figureBuild,
+		figureCalls, figureEntries, figureCosigned, figureWitness, figureWitnessUp, figureChanged, figureIndexed, figureReady, figureRefused, figureBuild,
 		figureArchived, figureArchiveFailed,
 	} {
 		to <- d
@@ -112,6 +113,7 @@ func (c serverCollector) Collect(to chan<- prometheus.Metric) {
 		return true
 	})
 	gauge(figureEntries, float64(c.ledger.Size()))
+	to <- prometheus.MustNewConstMetric(figureRefused, prometheus.CounterValue, float64(c.refusedConnections.Load()))
 	gauge(figureCosigned, float64(c.ledger.Cosigned().Checkpoint.Size))
 	for _, w := range c.witnessStatus() {
 		gauge(figureWitness, float64(w.Size), w.Name)

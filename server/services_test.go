@@ -384,7 +384,7 @@ func TestAllowedNetworks(t *testing.T) {
 		wantError(t, whoAmI(t, s.DialSealing()), codes.PermissionDenied, "NETWORK_DENIED")
 	})
 	t.Run("nobody from here", func(t *testing.T) {
-		s := start(t)
+		s := start(t, func(c *server.Config) { c.Metrics.Address = "127.0.0.1:0" })
 		s.Config.Network.Allow = server.AllowConfig{People: []string{"192.0.2.0/24"}, Services: []string{"192.0.2.0/24"}}
 		s.Restart()
 		for range 10 {
@@ -397,9 +397,13 @@ func TestAllowedNetworks(t *testing.T) {
 			}
 			conn.Close()
 		}
+		refused := scrape(t, s.Server)
 		s.Config.Network.Allow = server.AllowConfig{}
 		s.Restart() // what was counted is written when the server stops
 		s.connect()
+		if !strings.Contains(refused, "signet_connections_refused_total 10\n") {
+			t.Error("the connections are not among the figures")
+		}
 		total := 0.0
 		list := s.denied(0)
 		for _, d := range list {

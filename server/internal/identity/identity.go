@@ -47,6 +47,13 @@
 // change of credential. A service has no token: its client certificate, or the key in it, is pinned, and its first call
 // from a place leaves a `session.opened`.
 //
+// # Services
+//
+// A service is admitted by pinned client certificates (or the keys in them), or by the URI in certificates of the organisation's CA
+// ([ClientAuthorities]). Which, what it may call and seal, from where and how often are its terms: `service.enrolled`, and after it the
+// newest `service.changed`. They are read from that entry, proved, with each call, and again in the transaction of a seal; a change holds
+// for connections that are open. What was a service's once is never another's.
+//
 // # Administrators
 //
 // An administrator invites a person and hands over a one-time code; the person sets the password. The code works once,
@@ -225,6 +232,7 @@ type Directory struct {
 	denials  *denials
 	book     *rights.Book
 	terms    *termsCache
+	clients  *clientCache
 	acts     map[string]ActKind
 	accounts sync.Map // index of accountability.signed → signer and version, proved once
 	passkeys passkeys
@@ -260,7 +268,7 @@ func New(cfg Config, l *ledger.Ledger, keys KeyMaker, ca *CA) (*Directory, error
 	}
 	d := &Directory{
 		cfg: cfg, ledger: l, keys: keys, macs: macs, hasher: h,
-		sources: newSourceCache(cfg.Sources), activity: newActivity(cfg.SessionIdle, cfg.SessionLifetime), proved: newProvedCache(), rows: newRowCache(), denials: newDenials(), book: rights.NewBook(), terms: newTermsCache(),
+		sources: newSourceCache(cfg.Sources), activity: newActivity(cfg.SessionIdle, cfg.SessionLifetime), proved: newProvedCache(), rows: newRowCache(), denials: newDenials(), book: rights.NewBook(), terms: newTermsCache(), clients: newClientCache(),
 	}
 	d.ca.Store(ca)
 	return d, d.registerActs()

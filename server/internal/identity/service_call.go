@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/signetd/signet/api/chain"
@@ -19,7 +20,7 @@ func (d *Directory) byCertificate(ctx context.Context, peer *x509.Certificate, a
 		return Caller{}, fmt.Errorf("%w: the client certificate holds from %s to %s", ErrCertificateExpired,
 			peer.NotBefore.UTC().Format(time.RFC3339), peer.NotAfter.UTC().Format(time.RFC3339))
 	}
-	client := Client{Certificate: hexSum(peer.Raw), Key: hexSum(peer.RawSubjectPublicKeyInfo)}
+	client := d.clients.of(peer)
 	row, terms, err := d.serviceOf(ctx, client)
 	if errors.Is(err, errUnpinned) && d.cfg.ClientAuthorities != nil {
 		if client.URI, err = d.cfg.ClientAuthorities.uri(peer, above); err != nil {
@@ -40,6 +41,33 @@ func (d *Directory) byCertificate(ctx context.Context, peer *x509.Certificate, a
 	}
 	c.Session, err = d.serviceSession(ctx, c, serviceUse{row.ID, client.Certificate, place(src)}, source)
 	return c, err
+}
+
+// clientCache keeps the digests of client certificates: each connection has parsed its own, and calls with it again and again.
+type clientCache struct {
+	mu   sync.RWMutex
+	rows map[*x509.Certificate]Client
+}
+
+const maxClientsKnown = 4096
+
+func newClientCache() *clientCache { return &clientCache{rows: map[*x509.Certificate]Client{}} }
+
+func (c *clientCache) of(peer *x509.Certificate) Client {
+	c.mu.RLock()
+	known, ok := c.rows[peer]
+	c.mu.RUnlock()
+	if ok {
+		return known
+	}
+	known = Client{Certificate: hexSum(peer.Raw), Key: hexSum(peer.RawSubjectPublicKeyInfo)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.rows) >= maxClientsKnown {
+		clear(c.rows)
+	}
+	c.rows[peer] = known
+	return known
 }
 
 // errUnpinned: no service has pinned the certificate, its key or its URI.

@@ -15,6 +15,7 @@ import (
 	"github.com/signetd/signet/api/manifest"
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/api/verify"
+	"github.com/signetd/signet/keystore"
 	"github.com/signetd/signet/server"
 	"github.com/signetd/signet/server/servertest"
 )
@@ -70,7 +71,9 @@ func TestFourEyes(t *testing.T) {
 		_, err := proposals.ConfirmProposal(s.admin, confirm(proofOf(servertest.Administrator)))
 		wantError(t, err, codes.PermissionDenied, "SECOND_PERSON_NEEDED")
 		denied := s.find(before, chain.AccessDenied)
-		if !slices.ContainsFunc(denied, func(e chain.Entry) bool { return strings.Contains(string(e.Body), "ConfirmProposal") && strings.Contains(string(e.Body), "second person") }) {
+		if !slices.ContainsFunc(denied, func(e chain.Entry) bool {
+			return strings.Contains(string(e.Body), "ConfirmProposal") && strings.Contains(string(e.Body), "second person")
+		}) {
 			t.Errorf("no entry says so: %v", denied)
 		}
 		_, err = proposals.ConfirmProposal(s.eve, confirm(nil))
@@ -194,6 +197,36 @@ func TestFourEyes(t *testing.T) {
 		answer, err := s.signers.EnrollSigner(s.Login(servertest.Administrator), personToEnrol("mallory", signetv1.Role_ROLE_ADMINISTRATOR))
 		if err != nil || answer.GetProposal() == nil || answer.GetSigner() != nil {
 			t.Errorf("%v, %v", answer, err)
+		}
+	})
+	t.Run("the machine's operator lets the last one invite another", func(t *testing.T) {
+		s.Stop()
+		last := server.LastAdministrator{UserName: servertest.Administrator, Password: keystore.NewSecret(servertest.Password), Reason: "eve has left"}
+		ivan := server.Administrator{UserName: "ivan", Name: "Ivan Security", Zone: "UTC", ProofingMethod: "passport seen in person", ProofingReference: "HR-9"}
+		wrong := last
+		wrong.Password = keystore.NewSecret("it is not this one")
+		if _, _, err := server.InviteAdministrator(ctx, s.Options(), wrong, ivan); err == nil {
+			t.Error("with a wrong password")
+		}
+		code, _, err := server.InviteAdministrator(ctx, s.Options(), last, ivan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Restart()
+		s.connect()
+		if _, err := s.signers.RedeemEnrollment(ctx, redemption("ivan", code.Reveal())); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := s.signers.EnrollSigner(s.Login(servertest.Administrator), personToEnrol("xaver", signetv1.Role_ROLE_AUDITOR))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Confirm("ivan", answer.GetProposal())
+		s.Stop()
+		if _, _, err := server.InviteAdministrator(ctx, s.Options(), last, server.Administrator{
+			UserName: "one-more", Name: "One More", Zone: "UTC", ProofingMethod: "passport seen in person", ProofingReference: "HR-10",
+		}); err == nil {
+			t.Error("while there are two")
 		}
 	})
 }

@@ -74,7 +74,7 @@ func command() *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
 	})
-	root.AddCommand(initCommand(), serveCommand(), ledgerCommand(), witnessCommand(), hsmCommand(), backupCommand(), restoreBackupCommand(), conformCommand(), configCommand(), hsmWorkerCommand())
+	root.AddCommand(initCommand(), serveCommand(), ledgerCommand(), witnessCommand(), hsmCommand(), backupCommand(), restoreBackupCommand(), conformCommand(), administratorCommand(), configCommand(), hsmWorkerCommand())
 	return root
 }
 

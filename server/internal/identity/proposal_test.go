@@ -465,3 +465,57 @@ func TestActs(t *testing.T) {
 		t.Error("a kind that is there twice")
 	}
 }
+
+// TestRecovery: where one administrator is left, the machine's operator stands in for the second one.
+func TestRecovery(t *testing.T) {
+	t.Attr("requirement", "11.200(a)(3)")
+	f := newFixture(t)
+	ctx := t.Context()
+	grace, olga := f.two()
+	inv := f.invitation("ivan", "Ivan Security", RoleAdministrator)
+	last, err := f.d.ProveOffline(ctx, "root", adminPass)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := f.d.InviteAdministrator(ctx, last, inv, "olga is slow"); !errors.Is(err, ErrState) {
+		t.Errorf("with a second one: %v", err)
+	}
+	must(f.d.Revoke(ctx, grace, olga.ID, "has left", CauseLeft))
+	for name, c := range map[string]struct {
+		inv    Invitation
+		reason string
+		want   error
+	}{
+		"without a reason":        {inv, " ", ErrInvalid},
+		"no administrator":        {f.invitation("ivan", "Ivan Security", RoleSigner), "r", ErrInvalid},
+		"a name that was used":    {f.invitation("olga", "Olga Again", RoleAdministrator), "r", ErrNameTaken},
+		"who is not the last one": {inv, "r", ErrForbidden},
+	} {
+		who := last
+		if c.want == ErrForbidden {
+			who.ID = olga.ID
+		}
+		if _, _, _, err := f.d.InviteAdministrator(ctx, who, c.inv, c.reason); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	from := f.ledger.Size()
+	_, code, expires, err := f.d.InviteAdministrator(ctx, last, inv, "olga has left")
+	if err != nil || !expires.Equal(f.clock.Now().Add(24*time.Hour)) {
+		t.Fatalf("%s, %v", expires, err)
+	}
+	list := f.entries(from)
+	if len(list) != 3 || list[0].Type != chain.ActProposed || list[0].Actor.ID != grace.ID || list[1].Type != chain.ActConfirmed ||
+		list[1].Actor.Kind != chain.System || list[2].Type != chain.SignerInvited || !strings.Contains(string(list[0].Body), "olga has left") {
+		t.Errorf("%v", list)
+	}
+	if _, err := f.d.Redeem(ctx, desk, code, "ivan", secondPass, true); err != nil {
+		t.Fatal(err)
+	}
+	ivan := f.login("ivan", secondPass)
+	p, _ := f.proposed(grace, "ada", RoleSigner)
+	f.confirm(ivan, p, "ivan", secondPass)
+	if faults := f.audited(nil); len(faults) != 0 {
+		t.Errorf("%v", faults)
+	}
+}

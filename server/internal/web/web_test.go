@@ -32,7 +32,7 @@ import (
 // scene is a server with pages, people and a record.
 type scene struct {
 	*servertest.Server
-	t        *testing.T
+	t        testing.TB
 	origin   string
 	pin      string // SHA-256 of the public key of the pages' certificate, as Chromium takes it
 	roots    *x509.CertPool
@@ -41,7 +41,7 @@ type scene struct {
 }
 
 // freePort is a port that nobody listens on: the pages must know their origin before they listen.
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -55,7 +55,7 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-func start(t *testing.T, options ...servertest.Option) *scene {
+func start(t testing.TB, options ...servertest.Option) *scene {
 	t.Helper()
 	port := freePort(t)
 	s := &scene{t: t, origin: "https://localhost:" + port}
@@ -128,7 +128,7 @@ func (s *scene) release(version string, change ...func(*signetv1.RecordHeader)) 
 
 // browser is a real Chromium with one tab.
 type browser struct {
-	t   *testing.T
+	t   testing.TB
 	s   *scene
 	ctx context.Context
 }
@@ -260,7 +260,7 @@ func (b *browser) picture(name string) {
 
 // guest is a plain HTTP client with cookies: a browser without any script.
 type guest struct {
-	t      *testing.T
+	t      testing.TB
 	s      *scene
 	client *http.Client
 	Header http.Header

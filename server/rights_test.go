@@ -600,3 +600,41 @@ func TestReviewOfRights(t *testing.T) {
 func fileOf(path string, content []byte) bundle.File {
 	return bundle.File{Path: path, SHA256: sha256.Sum256(content), Size: int64(len(content))}
 }
+
+// With two administrators, what gives a right waits for the second one, who proves themselves for it.
+func TestRightsWaitForASecondAdministrator(t *testing.T) {
+	t.Attr("requirement", "11.10(g)")
+	s := startRights(t)
+	s.Enroll("olga", "Olga Second", signetv1.Role_ROLE_ADMINISTRATOR)
+	olga := s.Login("olga")
+	proposals := signetv1.NewProposalServiceClient(s.Dial())
+	r, err := s.rights.AssignRole(s.admin, &signetv1.AssignRoleRequest{Holder: s.bobID, Role: signetv1.Role_ROLE_AUDITOR, Reason: "audit"})
+	if err != nil || r.GetAssignment() != nil || r.GetProposal().GetKind() != "role.assign" || !strings.Contains(r.GetProposal().GetRendering(), "Bob Noyce") {
+		t.Fatalf("%v, %v", r, err)
+	}
+	_, err = s.signers.ListSigners(s.bob, &signetv1.ListSignersRequest{})
+	wantError(t, err, codes.PermissionDenied, "DENIED")
+	confirm := &signetv1.ConfirmProposalRequest{Name: r.GetProposal().GetName(), Digest: r.GetProposal().GetDigest(), Password: proofOf(servertest.Administrator)}
+	_, err = proposals.ConfirmProposal(s.admin, confirm)
+	wantError(t, err, codes.PermissionDenied, "SECOND_PERSON_NEEDED")
+	confirm.Password = proofOf("olga")
+	if _, err := proposals.ConfirmProposal(olga, confirm); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.signers.ListSigners(s.bob, &signetv1.ListSignersRequest{}); err != nil {
+		t.Error(err)
+	}
+
+	g, err := s.rights.PutGroup(s.admin, &signetv1.PutGroupRequest{Group: &signetv1.Group{Name: "groups/qa", DisplayName: "QA", Members: []string{s.adaID}}, Reason: "the team"})
+	if err != nil || g.GetProposal().GetKind() != "group.put" {
+		t.Fatalf("%v, %v", g, err)
+	}
+	d, err := s.designate("", []string{s.adaID})
+	if err != nil || d == nil {
+		t.Fatalf("what only narrows is done at once: %v, %v", d, err)
+	}
+	w, err := s.rights.SetDesignation(s.admin, &signetv1.SetDesignationRequest{Designation: &signetv1.Designation{RecordType: "release", Etag: d.GetEtag()}, Reason: "all"})
+	if err != nil || w.GetProposal().GetKind() != "designation.set" {
+		t.Fatalf("%v, %v", w, err)
+	}
+}

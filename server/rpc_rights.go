@@ -9,7 +9,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	signetv1 "github.com/signetd/signet/api/signet/v1"
-	"github.com/signetd/signet/server/internal/identity"
 	"github.com/signetd/signet/server/internal/rights"
 	"github.com/signetd/signet/server/internal/signing"
 )
@@ -96,7 +95,7 @@ func (s rightsService) AssignRole(ctx context.Context, in *signetv1.AssignRoleRe
 		return nil, err
 	}
 	if proposal != nil {
-		return &signetv1.AssignRoleResponse{Proposal: shownProposal(*proposal)}, nil
+		return &signetv1.AssignRoleResponse{Proposal: toProposal(*proposal)}, nil
 	}
 	return &signetv1.AssignRoleResponse{Assignment: toAssignment(made)}, nil
 }
@@ -170,7 +169,7 @@ func (s rightsService) PutGroup(ctx context.Context, in *signetv1.PutGroupReques
 		return nil, err
 	}
 	if proposal != nil {
-		return &signetv1.PutGroupResponse{Proposal: shownProposal(*proposal)}, nil
+		return &signetv1.PutGroupResponse{Proposal: toProposal(*proposal)}, nil
 	}
 	return &signetv1.PutGroupResponse{Group: toGroup(made)}, nil
 }
@@ -222,7 +221,7 @@ func (s rightsService) SetDesignation(ctx context.Context, in *signetv1.SetDesig
 		return nil, err
 	}
 	if proposal != nil {
-		return &signetv1.SetDesignationResponse{Proposal: shownProposal(*proposal)}, nil
+		return &signetv1.SetDesignationResponse{Proposal: toProposal(*proposal)}, nil
 	}
 	return &signetv1.SetDesignationResponse{Designation: toDesignation(set)}, nil
 }
@@ -311,18 +310,6 @@ func (s rightsService) GetReviewStatus(ctx context.Context, _ *signetv1.GetRevie
 		out.LastRecord = "records/" + r.Event
 	}
 	return out, nil
-}
-
-// shownProposal is an act that waits for a second administrator.
-func shownProposal(p identity.Proposal) *signetv1.Proposal {
-	out := &signetv1.Proposal{
-		Name: "proposals/" + p.ID, Kind: p.Kind, State: signetv1.ProposalState_PROPOSAL_STATE_PENDING, Proposer: "signers/" + p.Proposer,
-		Content: p.Content, Rendering: p.Rendering, Digest: p.Digest[:], CreateTime: stamp(p.Created), ExpireTime: stamp(p.Expires),
-	}
-	if p.Subject != "" {
-		out.Subject = "signers/" + p.Subject
-	}
-	return out
 }
 
 // dutyNames are the duties as records have them.

@@ -33,7 +33,7 @@ func BenchmarkFirstByte(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				r.Header = g.Header
+				r.Header = g.Header.Clone()
 				client := g.client
 				if page == "/login" {
 					client = &http.Client{Transport: g.client.Transport}

@@ -35,7 +35,9 @@
 // # What is not proven
 //
 // What the person saw on the screen. Whoever runs the pages can show one text and have another one signed, once for each touch of the device.
-// A revocation that a service keeps to itself is unseen: who must rely on it puts the key into their own trust file.
+// A revocation that a service keeps to itself is unseen: who must rely on it puts the key into their own trust file. Two people who may vouch
+// can, together, bind a passkey of theirs to somebody else: it takes both. Registration asks for no attestation: what kind of device holds
+// the key is the browser's word, and those who vouch look at the device.
 //
 // Compatibility: an assertion or a binding that verified goes on verifying. A change of shape is another format.
 package passkey

@@ -47,7 +47,8 @@
 //
 // File modes, owners and times are not covered by a bundle. A password is the server's word. Without a witness policy
 // nobody but the ledger's operator has seen that there is one ledger only. A revocation that the server keeps to itself is not seen: put the key
-// into the trust file. With a passkey it is proven that the signer's device has signed the statement, not what its screen has shown. What was signed after the manifest was
+// into the trust file. With a passkey it is proven that the signer's device has signed the statement, not what its screen has shown. Whom a record
+// designates, and how many of them must approve, is the record's own word, which each of them has signed. What was signed after the manifest was
 // written is not in it: the report says as of when it is complete.
 //
 // # Test vectors

@@ -179,6 +179,15 @@ func (d *Directory) doAssign(tx *ledger.Tx, e Execution) error {
 		if now.Before(body.Start) {
 			return fmt.Errorf("%w: the role administrator begins at once", rights.ErrValidity)
 		}
+		row, ok, err := getSigner(tx.View(projectionName), body.Subject)
+		switch {
+		case err != nil:
+			return err
+		case ok && row.State != StateActive:
+			return wrongState(row)
+		case !body.End.IsZero() && !d.fourEyes(tx.View(projectionName)):
+			return fmt.Errorf("%w: from the second administrator on it takes two to give a right, so that one has the role without an end", rights.ErrValidity)
+		}
 	}
 	if err := d.checkHolder(tx, rights.Holder(body.Subject)); err != nil {
 		return err

@@ -180,6 +180,23 @@ func TestRightsTakeTwo(t *testing.T) {
 func TestAnAssignedAdministratorIsASecondOne(t *testing.T) {
 	f := newFixture(t)
 	root, _, ada := f.ada()
+	max, _, _, err := f.d.InvitePerson(t.Context(), root, f.invitation("max", "Max Miller", RoleAuditor), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, try := range map[string]struct {
+		a    rights.Assignment
+		want error
+	}{
+		"whose code waits": {rights.Assignment{Holder: rights.Holder(max.ID)}, ErrState},
+		"with an end":      {rights.Assignment{Holder: rights.Holder(ada.ID), End: f.clock.Now().Add(time.Hour)}, rights.ErrValidity},
+		"from tomorrow on": {rights.Assignment{Holder: rights.Holder(ada.ID), Start: f.clock.Now().Add(time.Hour)}, rights.ErrValidity},
+	} {
+		try.a.Role, try.a.Reason = string(RoleAdministrator), "second"
+		if _, _, err := f.d.AssignRole(t.Context(), root, try.a); !errors.Is(err, try.want) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
 	if _, p, err := f.d.AssignRole(t.Context(), root, rights.Assignment{Holder: rights.Holder(ada.ID), Role: string(RoleAdministrator), Reason: "second"}); err != nil || p != nil {
 		t.Fatal(p, err)
 	}

@@ -160,7 +160,7 @@ func (d *door) hand(c *doorConn) {
 	select {
 	case d.open <- arrival{c, nil}:
 	case <-d.closed:
-		c.Close()
+		_ = c.Close()
 	}
 }
 

@@ -120,7 +120,7 @@ func (f *localFlow) CloseSend() error {
 		return errLocalFlow
 	}
 	info := &grpc.StreamServerInfo{FullMethod: f.method, IsServerStream: true}
-	handler := grpc.StreamHandler(f.stream.desc.Handler)
+	handler := f.stream.desc.Handler
 	for i := len(f.conn.flows) - 1; i >= 0; i-- {
 		inner, interceptor := handler, f.conn.flows[i]
 		handler = func(srv any, ss grpc.ServerStream) error { return interceptor(srv, ss, info, inner) }

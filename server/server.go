@@ -150,7 +150,9 @@ func ledgerOptions(ctx context.Context, o Options) (ledger.Options, error) {
 		}},
 	}
 	lo.Archive = newArchiveStore(o)
-	lo.Auditors = func() []ledger.Auditor { return append(upkeepAuditors(o.Config, public), indexAuditor(o.Config), identity.NewAuditor(), identity.NewPasskeyAuditor()) }
+	lo.Auditors = func() []ledger.Auditor {
+		return append(upkeepAuditors(o.Config, public), indexAuditor(o.Config), identity.NewAuditor(), identity.NewPasskeyAuditor())
+	}
 	guardAgainstRollback(o, &lo)
 	return lo, addWitnesses(o, &lo)
 }

@@ -266,4 +266,3 @@ func (p *printer) checked(o checkOut) {
 	}
 	p.line("%d of %d manifests hold. Their content was not compared: signet verify --bundle does that.", good, len(o.Files))
 }
-

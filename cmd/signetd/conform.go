@@ -171,11 +171,11 @@ func conformDial(c server.Config, o *conform.Options) (done func(), err error) {
 		d := tls.Dialer{NetDialer: &net.Dialer{Timeout: 10 * time.Second}, Config: old}
 		c, err := d.DialContext(ctx, "tcp", address)
 		if err == nil {
-			c.Close()
+			_ = c.Close()
 		}
 		return err
 	}
-	return func() { conn.Close() }, nil
+	return func() { _ = conn.Close() }, nil
 }
 
 func conformBackup(ctx context.Context, c server.Config, to string) (err error) {

@@ -96,7 +96,6 @@ func (c *ClientAuthorities) read() (*authorities, error) {
 		return nil, err
 	}
 	a := &authorities{roots: x509.NewCertPool(), versions: versions, looked: c.clock(), known: map[[sha256.Size]byte]verified{}}
-	var certificates []*x509.Certificate
 	for _, f := range c.files {
 		blocks, err := readPEM(f, "CERTIFICATE")
 		if err != nil {
@@ -110,7 +109,6 @@ func (c *ClientAuthorities) read() (*authorities, error) {
 			if !cert.IsCA || !cert.BasicConstraintsValid {
 				return nil, fmt.Errorf("%w: %s: %s is no CA; pin the certificate of a service instead", ErrInvalid, f, cert.Subject)
 			}
-			certificates = append(certificates, cert)
 			a.roots.AddCert(cert)
 		}
 	}

@@ -31,7 +31,7 @@ func (Kernel) Name() string { return "kernel" }
 func (Kernel) Measure(context.Context) (offset, wrong time.Duration, err error) {
 	var t unix.Timex // no mode: nothing is changed
 	state, err := unix.Adjtimex(&t)
-	return kernelOffset(state, t.Status, int64(t.Offset), int64(t.Maxerror), err)
+	return kernelOffset(state, t.Status, t.Offset, t.Maxerror, err)
 }
 
 // States and flags of adjtimex(2).

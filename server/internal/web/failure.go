@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -167,7 +168,7 @@ func (v *visit) fail(err error) {
 		http.Redirect(v.w, v.r, "/account/password?expired=1", http.StatusSeeOther)
 		return
 	}
-	r, ok := err.(*refusal)
+	r, ok := errors.AsType[*refusal](err)
 	if !ok {
 		code := statusOf(err)
 		if known(err) == nil {

@@ -1,8 +1,12 @@
 package identity
 
 import (
+	"encoding/json/v2"
 	"fmt"
 	"time"
+
+	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/server/internal/ledger"
 )
 
 // # Continuous sessions
@@ -134,7 +138,23 @@ func (p *period) look(c ContinuousSigning, credentials string, now time.Time) si
 
 // credentialsOf names the credentials that a signer has: with another one it is another name.
 func credentialsOf(row signerRow) string {
-	return fmt.Sprintf("%d/%t/%d/%t", row.PasswordSet, row.Credential != "", row.TOTPEntry, row.TOTP != "")
+	return fmt.Sprintf("%d/%t/%d/%t/%d", row.PasswordSet, row.Credential != "", row.TOTPEntry, row.TOTP != "", row.PasskeyEntry)
+}
+
+// applyPasskeysChanged notes that a signer has a passkey more or less that signs.
+func applyPasskeysChanged(s *ledger.State, e chain.Entry) error {
+	var body struct {
+		Signer string `json:"signer"`
+	}
+	if err := json.Unmarshal(e.Body, &body); err != nil {
+		return fmt.Errorf("entry %d, %s: %w", e.Index, e.Type, err)
+	}
+	row, err := mustSigner(s, e, body.Signer)
+	if err != nil {
+		return err
+	}
+	row.PasskeyEntry = e.Index
+	return putSigner(s, row)
 }
 
 // continuing reports whether a session is in a continuous period now.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/signetd/signet/api/manifest"
+	"github.com/signetd/signet/api/passkey/passkeytest"
 	"github.com/signetd/signet/server/internal/ledger"
 )
 
@@ -272,4 +273,44 @@ func TestContinuousSigning(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// TestContinuousSigningAndPasskeys: a passkey more or less is another credential.
+func TestContinuousSigningAndPasskeys(t *testing.T) {
+	t.Attr("requirement", "11.200(a)(1)(ii)")
+	f := passkeyFixture(t)
+	f.d.cfg.Continuous = ContinuousSigning{On: true, Idle: time.Hour, Longest: time.Hour}
+	admins, devices := f.twoAdministrators()
+	f.enrol(admins[0], "ada", "Ada Lovelace", adaPass, RoleSigner)
+	ada := f.login("ada", adaPass)
+	begin := func() {
+		t.Helper()
+		proven, err := f.sign(ada, Proof{UserName: "ada", Password: adaPass}, manifest.AuthorizationPassword)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.d.Signed(ada, proven)
+		if _, err := f.sign(ada, Proof{Password: adaPass}, manifest.AuthorizationPassword); err != nil {
+			t.Fatalf("in the period: %v", err)
+		}
+	}
+	broken := func(what string) {
+		t.Helper()
+		if _, err := f.sign(ada, Proof{Password: adaPass}, manifest.AuthorizationPassword); !errors.Is(err, ErrCredentialsMissing) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	begin()
+	_, p := f.passkey(ada, "ada", adaPass, passkeytest.ES256)
+	for i := range admins {
+		if _, err := f.vouch(admins[i], p, devices[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	broken("bound")
+	begin()
+	if _, err := f.d.RevokePasskey(t.Context(), ada, Proof{UserName: "ada", Password: adaPass}, p.Signer, p.ID, "a new device"); err != nil {
+		t.Fatal(err)
+	}
+	broken("revoked")
 }

@@ -63,6 +63,7 @@ type signerRow struct {
 	TOTP            string     `json:"totp"`            // commitment to the sealed seed of one-time passwords; empty: none
 	TOTPEntry       uint64     `json:"totpEntry"`       // index of the entry that set or removed it
 	TOTPStep        uint64     `json:"totpStep"`        // the last step that has counted
+	PasskeyEntry    uint64     `json:"passkeyEntry"`    // index of the entry that last bound or revoked a passkey of theirs
 
 	Accountability string `json:"accountability"` // version of the statement that was acknowledged
 	Accountable    uint64 `json:"accountable"`    // index of accountability.signed; 0: none
@@ -146,8 +147,13 @@ func (projection) Apply(s *ledger.State, e chain.Entry, entry []byte, attachment
 		return applyConfirmed(s, e)
 	case chain.ActWithdrawn:
 		return applyWithdrawn(s, e)
-	case chain.PasskeyRegistered, chain.PasskeyVouched, chain.PasskeyBound, chain.PasskeyRevoked:
+	case chain.PasskeyRegistered, chain.PasskeyVouched:
 		return applyPasskey(s, e)
+	case chain.PasskeyBound, chain.PasskeyRevoked:
+		if err := applyPasskey(s, e); err != nil {
+			return err
+		}
+		return applyPasskeysChanged(s, e)
 	case chain.SessionOpened:
 		return applySessionOpened(s, e)
 	case chain.SessionClosed:

@@ -674,14 +674,23 @@ func (d *Directory) Proposals(_ context.Context, below uint64, pending bool, lim
 			from = indexKey(below)
 		}
 		var failed error
-		r.View(projectionName).Descend(bucketProposalOrder, from, func(_, id []byte) bool {
-			p, err := d.proposal(r, string(id))
-			if failed = err; err != nil || len(list) >= limit {
+		view, now := r.View(projectionName), chain.NewTime(d.cfg.Clock())
+		view.Descend(bucketProposalOrder, from, func(_, id []byte) bool {
+			if len(list) >= limit {
 				return false
 			}
-			if !pending || p.State == ProposalPending {
-				list = append(list, p)
+			row, _, err := getProposal(view, string(id))
+			if err == nil && pending && row.now(now) != ProposalPending {
+				return true
 			}
+			var p Proposal
+			if err == nil {
+				p, err = d.proposal(r, string(id))
+			}
+			if failed = err; err != nil {
+				return false
+			}
+			list = append(list, p)
 			return true
 		})
 		return failed

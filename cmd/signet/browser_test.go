@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -64,9 +65,12 @@ func TestSignWithBrowser(t *testing.T) {
 	if err := os.WriteFile(password, []byte(servertest.Password+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	asked := filepath.Join(dir, "asked")
+	asked := filepath.Join(dir, "asked") // a pipe: whoever reads it waits for the browser to be opened
+	if err := syscall.Mkfifo(asked, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	opener := filepath.Join(dir, "opener")
-	if err := os.WriteFile(opener, []byte("#!/bin/sh\nprintf %s \"$1\" >"+asked+".new && mv "+asked+".new "+asked+"\n"), 0o700); err != nil {
+	if err := os.WriteFile(opener, []byte("#!/bin/sh\nprintf %s \"$1\" >"+asked+"\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	program := filepath.Join(program(t), "signet")
@@ -91,14 +95,19 @@ func TestSignWithBrowser(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	var page []byte
-	for page == nil {
-		select {
-		case err := <-ended:
-			t.Fatalf("it ended before it was signed: %v\n%s", err, &said)
-		case <-time.After(20 * time.Millisecond):
-			page, _ = os.ReadFile(asked)
+	opened := make(chan []byte, 1)
+	go func() {
+		page, err := os.ReadFile(asked)
+		if err != nil {
+			page = []byte(err.Error())
 		}
+		opened <- page
+	}()
+	var page []byte
+	select {
+	case err := <-ended:
+		t.Fatalf("it ended before it was signed: %v\n%s", err, &said)
+	case page = <-opened:
 	}
 	_, port, err := net.SplitHostPort(pages)
 	if err != nil {

@@ -111,12 +111,14 @@ func TestAccessibility(t *testing.T) {
 		t.Errorf("after a problem the focus and the title are %q", on)
 	}
 	look("/enrol")
+	b.picture("31-enrol")
 	g := s.guest()
 	g.login("ada")
 	place := g.sign(g.prepare(signed.GetName(), approve, "All gates green."), "user", "ada", "password", servertest.Password).header.Get("Location")
 	b.login("ada")
 	for _, path := range s.everyPage(open.GetName(), g.prepare(open.GetName(), "reject:release-rejection", strings.Repeat("averyveryverylongword", 20)), place) {
 		look(path)
+		b.picture("40" + strings.ReplaceAll(pageName(path), "/", "-"))
 	}
 	b.open("/account/totp")
 	b.fill("user", "ada", "password", servertest.Password)

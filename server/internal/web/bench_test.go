@@ -1,7 +1,6 @@
 package web_test
 
 import (
-	"context"
 	"io"
 	"net/http"
 	"net/http/httptrace"
@@ -26,7 +25,7 @@ func BenchmarkFirstByte(b *testing.B) {
 			var all []time.Duration
 			for b.Loop() {
 				var asked, first time.Time
-				ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
+				ctx := httptrace.WithClientTrace(b.Context(), &httptrace.ClientTrace{
 					WroteRequest: func(httptrace.WroteRequestInfo) { asked = time.Now() }, GotFirstResponseByte: func() { first = time.Now() },
 				})
 				r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.origin+page, nil)

@@ -262,10 +262,13 @@ func accepted(s *keyScene) {
 // TestRestoreByWhoIsLocked: a name that is locked stays locked.
 func TestRestoreByWhoIsLocked(t *testing.T) {
 	t.Attr("requirement", "11.10(e)")
-	s := startKeys(t)
+	s := &keyScene{scene: start(t, func(c *server.Config) { c.Identity.Lockout.Name = 5 })} // for all networks, and so offline, too
+	s.Enroll("eve", "Eve Security", signetv1.Role_ROLE_ADMINISTRATOR)
 	s.Enroll("ivan", "Ivan Security", signetv1.Role_ROLE_ADMINISTRATOR)
+	s.reconnect()
 	sessions := signetv1.NewSessionServiceClient(s.Dial())
 	for range 5 {
+		s.Clock.Advance(30 * time.Second) // past the delays, which grow
 		if _, err := sessions.OpenSession(t.Context(), &signetv1.OpenSessionRequest{UserName: "ivan", Password: "a wrong password"}); err == nil {
 			t.Fatal("a wrong password fits")
 		}

@@ -176,25 +176,15 @@ func (d *doorstep) arrive(from string, first []byte) (far net.Conn, near *doorCo
 	d.t.Helper()
 	far, c := net.Pipe()
 	d.t.Cleanup(func() { far.Close() })
-	arrived := make(chan net.Conn, 1)
-	stop := make(chan struct{})
-	go func() {
-		d.start.Do(func() { go d.accept() })
-		select {
-		case a := <-d.open:
-			arrived <- a.conn
-		case <-stop:
-		}
-	}()
+	d.start.Do(func() { go d.accept() })
 	d.conns <- memoryConn{c, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(from))}
 	if len(first) > 0 {
 		_, _ = far.Write(first)
 	}
 	select {
-	case c := <-arrived:
-		return far, c.(*doorConn), ""
+	case a := <-d.open:
+		return far, a.conn.(*doorConn), ""
 	case r := <-d.refused:
-		close(stop)
 		if _, err := far.Read(make([]byte, 1)); err != io.EOF {
 			d.t.Errorf("a refused connection is open: %v", err)
 		}

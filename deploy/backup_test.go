@@ -3,20 +3,19 @@ package deploy_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/status"
 
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 )
 
-// grow makes the ledger longer by n entries: a service asks for what it may not see.
+// grow makes the ledger longer by n entries: a service calls from as many devices.
 func (m *machine) grow(t *testing.T, n int) {
 	t.Helper()
 	pem, err := os.ReadFile(filepath.Join(m.value("DATA"), "tls", "server.pem"))
@@ -30,19 +29,17 @@ func (m *machine) grow(t *testing.T, n int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := grpc.NewClient(m.address, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
-		MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: "localhost", Certificates: []tls.Certificate{certificate},
-	})))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	signers := signetv1.NewSignerServiceClient(c)
-	for range n {
-		_, err := signers.ListSigners(t.Context(), &signetv1.ListSignersRequest{}, grpc.WaitForReady(true))
-		if status.Code(err) != codes.PermissionDenied {
+	for i := range n {
+		c, err := grpc.NewClient(m.address, grpc.WithUserAgent(fmt.Sprintf("device-%d", i)), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
+			MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: "localhost", Certificates: []tls.Certificate{certificate},
+		})))
+		if err != nil {
 			t.Fatal(err)
 		}
+		if _, err := signetv1.NewSessionServiceClient(c).WhoAmI(t.Context(), &signetv1.WhoAmIRequest{}, grpc.WaitForReady(true)); err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
 	}
 }
 

@@ -36,7 +36,7 @@ func (s credentialService) FinishPasskey(ctx context.Context, in *signetv1.Finis
 		return nil, err
 	}
 	if p.Pinned {
-		// Crash point: the passkey is bound, and not in the trust file. The next start writes it.
+		// After a crash here the passkey is bound, and not in the trust file. The next start writes it.
 		if err := s.trustPasskeys(ctx); err != nil {
 			return nil, fmt.Errorf("the passkey is bound, but the trust file was not written; the next start writes it: %w", err)
 		}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/keystore"
-	"github.com/signetd/signet/server/internal/failpoint"
 	"github.com/signetd/signet/server/internal/ledger"
 )
 
@@ -118,8 +117,7 @@ func (d *Directory) makeMACKey(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Crash point: a key is in the HSM that no entry names. It means nothing, and its id is not used again.
-	failpoint.Hit("identity.mac-key-made")
+	// A crash here leaves a key in the HSM that no entry names. It means nothing, and its id is not used again.
 	used := false
 	result, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
 		var row macRow

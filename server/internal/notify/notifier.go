@@ -300,8 +300,8 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// deliver sends what is due on a channel, and records what came of it. Crash point: what was sent and is not recorded is sent again, with the
-// same id.
+// deliver sends what is due on a channel, and records what came of it. After a crash what was sent and is not recorded is sent
+// again, with the same id.
 func (n *Notifier) deliver(ctx context.Context, l *lane) (again bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

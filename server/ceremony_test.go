@@ -512,6 +512,7 @@ func TestSignRefuses(t *testing.T) {
 			for _, row := range tc.rows {
 				t.Attr("requirement", row)
 			}
+			s.Clock.Advance(5 * time.Second) // past the delays after failures
 			p := s.prepare(s.ada)
 			before := s.size()
 			in := signRequest(p, "ada")

@@ -59,10 +59,12 @@ func (v *victim) load() *load {
 	for i := range l.sealers {
 		l.sealers[i] = &sealer{pending: uuid.New().String(), done: map[string]string{}}
 	}
-	for user, role := range map[string]signetv1.Role{
-		"ada": signetv1.Role_ROLE_SIGNER, "rita": signetv1.Role_ROLE_RELEASE_MANAGER, "eve": signetv1.Role_ROLE_ADMINISTRATOR,
-	} {
-		s, err := v.redeem(user, v.enrol(admin, user, role))
+	for _, p := range []struct {
+		user string
+		role signetv1.Role
+	}{{"ada", signetv1.Role_ROLE_SIGNER}, {"rita", signetv1.Role_ROLE_RELEASE_MANAGER}, {"eve", signetv1.Role_ROLE_ADMINISTRATOR}} { // with eve four eyes begin
+		user := p.user
+		s, err := v.redeem(user, v.enrol(admin, user, p.role))
 		v.must(err)
 		if user == "ada" {
 			l.adaID = s.GetName()

@@ -51,7 +51,13 @@ func TestOnlyAnEnrolledKeyThatHoldsSeals(t *testing.T) {
 			t.Fatal(err)
 		}
 		refused(t, codes.FailedPrecondition, "SIGNER_SUSPENDED")
-		if _, err := s.signers.ReinstateSigner(s.admin, &signetv1.ReinstateSignerRequest{Name: key.GetSigner(), Reason: "nothing found"}); err != nil {
+		r, err := s.signers.ReinstateSigner(s.admin, &signetv1.ReinstateSignerRequest{Name: key.GetSigner(), Reason: "nothing found"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := signetv1.NewProposalServiceClient(s.Dial()).ConfirmProposal(s.eve, &signetv1.ConfirmProposalRequest{
+			Name: r.GetProposal().GetName(), Digest: r.GetProposal().GetDigest(), Password: proofOf("eve"),
+		}); err != nil {
 			t.Fatal(err)
 		}
 		works(t)

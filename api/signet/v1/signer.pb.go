@@ -2460,7 +2460,7 @@ var File_signet_v1_signer_proto protoreflect.FileDescriptor
 
 const file_signet_v1_signer_proto_rawDesc = "" +
 	"\n" +
-	"\x16signet/v1/signer.proto\x12\tsignet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17signet/v1/signing.proto\x1a\x18signet/v1/proposal.proto\"\x96\x06\n" +
+	"\x16signet/v1/signer.proto\x12\tsignet.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18signet/v1/proposal.proto\x1a\x17signet/v1/signing.proto\"\x96\x06\n" +
 	"\x06Signer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12)\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x15.signet.v1.SignerKindR\x04kind\x12,\n" +
@@ -2797,8 +2797,8 @@ func file_signet_v1_signer_proto_init() {
 	if File_signet_v1_signer_proto != nil {
 		return
 	}
-	file_signet_v1_signing_proto_init()
 	file_signet_v1_proposal_proto_init()
+	file_signet_v1_signing_proto_init()
 	file_signet_v1_signer_proto_msgTypes[1].OneofWrappers = []any{
 		(*EnrollSignerRequest_Person)(nil),
 		(*EnrollSignerRequest_Service)(nil),

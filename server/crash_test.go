@@ -237,7 +237,14 @@ func (v *victim) enrol(admin context.Context, user string, role signetv1.Role) (
 			Roles: []signetv1.Role{role}, Proofing: &signetv1.IdentityProofing{Method: "passport seen", Reference: "1"}}},
 	})
 	v.must(err)
-	return r.GetEnrollmentCode()
+	if r.GetProposal() == nil {
+		return r.GetEnrollmentCode()
+	}
+	confirmed, err := signetv1.NewProposalServiceClient(v.dial()).ConfirmProposal(v.session("eve"), &signetv1.ConfirmProposalRequest{
+		Name: r.GetProposal().GetName(), Digest: r.GetProposal().GetDigest(), Password: proofOf("eve"),
+	})
+	v.must(err)
+	return r.GetEnrollmentCode() + confirmed.GetEnrollmentCode()
 }
 
 func (v *victim) redeem(user, code string) (*signetv1.Signer, error) {

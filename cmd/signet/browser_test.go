@@ -29,9 +29,6 @@ import (
 // TestSignWithBrowser runs `signet sign --browser` as its user does: the program opens the page, a real browser signs there, and the
 // program writes the manifest.
 func TestSignWithBrowser(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts a server and a browser")
-	}
 	t.Attr("requirement", "B-29")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -14,9 +14,6 @@ import (
 // TestTwoAdministrators runs the scripts in which there is a second administrator, each on a real server of its own: from then on it takes two
 // of them. The people are linus (signer) and max (release manager and auditor).
 func TestTwoAdministrators(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts servers")
-	}
 	password := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(password, []byte(servertest.Password+"\n"), 0o600); err != nil {
 		t.Fatal(err)

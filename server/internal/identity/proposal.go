@@ -2,7 +2,6 @@ package identity
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json/jsontext"
 	"errors"
@@ -68,51 +67,6 @@ const (
 	ProposalLapsed    ProposalState = "lapsed"    // nobody has confirmed it in time
 )
 
-// Proposal is an act that waits for a second administrator, or did.
-type Proposal struct {
-	ID        string
-	Index     uint64 // of its entry: the place in a list
-	Kind      string
-	State     ProposalState
-	Subject   string // signer id; empty where it is about none
-	Proposer  string
-	Decider   string // who confirmed, withdrew or refused it
-	Content   jsontext.Value
-	Rendering string
-	Digest    [sha256.Size]byte // of the content
-	Created   time.Time
-	Expires   time.Time
-}
-
-// actProposed: an administrator proposes an act.
-type actProposed struct {
-	Code      string         `json:"code"` // digest of the first half of a one-time code; empty: there is none
-	Content   jsontext.Value `json:"content"`
-	Digest    string         `json:"digest"` // SHA-256 of the content
-	Expires   chain.Time     `json:"expires"`
-	ID        string         `json:"id"`
-	Kind      string         `json:"kind"`
-	Rendering string         `json:"rendering"`
-	Subject   string         `json:"subject"`
-}
-
-// actConfirmed: another administrator confirms it. What it does follows in the same transaction.
-type actConfirmed struct {
-	Digest   string `json:"digest"`
-	ID       string `json:"id"`
-	Kind     string `json:"kind"`
-	Proposed uint64 `json:"proposed,string"` // index of its entry
-	Proposer string `json:"proposer"`
-	Subject  string `json:"subject"`
-}
-
-// actWithdrawn: it will not be done.
-type actWithdrawn struct {
-	Cause  string `json:"cause"`
-	ID     string `json:"id"`
-	Reason string `json:"reason"`
-}
-
 // Why a proposal will not be done.
 const (
 	withdrawnByProposer = "withdrawn"
@@ -121,102 +75,12 @@ const (
 	withdrawnReplaced   = "replaced" // by a retried call, which has another code
 )
 
-// proposalRow is what the projection knows of a proposal.
-type proposalRow struct {
-	ID       string        `json:"id"`
-	Index    uint64        `json:"index"`
-	Created  chain.Time    `json:"created"`
-	Expires  chain.Time    `json:"expires"`
-	Kind     string        `json:"kind"`
-	Subject  string        `json:"subject"`
-	Proposer string        `json:"proposer"`
-	Digest   string        `json:"digest"`
-	State    ProposalState `json:"state"`
-	Decider  string        `json:"decider"`
-}
-
 const (
 	bucketProposals     = "proposals"     // id → proposalRow
 	bucketProposalOrder = "proposalorder" // index → id
 	bucketPending       = "pending"       // milliseconds of the end, id → nothing
 	metaFourEyes        = "foureyes"      // in bucketMeta: there were two active administrators
 )
-
-func applyProposed(s *ledger.State, e chain.Entry) error {
-	body, err := readBody[actProposed](e)
-	if err != nil {
-		return err
-	}
-	s.Put(bucketProposalOrder, indexKey(e.Index), []byte(body.ID))
-	s.Put(bucketPending, endKey(body.Expires, body.ID), nil)
-	return put(s, bucketProposals, []byte(body.ID), proposalRow{
-		ID: body.ID, Index: e.Index, Created: e.Time, Expires: body.Expires, Kind: body.Kind, Subject: body.Subject, Proposer: e.Actor.ID,
-		Digest: body.Digest, State: ProposalPending,
-	})
-}
-
-func applyConfirmed(s *ledger.State, e chain.Entry) error {
-	body, err := readBody[actConfirmed](e)
-	if err != nil {
-		return err
-	}
-	if err := decide(s, e, body.ID, ProposalConfirmed); err != nil {
-		return err
-	}
-	return clearFailures(s, e.Actor) // the proof was right
-}
-
-func applyWithdrawn(s *ledger.State, e chain.Entry) error {
-	body, err := readBody[actWithdrawn](e)
-	if err != nil {
-		return err
-	}
-	if body.Cause == withdrawnLapsed {
-		return decide(s, e, body.ID, ProposalLapsed)
-	}
-	return decide(s, e, body.ID, ProposalWithdrawn)
-}
-
-func decide(s *ledger.State, e chain.Entry, id string, state ProposalState) error {
-	row, ok, err := getProposal(s, id)
-	if err != nil {
-		return err
-	}
-	if !ok {
-		return fmt.Errorf("entry %d names the proposal %.80q, which no entry before it has made", e.Index, id)
-	}
-	s.Delete(bucketPending, endKey(row.Expires, row.ID))
-	row.State = state
-	if e.Actor.Kind == chain.Person {
-		row.Decider = e.Actor.ID
-	}
-	return put(s, bucketProposals, []byte(id), row)
-}
-
-func getProposal(s reader, id string) (row proposalRow, ok bool, err error) {
-	if id == "" {
-		return row, false, nil
-	}
-	ok, err = get(s, bucketProposals, []byte(id), &row)
-	return row, ok, err
-}
-
-// noteAdministrators remembers that there were two active administrators: from then on there are four eyes.
-func noteAdministrators(s *ledger.State) {
-	if s.Get(bucketMeta, []byte(metaFourEyes)) != nil {
-		return
-	}
-	active := 0
-	s.Ascend(bucketAdmins, nil, func(_, state []byte) bool {
-		if State(state) == StateActive {
-			active++
-		}
-		return active < 2
-	})
-	if active >= 2 {
-		s.Put(bucketMeta, []byte(metaFourEyes), []byte("on"))
-	}
-}
 
 // fourEyes reports whether an act takes two administrators.
 func (d *Directory) fourEyes(view reader) bool {
@@ -653,78 +517,4 @@ func (d *Directory) Withdraw(ctx context.Context, caller Caller, id, reason stri
 		return Proposal{}, err
 	}
 	return d.Proposal(ctx, id)
-}
-
-// Proposal returns a proposal.
-func (d *Directory) Proposal(_ context.Context, id string) (p Proposal, err error) {
-	err = d.ledger.View(func(r *ledger.Read) error {
-		p, err = d.proposal(r, id)
-		return err
-	})
-	return p, err
-}
-
-// Proposals lists proposals, newest first, from below the [Proposal].Index that is given; 0 means from the newest. It can be those alone
-// that wait.
-func (d *Directory) Proposals(_ context.Context, below uint64, pending bool, limit int) ([]Proposal, error) {
-	var list []Proposal
-	err := d.ledger.View(func(r *ledger.Read) error {
-		var from []byte
-		if below != 0 {
-			from = indexKey(below)
-		}
-		var failed error
-		view, now := r.View(projectionName), chain.NewTime(d.cfg.Clock())
-		view.Descend(bucketProposalOrder, from, func(_, id []byte) bool {
-			if len(list) >= limit {
-				return false
-			}
-			row, _, err := getProposal(view, string(id))
-			if err == nil && pending && row.now(now) != ProposalPending {
-				return true
-			}
-			var p Proposal
-			if err == nil {
-				p, err = d.proposal(r, string(id))
-			}
-			if failed = err; err != nil {
-				return false
-			}
-			list = append(list, p)
-			return true
-		})
-		return failed
-	})
-	return list, err
-}
-
-func (d *Directory) proposal(r *ledger.Read, id string) (Proposal, error) {
-	row, ok, err := getProposal(r.View(projectionName), id)
-	if err != nil {
-		return Proposal{}, err
-	}
-	if !ok {
-		return Proposal{}, ErrProposalNotFound
-	}
-	b, err := r.Entry(row.Index)
-	if err != nil {
-		return Proposal{}, err
-	}
-	e, err := chain.ParseEntry(b)
-	if err != nil {
-		return Proposal{}, err
-	}
-	body, err := readBody[actProposed](e)
-	if err != nil {
-		return Proposal{}, err
-	}
-	p := Proposal{
-		ID: row.ID, Index: row.Index, Kind: row.Kind, State: row.now(chain.NewTime(d.cfg.Clock())), Subject: row.Subject, Proposer: row.Proposer,
-		Decider: row.Decider, Content: body.Content, Rendering: body.Rendering, Digest: sha256.Sum256(body.Content), Created: row.Created.Time(),
-		Expires: row.Expires.Time(),
-	}
-	if body.ID != row.ID || body.Kind != row.Kind || body.Subject != row.Subject || hex.EncodeToString(p.Digest[:]) != row.Digest {
-		return Proposal{}, errTamperedRow(row.Index)
-	}
-	return p, nil
 }

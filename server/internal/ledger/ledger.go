@@ -192,7 +192,7 @@ type Ledger struct {
 	ctx      context.Context // ends when closing
 	cancel   context.CancelFunc
 
-	appending, signing sync.WaitGroup // the two goroutines
+	appending, signing sync.WaitGroup // the goroutines: what appends, and all others
 
 	mu       sync.Mutex
 	wake     *sync.Cond // for the sequencer

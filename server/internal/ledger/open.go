@@ -71,6 +71,7 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 	defer cancel()
 	_ = l.signOnce(first) // a failure is logged, and kept for Err
 	l.signing.Go(l.signCheckpoints)
+	l.signing.Go(l.warm)
 	if o.Sidecar {
 		l.signing.Go(l.keepSidecar)
 		l.headMoved()

@@ -18,7 +18,7 @@ import (
 func cuts(t *testing.T) int {
 	s := os.Getenv("SIGNET_CRASH")
 	if s == "" {
-		return 200
+		return 60
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 {
@@ -26,6 +26,9 @@ func cuts(t *testing.T) int {
 	}
 	return n
 }
+
+// thorough reports whether more than a share was asked for.
+func thorough() bool { return os.Getenv("SIGNET_CRASH") != "" }
 
 // scratch returns a folder in memory, where the machine has one: images need not survive.
 func scratch(t *testing.T) string {
@@ -227,6 +230,10 @@ func TestKilledWhileMaking(t *testing.T) {
 	t.Attr("requirement", "B-47")
 	dir := scratch(t)
 	r := rand.New(rand.NewPCG(rand.Uint64(), 3))
+	stride := 40
+	if thorough() {
+		stride = 12
+	}
 	for n := 1; n <= 24; n++ {
 		d := &Disk{}
 		d.OffAt(n)
@@ -236,7 +243,7 @@ func TestKilledWhileMaking(t *testing.T) {
 		second := run(t, again, "second", 0, 2)
 		c := again.Cursor()
 		base := promise{}.with("first", first, d.Len())
-		for at := d.Len(); at <= c.Len(); at += 1 + r.IntN(12) {
+		for at := d.Len(); at <= c.Len(); at += 1 + r.IntN(stride) {
 			c.Advance(at)
 			loss := RandomLoss(r)
 			if err := judgeImage(dir, c.Cut(loss, r), base.with("second", second, at)); err != nil {
@@ -259,12 +266,15 @@ func TestPowerFailsWhileMaking(t *testing.T) {
 	c := d.Cursor()
 	for at := range c.Len() {
 		c.Advance(at)
-		times := losses
-		if at < 12 { // the file itself
+		first, times := Loss(0), losses
+		switch {
+		case at < 12: // the file itself
 			times *= 8
+		case !thorough():
+			first, times = RandomLoss(r), 1
 		}
 		for i := range times {
-			loss := i % losses
+			loss := (first + i) % losses
 			if err := judgeImage(dir, c.Cut(loss, r), promise{}.with("0", all, at)); err != nil {
 				t.Fatalf("cut after %d of %d operations, loss %q: %v", at, c.Len(), loss, err)
 			}

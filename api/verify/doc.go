@@ -43,6 +43,28 @@
 // rejection where one vetoes, and a closing seal over exactly all statements before it, as the last signature, with the
 // outcome "approved".
 //
+// # At an earlier time
+//
+// Judged is what the manifest holds, each signature as of its own genTime: whether certificate, root and key held is a question about the time at
+// which it was made, whoever asks, and whenever. With [Input].At the question is another one: what somebody found who verified at that time
+// (an auditor, a deployment), when later signatures had not been made and later revocations were not known.
+//
+// The ledger is cut there. What counts is what its entries show up to that time, the time itself included:
+//
+//   - A signature whose proved entry is later is not judged and has no fault. The report says that it is later. So a withdrawal after the time takes
+//     nothing back, and before the closing seal the policy was not satisfied yet. An entry that is not proved has no time: its signature is judged,
+//     and fails.
+//   - Supporting entries that are later say nothing: revocations, renewals, roles, passkeys, supersession. Their proofs must hold all the same, and so
+//     must the agreement of all that is proved: a fork is a fault whenever it shows.
+//   - A line of the trust file's `revoked` whose `from` is later does not count. One whose `from` is not later counts, although the trust file may
+//     have got it later: it does not say when.
+//   - A pinned root holds for a genTime in [from, to), as always. Every genTime that is judged lies before the time (but for its accuracy), so a root
+//     that was only trusted later leads to nothing, and one that was given up later still leads to what it did.
+//   - The proofs are those at hand. They may be of a checkpoint later than the time; the tree proves that the entries stood in it in the same place.
+//   - The files are those at hand, too: nothing says what they were at that time.
+//
+// A time later than the newest entry changes nothing but what the report says: a note tells how far the manifest reaches.
+//
 // # What is not proven
 //
 // File modes, owners and times are not covered by a bundle. A password is the server's word. Without a witness policy

@@ -142,7 +142,7 @@ func (j *judge) support() {
 		}
 		seen[string(s.Entry)] = true
 		e, _, err := j.prove(where, s.Entry, s.Proof)
-		if err == nil {
+		if err == nil && !j.later(e.Time.Time()) {
 			err = j.take(e, chain.LeafHash(s.Entry))
 		}
 		if err != nil {
@@ -194,16 +194,26 @@ func (j *judge) take(e chain.Entry, leaf chain.Hash) error {
 	return nil
 }
 
-// ledger shows the signature's place in the ledger, and that its entry is about nothing else.
-func (j *judge) ledger(s *signature) {
-	bad := func(part, format string, args ...any) { j.signatureFault(s, Ledger, part, format, args...) }
+// place proves the signature's entry.
+func (j *judge) place(s *signature) error {
 	e, c, err := j.prove(s.where, s.Ledger.Entry, s.Ledger.Proof)
 	if err != nil {
-		bad(".ledger", "%v", err)
+		return err
+	}
+	s.entry, s.checkpoint = &e, c
+	s.report.Index, s.report.Size = e.Index, c.Size
+	return nil
+}
+
+// ledger shows that the signature's entry is about nothing else, and follows the head that the signer was shown. placed says whether the
+// entry was proved.
+func (j *judge) ledger(s *signature, placed error) {
+	bad := func(part, format string, args ...any) { j.signatureFault(s, Ledger, part, format, args...) }
+	if placed != nil {
+		bad(".ledger", "%v", placed)
 		return
 	}
-	s.entry = &e
-	s.report.Index, s.report.Size = e.Index, c.Size
+	e, c := s.entry, s.checkpoint
 	if e.Type != chain.SignatureCreated {
 		bad(".ledger.entry", "it is of the type %s, not %s", e.Type, chain.SignatureCreated)
 	}

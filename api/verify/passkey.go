@@ -79,7 +79,7 @@ func (j *judge) holder(signer string, credentialID []byte, before uint64, at tim
 			}
 		}
 		for _, r := range j.trust.Revoked {
-			if r.KeyID == keyID && !at.Before(r.From.Time()) {
+			if r.KeyID == keyID && !at.Before(r.From.Time()) && !j.later(r.From.Time()) {
 				return fmt.Errorf("the passkey %s of %s no longer counts from %s: the trust file says so", short(credentialID), signer, r.From)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 type Report struct {
 	Code        Code                `json:"code"`
 	Verdict     string              `json:"verdict"`
+	At          string              `json:"at"` // the time at which somebody would have found this; empty: now
 	Faults      []Fault             `json:"faults"`
 	Record      RecordReport        `json:"record"`
 	Content     ContentReport       `json:"content"`
@@ -75,6 +76,7 @@ type SignatureReport struct {
 	Holds         bool           `json:"holds"`        // no fault was found in it
 	Counted       bool           `json:"counted"`      // by the policy
 	Why           string         `json:"why"`          // why it is not counted
+	Later         bool           `json:"later"`        // than the time in question: it was not judged
 }
 
 // PasskeyReport is the passkey with which the signer's own device has signed the statement, and what binds it to the signer.

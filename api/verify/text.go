@@ -16,13 +16,17 @@ func (r *Report) Text() string {
 	line := func(label, format string, args ...any) {
 		fmt.Fprintf(w, "%s\t%s\n", label, fmt.Sprintf(format, args...))
 	}
+	asOf := ""
+	if r.At != "" {
+		asOf = " as of " + r.At
+	}
 	switch {
 	case r.Code == OK && r.Content.Bundle && !r.Content.Checked:
-		fmt.Fprintln(w, "VERIFIED, BUT NOT THE CONTENT. Signature, identity, time, ledger and policy all hold; no file was compared.")
+		fmt.Fprintf(w, "VERIFIED%s, BUT NOT THE CONTENT. Signature, identity, time, ledger and policy all hold; no file was compared.\n", asOf)
 	case r.Code == OK:
-		fmt.Fprintf(w, "VERIFIED. %s\n", r.Code.Sentence())
+		fmt.Fprintf(w, "VERIFIED%s. %s\n", asOf, r.Code.Sentence())
 	default:
-		fmt.Fprintf(w, "NOT VERIFIED (%d, %s). %s\n", int(r.Code), r.Code, r.Code.Sentence())
+		fmt.Fprintf(w, "NOT VERIFIED%s (%d, %s). %s\n", asOf, int(r.Code), r.Code, r.Code.Sentence())
 	}
 	for _, f := range r.Faults {
 		fmt.Fprintf(w, "  %s\n", f)
@@ -98,9 +102,11 @@ func (s *SignatureReport) text(line printLine) {
 		}
 	}
 	line("  Signer", "%s (%s)", who, s.Signer)
-	if s.Time == "" {
+	switch {
+	case s.Later:
+	case s.Time == "":
 		line("  Time", "NOT PROVEN")
-	} else {
+	default:
 		line("  Time", "%s ± %s", s.LocalTime, s.Accuracy)
 	}
 	line("  Decision", "%s", s.Decision)
@@ -123,6 +129,8 @@ func (s *SignatureReport) text(line printLine) {
 		line("  Ledger", "%s, entry %d of %d", s.Origin, s.Index, s.Size)
 	}
 	switch {
+	case s.Later:
+		line("  Holds", "not judged; %s", s.Why)
 	case !s.Holds:
 		line("  Holds", "NO")
 	case s.Counted:

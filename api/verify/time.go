@@ -81,7 +81,7 @@ func (j *judge) revokedKey(c *x509.Certificate, at time.Time) (manifest.Time, bo
 	}
 	id := manifest.KeyID(c.RawSubjectPublicKeyInfo)
 	for _, r := range j.trust.Revoked {
-		if r.KeyID == id && !at.Before(r.From.Time()) {
+		if r.KeyID == id && !at.Before(r.From.Time()) && !j.later(r.From.Time()) {
 			return r.From, true
 		}
 	}

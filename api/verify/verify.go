@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/signetd/signet/api/bundle"
@@ -23,6 +24,9 @@ type Input struct {
 	Manifest []byte
 	// Trust is the pinned trust file. Without one nothing is trusted, and the verdict says so.
 	Trust []byte
+	// At asks what somebody found who verified at that time: see "At an earlier time" in the package documentation. Zero: everything that the
+	// manifest holds is judged.
+	At time.Time
 	// Progress is called while the bundle is read; may be nil.
 	Progress func(bundle.Progress)
 }
@@ -39,6 +43,10 @@ func Verify(ctx context.Context, in Input) (*Report, error) {
 	j := &judge{
 		report: newReport(), notes: map[string]bool{}, checkpoints: map[string]opened{}, parsed: map[string]*x509.Certificate{},
 	}
+	if !in.At.IsZero() {
+		j.at = in.At.UTC().Truncate(time.Millisecond)
+		j.report.At = manifest.NewTime(j.at).String()
+	}
 	if err := j.all(ctx, in); err != nil {
 		return nil, err
 	}
@@ -50,6 +58,7 @@ func Verify(ctx context.Context, in Input) (*Report, error) {
 // judge holds what is known while judging.
 type judge struct {
 	report      *Report
+	at          time.Time // zero: nothing is left out as later
 	m           manifest.Manifest
 	trust       manifest.Trust
 	signerRoots []root
@@ -80,7 +89,9 @@ type signature struct {
 	genTime   time.Time // zero: not proven
 	accuracy  time.Duration
 	entry     *chain.Entry // nil: not proved
-	bad       bool
+	// checkpoint is what proves the entry.
+	checkpoint chain.Checkpoint
+	bad        bool
 }
 
 func (s *signature) closing() bool { return s.Statement.Closing() }
@@ -141,12 +152,14 @@ func (j *judge) all(ctx context.Context, in Input) error {
 		}
 		j.one(s)
 	}
+	j.signatures = slices.DeleteFunc(j.signatures, func(s *signature) bool { return s.report.Later })
 	j.order()
 	j.agreement()
 	for _, s := range j.signatures {
 		s.report.Holds = !s.bad
 	}
 	j.policy()
+	j.asOf()
 	return nil
 }
 
@@ -199,14 +212,20 @@ func (j *judge) certificate(der []byte) (*x509.Certificate, error) {
 	return c, err
 }
 
-// one judges one signature by itself.
+// one judges one signature by itself. One that is proved to be later than the time in question is not judged.
 func (j *judge) one(s *signature) {
+	placed := j.place(s)
+	if placed == nil && j.later(s.entry.Time.Time()) {
+		s.report.Later = true
+		s.report.Why = fmt.Sprintf("later: its entry is of %s", s.entry.Time)
+		return
+	}
 	if err := s.Statement.AboutDigest(j.m.Record, j.subject); err != nil {
 		j.signatureFault(s, Signature, ".statement", "%v", err)
 	}
 	j.time(s)
 	j.value(s)
-	j.ledger(s)
+	j.ledger(s, placed)
 	j.identity(s)
 	j.enrolment(s)
 }

@@ -266,4 +266,5 @@ func (j *judge) enrolment(s *signature) {
 				"the signer's key was revoked by the entry %d at %s, before the signature was made", r.index, r.time)
 		}
 	}
+	s.identified = true
 }

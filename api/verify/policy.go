@@ -88,7 +88,7 @@ func (j *judge) oneKeyEach() {
 		}
 		for _, key := range keys {
 			if other, ok := owner[key]; ok && other != id {
-				s.report.Holds, s.bad = false, true
+				s.report.Holds, s.bad, s.report.Checks.Identity = false, true, false
 				j.fault(Untrusted, s.where, "%s and %s sign with the same key: one person would count twice", other, id)
 				continue
 			}

@@ -19,6 +19,7 @@ type Report struct {
 	Unwitnessed bool                `json:"unwitnessed"`  // nobody but its operator vouches for the ledger
 	Notes       []string            `json:"notes"`
 	differences []bundle.Difference // as read
+	judged      bool
 }
 
 // RecordReport says what was signed.
@@ -49,7 +50,7 @@ type ContentReport struct {
 	Roles    map[string]string `json:"roles"`
 }
 
-// SignatureReport is one signature. All its fields but Holds, Counted and Why come from signed bytes.
+// SignatureReport is one signature. All its fields but Holds, Counted, Why, Later and Checks come from signed bytes.
 type SignatureReport struct {
 	Signer        string         `json:"signer"`
 	Name          string         `json:"name"` // printed name
@@ -77,6 +78,16 @@ type SignatureReport struct {
 	Counted       bool           `json:"counted"`      // by the policy
 	Why           string         `json:"why"`          // why it is not counted
 	Later         bool           `json:"later"`        // than the time in question: it was not judged
+	Checks        ChecksReport   `json:"checks"`
+}
+
+// ChecksReport says which of the questions about a signature have the answer yes. One that could not be asked to its end, because another failed, has
+// not. A signature holds if all have, and nothing contradicts it.
+type ChecksReport struct {
+	Signature bool `json:"signature"` // the certificate's key has signed exactly this statement, which is about this record
+	Identity  bool `json:"identity"`  // key and certificate were the signer's at the proven time
+	Time      bool `json:"time"`
+	Ledger    bool `json:"ledger"` // entry, place and body
 }
 
 // PasskeyReport is the passkey with which the signer's own device has signed the statement, and what binds it to the signer.
@@ -118,6 +129,9 @@ type CompleteReport struct {
 
 // Differences returns the files that are not as they were signed.
 func (r *Report) Differences() []bundle.Difference { return r.differences }
+
+// Judged reports whether signatures and policy were judged: the input could be read so far.
+func (r *Report) Judged() bool { return r.judged }
 
 func newReport() *Report {
 	return &Report{

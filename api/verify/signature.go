@@ -34,7 +34,9 @@ func (j *judge) value(s *signature) {
 	if err := checkSignature(leaf.PublicKey, s.Signature.Signature.Algorithm, manifest.PAE(s.canonical),
 		s.Signature.Signature.Value); err != nil {
 		j.signatureFault(s, Signature, ".signature", "%v", err)
+		return
 	}
+	s.made = true
 }
 
 var errNotMade = errors.New("it was not made by the certificate's key over this statement")

@@ -92,6 +92,9 @@ type signature struct {
 	// checkpoint is what proves the entry.
 	checkpoint chain.Checkpoint
 	bad        bool
+	// faults are the codes of what was found wrong with it; made and identified say that these checks came to their end.
+	faults           map[Code]bool
+	made, identified bool
 }
 
 func (s *signature) closing() bool { return s.Statement.Closing() }
@@ -103,6 +106,10 @@ func (j *judge) fault(code Code, where, format string, args ...any) {
 // signatureFault notes a fault of one signature, which then does not count.
 func (j *judge) signatureFault(s *signature, code Code, part, format string, args ...any) {
 	s.bad = true
+	if s.faults == nil {
+		s.faults = map[Code]bool{}
+	}
+	s.faults[code] = true
 	j.fault(code, s.where+part, format, args...)
 }
 
@@ -157,9 +164,16 @@ func (j *judge) all(ctx context.Context, in Input) error {
 	j.agreement()
 	for _, s := range j.signatures {
 		s.report.Holds = !s.bad
+		s.report.Checks = ChecksReport{
+			Signature: s.made && !s.faults[Signature],
+			Identity:  s.identified && !s.genTime.IsZero() && !s.faults[Untrusted],
+			Time:      !s.genTime.IsZero() && !s.faults[TimeNotProven],
+			Ledger:    s.entry != nil && !s.faults[Ledger],
+		}
 	}
 	j.policy()
 	j.asOf()
+	j.report.judged = true
 	return nil
 }
 

@@ -97,6 +97,7 @@ func runScripts(t *testing.T, scripts string, setup func(*testscript.Env) error)
 						return err
 					}
 					env.Setenv("CORPUS", filepath.Join(root, "api/verify/testdata/tampered"))
+					env.Setenv("REPORTS", filepath.Join(root, "cmd/signet/testdata/reports"))
 					env.Setenv("SECOND", filepath.Join(root, "clients/python/signet_verify.py"))
 					env.Setenv("README", filepath.Join(root, "README.md"))
 					if setup != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,8 +15,8 @@ import (
 )
 
 func (a *app) verifyCommand() *cobra.Command {
-	var bundlePath, manifestPath, exportPath, trustPath, part, digest string
-	var explain bool
+	var o verifyOptions
+	var at string
 	cmd := &cobra.Command{
 		Use: "verify", Short: "Verify a bundle against its signature manifest, or an export of the ledger, offline", Args: cobra.NoArgs,
 		Long: `Verify a bundle against its signature manifest, offline: no server, no network. With --export, verify an export of the ledger
@@ -27,7 +28,12 @@ the approval policy. The exit code says what does not (signet help exit); all fa
 With --file or --digest the question is whether this one file is part of what was approved, where it is named, and by whom: the manifest is
 verified but for the other files. Who has the whole bundle gives --bundle.
 
---explain shows what was checked, one by one, and what each check shows.
+--at TIME asks what somebody found who verified at that time: what was signed, withdrawn, revoked or superseded later does not count. TIME is as in
+RFC 3339 (2026-11-21T09:30:00Z), or a date, which means its end in UTC. Without it everything in the manifest is judged, each signature as of the
+time at which it was made.
+
+What was found is printed as a tree of what holds (✓), what does not (✗) and what was not shown (–), with each fault below the check that it fails;
+--explain says what each check shows.
 
 Trust comes from --trust, else from the file that the profile pins (signet trust add). With --json the whole report is printed; its
 fields are those of the Report in the package api/verify.`,
@@ -36,34 +42,62 @@ fields are those of the Report in the package api/verify.`,
   signet verify --bundle dist/ --manifest signatures/release-v0.1.0.json --json > report.json
   signet verify --file app.exe --manifest signatures/release-v0.1.0.json
   signet verify --bundle dist/ --manifest signatures/release-v0.1.0.json --explain
+  signet verify --bundle dist/ --manifest signatures/release-v0.1.0.json --at 2026-11-21T12:00:00Z
   signet verify --export ledger.tar`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if exportPath != "" && (bundlePath != "" || manifestPath != "" || part != "" || digest != "") {
-				return usagef("an export is verified by itself, without --bundle and --manifest")
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if o.export != "" && (o.bundle != "" || o.manifest != "" || o.part != "" || o.digest != "" || at != "") {
+				return usagef("an export is verified by itself, without --bundle, --manifest and --at")
 			}
-			if n := given(bundlePath, part, digest); n > 1 {
+			if n := given(o.bundle, o.part, o.digest); n > 1 {
 				return usagef("give one of --bundle, --file and --digest")
 			}
-			if exportPath != "" {
-				return a.verifyLedgerFile(cmd.Context(), exportPath, trustPath)
+			if o.export != "" {
+				return a.verifyLedgerFile(cmd.Context(), o.export, o.trust)
 			}
 			if err := required(cmd, "manifest"); err != nil {
 				return err
 			}
-			if part != "" || digest != "" {
-				return a.verifyPart(cmd.Context(), part, digest, manifestPath, trustPath)
+			if o.at, err = parseAt(at); err != nil {
+				return err
 			}
-			return a.verify(cmd.Context(), bundlePath, manifestPath, trustPath, explain)
+			if o.part != "" || o.digest != "" {
+				return a.verifyPart(cmd.Context(), o)
+			}
+			return a.verify(cmd.Context(), o)
 		},
 	}
-	cmd.Flags().StringVar(&bundlePath, "bundle", "", "folder, .tar, .tar.gz, .tar.zst or .zip that was signed")
-	cmd.Flags().StringVar(&manifestPath, "manifest", "", "signature manifest, for example signatures/release-v0.1.0.json")
-	cmd.Flags().StringVar(&exportPath, "export", "", "export of the ledger, instead of bundle and manifest")
-	cmd.Flags().StringVar(&part, "file", "", "one file: is it part of what was approved?")
-	cmd.Flags().StringVar(&digest, "digest", "", "the same, by the file's SHA-256 in hex")
-	cmd.Flags().BoolVar(&explain, "explain", false, "show what was checked, one by one")
-	cmd.Flags().StringVar(&trustPath, "trust", "", "trust file (default the one that the profile pins)")
+	cmd.Flags().StringVar(&o.bundle, "bundle", "", "folder, .tar, .tar.gz, .tar.zst or .zip that was signed")
+	cmd.Flags().StringVar(&o.manifest, "manifest", "", "signature manifest, for example signatures/release-v0.1.0.json")
+	cmd.Flags().StringVar(&o.export, "export", "", "export of the ledger, instead of bundle and manifest")
+	cmd.Flags().StringVar(&o.part, "file", "", "one file: is it part of what was approved?")
+	cmd.Flags().StringVar(&o.digest, "digest", "", "the same, by the file's SHA-256 in hex")
+	cmd.Flags().StringVar(&at, "at", "", "what somebody found who verified at this time (RFC 3339, or a date: its end in UTC)")
+	cmd.Flags().BoolVar(&o.explain, "explain", false, "say what each check shows")
+	cmd.Flags().StringVar(&o.trust, "trust", "", "trust file (default the one that the profile pins)")
 	return cmd
+}
+
+// verifyOptions are the flags of verify.
+type verifyOptions struct {
+	bundle, manifest, export, trust string
+	part, digest                    string
+	explain                         bool
+	at                              time.Time // zero: not given
+}
+
+// parseAt reads a time, or a date, whose end is meant; empty: none.
+func parseAt(s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if day, err := time.Parse(time.DateOnly, s); err == nil {
+		return day.AddDate(0, 0, 1).Add(-time.Millisecond), nil
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if y := t.UTC().Year(); err != nil || y < 1 || y > 9999 || t.IsZero() {
+		return time.Time{}, usagef("--at: %.80q is no time; give one like 2026-11-21T09:30:00Z, or a date like 2026-11-21", s)
+	}
+	return t, nil
 }
 
 // given counts the flags that were given.
@@ -76,20 +110,27 @@ func given(values ...string) (n int) {
 	return n
 }
 
-func (a *app) verify(ctx context.Context, bundlePath, manifestPath, trustPath string, explain bool) error {
-	trust, err := a.trustBytes(trustPath)
-	if err != nil {
-		return err
+// verifyFiles reads the manifest, and the trust file, which may be missing.
+func (a *app) verifyFiles(o verifyOptions) (file, trust []byte, err error) {
+	if trust, err = a.trustBytes(o.trust); err != nil {
+		return nil, nil, err
 	}
-	file, err := readGiven(manifestPath, manifest.MaxManifest)
-	if err != nil {
-		return err
+	if file, err = readGiven(o.manifest, manifest.MaxManifest); err != nil {
+		return nil, nil, err
 	}
 	if len(file) == 0 {
-		return &exitError{code: exitMalformed, err: fmt.Errorf("%s is empty", manifestPath)}
+		return nil, nil, &exitError{code: exitMalformed, err: fmt.Errorf("%s is empty", o.manifest)}
+	}
+	return file, trust, nil
+}
+
+func (a *app) verify(ctx context.Context, o verifyOptions) error {
+	file, trust, err := a.verifyFiles(o)
+	if err != nil {
+		return err
 	}
 	progress, done := a.hashing()
-	report, err := verify.Verify(ctx, verify.Input{BundlePath: bundlePath, Manifest: file, Trust: trust, Progress: progress})
+	report, err := verify.Verify(ctx, verify.Input{BundlePath: o.bundle, Manifest: file, Trust: trust, At: o.at, Progress: progress})
 	done()
 	switch {
 	case errors.Is(err, verify.ErrUsage):
@@ -99,11 +140,11 @@ func (a *app) verify(ctx context.Context, bundlePath, manifestPath, trustPath st
 	case err != nil:
 		return err
 	}
-	show := (*printer).report
-	if explain {
-		show = (*printer).explain
+	show := func(p *printer) { p.report(report) }
+	if o.explain {
+		show = func(p *printer) { p.verdict(report); p.tree(report, true); p.notes(report) }
 	}
-	if err := a.print(report, func(p *printer) { show(p, report) }); err != nil {
+	if err := a.print(report, show); err != nil {
 		return err
 	}
 	if report.Code == verify.OK {
@@ -141,16 +182,10 @@ func (a *app) trustBytes(path string) ([]byte, error) {
 	return readGiven(path, manifest.MaxTrust)
 }
 
-// report shows a verdict to people.
+// report shows a verdict to people: the verdict, the tree of what holds, and what was signed.
 func (p *printer) report(r *verify.Report) {
-	if r.Code == verify.OK {
-		p.line("%s  %s", p.good("VERIFIED"), r.Code.Sentence())
-	} else {
-		p.line("%s  %s", p.bad("NOT VERIFIED ("+r.Verdict+")"), r.Code.Sentence())
-	}
-	for _, f := range r.Faults {
-		p.line("  %s %s", p.bad("fault"), clean(f.String()))
-	}
+	p.verdict(r)
+	p.tree(r, false)
 	p.line("")
 	if r.Record.Event != "" {
 		p.reportRecord(r)
@@ -164,6 +199,27 @@ func (p *printer) report(r *verify.Report) {
 		p.line("")
 		p.reportPolicy(r)
 	}
+	p.notes(r)
+}
+
+// verdict is the first line.
+func (p *printer) verdict(r *verify.Report) {
+	if r.Code == verify.OK {
+		p.line("%s%s  %s", p.good("VERIFIED"), asOf(r), r.Code.Sentence())
+	} else {
+		p.line("%s%s  %s", p.bad("NOT VERIFIED ("+r.Verdict+")"), asOf(r), r.Code.Sentence())
+	}
+}
+
+// asOf names the time that was asked for; empty: none.
+func asOf(r *verify.Report) string {
+	if r.At == "" {
+		return ""
+	}
+	return " as of " + r.At
+}
+
+func (p *printer) notes(r *verify.Report) {
 	for _, n := range r.Notes {
 		p.line("%s %s", p.warn("note:"), clean(n))
 	}
@@ -206,6 +262,8 @@ func (p *printer) reportContent(r *verify.Report) {
 func (p *printer) reportSignature(i int, s verify.SignatureReport) {
 	state := p.good("holds")
 	switch {
+	case s.Later:
+		state = p.warn("not judged") + "; " + clean(s.Why)
 	case !s.Holds:
 		state = p.bad("DOES NOT HOLD")
 	case !s.Counted && s.Why != "":
@@ -244,6 +302,9 @@ func passkeyOfReport(p *verify.PasskeyReport) string {
 
 // signatureTime is the time of a signature in UTC and in the signer's zone.
 func signatureTime(s verify.SignatureReport) string {
+	if s.Later {
+		return ""
+	}
 	if s.Time == "" {
 		return "NOT PROVEN"
 	}

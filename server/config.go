@@ -79,7 +79,7 @@ type IdentityConfig struct {
 
 	Lockout LockoutConfig `json:"lockout" doc:"what else bounds guesses"`
 
-	PasswordChecks int `json:"passwordChecks" doc:"password checks at the same time; the rest queues"`
+	PasswordChecks int `json:"passwordChecks" doc:"password checks at the same time; the rest queues. They take up to twice this many times passwordMemory"`
 	PasswordMemory int `json:"passwordMemory" doc:"memory of a password check (argon2id), in MiB"`
 	PasswordPasses int `json:"passwordPasses" doc:"passes of a password check (argon2id)"`
 	MinPassword    int `json:"minPassword" doc:"least length of a password, in characters"`

@@ -21,7 +21,7 @@ import (
 var version = "v0.0.0-dev"
 
 func main() {
-	tuneMemory()
+	tuneMemory(0)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {
@@ -31,13 +31,14 @@ func main() {
 }
 
 // tuneMemory collects garbage less often than Go does by itself, as long as there is little: the service keeps some megabytes, so that
-// this costs little memory and saves processor time of each signature. GOGC and GOMEMLIMIT in the environment go before it.
-func tuneMemory() {
+// this costs little memory and saves processor time of each signature. From the limit on it collects as often as it takes; what password
+// checks need at the same time comes on top. GOGC and GOMEMLIMIT in the environment go before it.
+func tuneMemory(checks int64) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(1 << 30)
+		debug.SetMemoryLimit(1<<30 + 2*checks)
 	}
 }
 

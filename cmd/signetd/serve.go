@@ -38,6 +38,7 @@ Exit codes: 2 wrong usage or configuration; 4 the HSM refused the PIN: do not st
 		if err != nil {
 			return err
 		}
+		tuneMemory(int64(c.Identity.PasswordChecks) * int64(c.Identity.PasswordMemory) << 20)
 		log := newLog(c.Log)
 		recorded := &server.Recorded{}
 		keys, err := openKeys(ctx, c, log, recorded)

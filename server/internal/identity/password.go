@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -30,9 +31,10 @@ const (
 	saltSize = 16
 	hashSize = 32
 
-	maxPassword = 1024 // bytes; nothing is cut off
-	scoredRunes = 100  // what the estimate of strength looks at: its cost grows with more than the square
-	leastScore  = 3    // of 4: takes more than 10^8 guesses
+	maxPassword = 1024     // bytes; nothing is cut off
+	collectFrom = 16 << 10 // KiB of one computation from which on they are collected
+	scoredRunes = 100      // what the estimate of strength looks at: its cost grows with more than the square
+	leastScore  = 3        // of 4: takes more than 10^8 guesses
 )
 
 func (p ArgonParams) validate() error {
@@ -52,6 +54,7 @@ type hasher struct {
 	runs    atomic.Int64 // argon2id computations so far
 	running atomic.Int64
 	most    atomic.Int64 // the most that ever ran at the same time
+	garbage atomic.Int64 // KiB that computations have left behind since they were last collected
 
 	computing func() // for tests: called while a computation runs
 }
@@ -82,7 +85,20 @@ func (h *hasher) compute(normal string, p ArgonParams, salt []byte) []byte {
 			break
 		}
 	}
+	defer h.collect(p.Memory)
 	return argon2.IDKey([]byte(normal), salt, p.Time, p.Memory, p.Threads, hashSize)
+}
+
+// collect has what computations left behind collected before it is more than what may run at the same time. The collector by itself
+// lets the heap grow to several times what is in use; here that would be several times what is set. It costs one collection in as many
+// computations as may run at once, which is little beside them.
+func (h *hasher) collect(memory uint32) {
+	if memory < collectFrom {
+		return
+	}
+	if left := h.garbage.Add(int64(memory)); left >= int64(h.lanes.slots)*int64(memory) && h.garbage.CompareAndSwap(left, 0) {
+		runtime.GC()
+	}
 }
 
 // normalPassword brings a password to NFKC (NIST SP 800-63B-4, 3.1.1.2), so that the same keys give the same password on

@@ -2,7 +2,13 @@ package identity
 
 import (
 	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -130,4 +136,57 @@ func BenchmarkPassword(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkPasswordMemory has 64 callers check passwords at the same time, at the default cost.
+//
+//	at-once   computations that ran at the same time, at the most
+//	heap-MiB  the most that the heap ever held
+//	of-bound  what was added to the heap, as a part of twice what is set: checks × memory
+func BenchmarkPasswordMemory(b *testing.B) {
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as signetd does
+	for _, checks := range []int{2, 8} {
+		b.Run(fmt.Sprintf("checks=%d", checks), func(b *testing.B) {
+			h := must(newHasher(DefaultArgon, checks, 128, time.Hour))
+			salt := make([]byte, saltSize)
+			runtime.GC()
+			sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}}
+			held := func() uint64 {
+				metrics.Read(sample)
+				return sample[0].Value.Uint64() + sample[1].Value.Uint64()
+			}
+			before, most := held(), uint64(0)
+			var all sync.WaitGroup
+			var next atomic.Int64
+			b.ResetTimer()
+			for range 64 {
+				all.Go(func() {
+					for next.Add(1) <= int64(b.N) {
+						release, err := h.lanes.acquire(b.Context(), laneKnock, "")
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						h.compute("correct horse battery staple", DefaultArgon, salt)
+						release()
+					}
+				})
+			}
+			done := make(chan struct{})
+			go func() { all.Wait(); close(done) }()
+			tick := time.NewTicker(time.Millisecond)
+			defer tick.Stop()
+			for waiting := true; waiting; {
+				select {
+				case <-done:
+					waiting = false
+				case <-tick.C:
+					most = max(most, held())
+				}
+			}
+			b.ReportMetric(float64(h.most.Load()), "at-once")
+			b.ReportMetric(float64(most)/(1<<20), "heap-MiB")
+			b.ReportMetric(float64(most-before)/float64(2*uint64(checks)*uint64(DefaultArgon.Memory)<<10), "of-bound")
+		})
+	}
 }

@@ -125,9 +125,12 @@ var accessTable = map[string]access{
 	signetv1.AlertService_TestAlerts_FullMethodName:       security,
 	signetv1.AlertService_ListDeliveries_FullMethodName:   alertReader,
 
-	signetv1.KeyService_GetKey_FullMethodName:                 ledgerReader,
-	signetv1.KeyService_ListKeys_FullMethodName:               ledgerReader,
-	signetv1.KeyService_RotateKey_FullMethodName:              admins,
+	signetv1.KeyService_GetKey_FullMethodName:    ledgerReader,
+	signetv1.KeyService_ListKeys_FullMethodName:  ledgerReader,
+	signetv1.KeyService_RotateKey_FullMethodName: admins,
+
+	signetv1.KeyService_ListCertificateAuthorities_FullMethodName: everybody,
+
 	signetv1.KeyService_DisableKey_FullMethodName:             admins,
 	signetv1.KeyService_EnableKey_FullMethodName:              admins,
 	signetv1.KeyService_RequestKeyDestruction_FullMethodName:  admins,

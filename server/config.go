@@ -41,14 +41,17 @@ type Config struct {
 	Rights       RightsConfig   `json:"rights" doc:"who may do what"`
 	Signing      SigningConfig  `json:"signing" doc:"the ceremony"`
 	Timestamp    TSAConfig      `json:"timestamp" doc:"the built-in time-stamping authority (RFC 3161)"`
-	Limits       LimitsConfig   `json:"limits" doc:"bounds on what callers send"`
-	Log          LogConfig      `json:"log" doc:"the log on standard error"`
-	Web          WebConfig      `json:"web" doc:"what is read over HTTPS"`
-	Services     ServicesConfig `json:"services" doc:"programs that call: how they prove themselves, how much they may ask for"`
-	Network      NetworkConfig  `json:"network" doc:"from where the server is called, and how much of it"`
-	Alerts       AlertsConfig   `json:"alerts" doc:"who hears of attacks, and how (21 CFR 11.300(d))"`
-	Metrics      MetricsConfig  `json:"metrics" doc:"figures for Prometheus"`
-	Pages        PagesConfig    `json:"pages" doc:"the signing pages for people's browsers"`
+
+	Certificates CertificatesConfig `json:"certificates" doc:"the CA's revocation lists, and certificates that lapse"`
+
+	Limits   LimitsConfig   `json:"limits" doc:"bounds on what callers send"`
+	Log      LogConfig      `json:"log" doc:"the log on standard error"`
+	Web      WebConfig      `json:"web" doc:"what is read over HTTPS"`
+	Services ServicesConfig `json:"services" doc:"programs that call: how they prove themselves, how much they may ask for"`
+	Network  NetworkConfig  `json:"network" doc:"from where the server is called, and how much of it"`
+	Alerts   AlertsConfig   `json:"alerts" doc:"who hears of attacks, and how (21 CFR 11.300(d))"`
+	Metrics  MetricsConfig  `json:"metrics" doc:"figures for Prometheus"`
+	Pages    PagesConfig    `json:"pages" doc:"the signing pages for people's browsers"`
 }
 
 // ListenConfig is where the server listens.
@@ -169,9 +172,9 @@ func DefaultConfig() Config {
 		Signing:   SigningConfig{PreparationLifetime: Duration(5 * time.Minute)},
 		Timestamp: TSAConfig{Policy: "2.999.3161.1", Accuracy: Duration(time.Second), Clock: defaultClock(), Signatures: defaultStamps(), External: []ExternalTSAConfig{}},
 		Limits:    LimitsConfig{MessageBytes: 4 << 20, DocumentBytes: 64 << 20, Calls: 256},
-		Alerts:    defaultAlerts(),
-		Log:       LogConfig{Level: "info", Format: "text"},
-		Services:  defaultServices(), Network: defaultNetwork(),
+		Alerts:    defaultAlerts(), Certificates: defaultCertificates(),
+		Log:      LogConfig{Level: "info", Format: "text"},
+		Services: defaultServices(), Network: defaultNetwork(),
 	}
 }
 
@@ -298,7 +301,7 @@ func (c Config) Validate() error {
 	if s := identity.Sources(c.Identity.Sources); s != identity.SourcesKeep && (s != identity.SourcesCommitmentOnly || c.Environment == Production) {
 		return bad("identity.sources", "%q; use keep (in production, the source of what people sign is kept: 21 CFR 11.10(h)), or commitment-only", c.Identity.Sources)
 	}
-	if err := errors.Join(c.Services.validate(bad), c.Network.validate(bad)); err != nil {
+	if err := errors.Join(c.Services.validate(bad), c.Network.validate(bad), c.Certificates.validate(bad)); err != nil {
 		return err
 	}
 	if err := errors.Join(c.Web.validate(bad), c.Alerts.validate(c.Environment, bad)); err != nil {

@@ -72,6 +72,7 @@ var errorTable = []struct {
 	{identity.ErrSuspended, codes.FailedPrecondition, "SIGNER_SUSPENDED", 0},
 	{identity.ErrRevoked, codes.FailedPrecondition, "KEY_REVOKED", 0},
 	{identity.ErrCertificateExpired, codes.FailedPrecondition, "CERTIFICATE_EXPIRED", 0},
+	{identity.ErrCertificateUnfit, codes.FailedPrecondition, "CERTIFICATE_UNFIT", 0},
 	{identity.ErrNoKey, codes.FailedPrecondition, "NO_KEY", 0},
 	{identity.ErrNotAccountable, codes.FailedPrecondition, "ACCOUNTABILITY_MISSING", 0},
 	{identity.ErrKeyDisabled, codes.FailedPrecondition, "KEY_DISABLED", 0},
@@ -122,6 +123,7 @@ var errorTable = []struct {
 	{signing.ErrNotAService, codes.PermissionDenied, "NOT_A_SERVICE", 0},
 	// Keys.
 	{errKeyNotFound, codes.NotFound, "KEY_NOT_FOUND", 0},
+	{errCANotFound, codes.NotFound, "KEY_NOT_FOUND", 0},
 	{errKeyInUse, codes.FailedPrecondition, "KEY_IN_USE", 0},
 	{errKeyNotRotatable, codes.FailedPrecondition, "KEY_NOT_ROTATABLE", 0},
 	{errSecondPerson, codes.PermissionDenied, "SECOND_PERSON_NEEDED", 0},

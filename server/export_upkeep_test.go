@@ -24,6 +24,9 @@ func (s *Server) Ledger() *ledger.Ledger { return s.ledger }
 // BracketNow has the newest checkpoint time-stamped.
 func (s *Server) BracketNow(ctx context.Context) error { return s.bracketHead(ctx, s.ledger.Head()) }
 
+// CertificatesNow looks after certificates and revocation lists.
+func (s *Server) CertificatesNow(ctx context.Context) error { return s.lookAfterCertificates(ctx) }
+
 // AuditBracket says what the auditor finds wrong with an entry that has this body and these attachments.
 func AuditBracket(c Config, l *ledger.Ledger, e chain.Entry, body manifest.CheckpointTimestamped, attachments [][]byte) string {
 	a := newBracketAuditor(c, nil)

@@ -86,12 +86,15 @@ func Init(ctx context.Context, o Options, admin Administrator, progress func(ste
 
 	progress("issuing the certificates of the CA and the time-stamping authority")
 	now := o.Clock()
-	root, err := identity.CreateRoot(ctx, identity.RootConfig{Name: c.Organisation + " Signet CA", Organisation: c.Organisation, Key: keys[keyCA], Keys: o.Keys, Now: now})
+	root, err := identity.CreateRoot(ctx, identity.RootConfig{
+		Issuer: c.Issuer, Name: c.Organisation + " Signet CA", Organisation: c.Organisation, Key: keys[keyCA], Keys: o.Keys, Now: now,
+	})
 	if err != nil {
 		return Created{}, fmt.Errorf("CA certificate: %w", err)
 	}
 	stamper, err := identity.IssueTSA(ctx, identity.TSAConfig{
-		Name: c.Organisation + " Signet TSA", Organisation: c.Organisation, Public: keys[keyTSA].Public, CA: root, CAKey: keys[keyCA], Keys: o.Keys, Now: now,
+		Name: c.Organisation + " Signet TSA", Organisation: c.Organisation, Public: keys[keyTSA].Public, CA: root, CAKey: keys[keyCA], PublicURL: c.Web.PublicURL,
+		Keys: o.Keys, Now: now,
 	})
 	if err != nil {
 		return Created{}, fmt.Errorf("time-stamping certificate: %w", err)
@@ -111,7 +114,11 @@ func Init(ctx context.Context, o Options, admin Administrator, progress func(ste
 	if err != nil {
 		return Created{}, err
 	}
-	if err := firstEntries(ctx, l, o, vkey, keys, root, stamper); err != nil {
+	list, err := firstList(ctx, c, o.Keys, keys[keyCA], root, now)
+	if err != nil {
+		return Created{}, err
+	}
+	if err := firstEntries(ctx, l, o, vkey, keys, root, stamper, list); err != nil {
 		return Created{}, err
 	}
 	directory, err := openDirectory(c, l, o.Keys, nil, o.Clock, o.Log)
@@ -156,7 +163,7 @@ func Init(ctx context.Context, o Options, admin Administrator, progress func(ste
 }
 
 // firstEntries records the key ceremony.
-func firstEntries(ctx context.Context, l *ledger.Ledger, o Options, vkey string, keys map[string]keystore.Key, root, stamper *x509.Certificate) error {
+func firstEntries(ctx context.Context, l *ledger.Ledger, o Options, vkey string, keys map[string]keystore.Key, root, stamper *x509.Certificate, list ledger.Event) error {
 	actor := identity.System("init").Actor()
 	spki := map[string][]byte{}
 	for role, k := range keys {
@@ -190,6 +197,7 @@ func firstEntries(ctx context.Context, l *ledger.Ledger, o Options, vkey string,
 				NotAfter: issued.certificate.NotAfter.UTC().Format(time.RFC3339), Role: issued.role,
 			}})
 		}
+		tx.Emit(list)
 		return nil
 	})
 	if err != nil {

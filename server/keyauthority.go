@@ -37,6 +37,7 @@ func (s *Server) rotateTSA(ctx context.Context, c keyChange, row keyRow) (string
 		certificate, err := identity.IssueTSA(ctx, identity.TSAConfig{
 			Name: s.config.Organisation + " Signet TSA", Organisation: s.config.Organisation, Public: key.Public, CA: ca.Certificate,
 			CAKey: keystore.Key{ID: ca.ID, Algorithm: ca.Algorithm, Public: ca.Public, KeyID: ca.KeyID}, Keys: s.keys, Now: s.clock(),
+			PublicURL: s.config.Web.PublicURL,
 		})
 		if err != nil {
 			return err
@@ -87,13 +88,13 @@ func (s *Server) rotateCA(ctx context.Context, c keyChange, row keyRow) (string,
 	err = func() error {
 		root, err := identity.CreateRoot(ctx, identity.RootConfig{
 			Name:         fmt.Sprintf("%s Signet CA %d", s.config.Organisation, len(roots)+1), // two roots of one name confuse other tools
-			Organisation: s.config.Organisation, Key: key, Keys: s.keys, Now: s.clock(),
+			Organisation: s.config.Organisation, Issuer: s.config.Issuer, Key: key, Keys: s.keys, Now: s.clock(),
 		})
 		if err != nil {
 			return err
 		}
 		authority, err := identity.NewCA(identity.CAConfig{
-			Issuer: s.config.Issuer, Key: key.ID, Certificate: root, Earlier: roots, Keys: s.keys, Clock: s.clock,
+			Issuer: s.config.Issuer, Key: key.ID, Certificate: root, Earlier: roots, PublicURL: s.config.Web.PublicURL, Keys: s.keys, Clock: s.clock,
 		})
 		if err != nil {
 			return err

@@ -23,6 +23,7 @@ import (
 // Errors of keys.
 var (
 	errKeyNotFound       = errors.New("there is no such key")
+	errCANotFound        = errors.New("there is no such certificate or revocation list: /ca/ca.crt and /ca/crl are those of the CA that certifies now")
 	errKeyState          = errors.New("the key's state does not allow this")
 	errKeyInUse          = errors.New("the key is in use")
 	errKeyNotRotatable   = errors.New("this key cannot be rotated")
@@ -34,9 +35,12 @@ var (
 
 // keyChange is one act of an administrator, who has proved themselves for it.
 type keyChange struct {
-	caller  identity.Caller
-	keyID   string
-	reason  string
+	caller identity.Caller
+	keyID  string
+	reason string
+
+	compromised bool // of a rotation: the key is known or suspected to be in somebody else's hands
+
 	request string // hash of a call that may be retried; empty: it is not
 }
 
@@ -53,6 +57,14 @@ func newKeyChange(caller identity.Caller, method, keyID, reason, requestID strin
 	sum := sha256.Sum256(b)
 	c.request = hex.EncodeToString(sum[:])
 	return c, nil
+}
+
+// components are what the administrator has proved. The service itself proves nothing.
+func (c keyChange) components() []string {
+	if c.caller.Kind == chain.System {
+		return []string{}
+	}
+	return keyComponents
 }
 
 // keyInfo is all that the ledger knows of a key.
@@ -297,7 +309,7 @@ func (s *Server) commitRotation(ctx context.Context, c keyChange, before keyRow,
 			return err
 		}
 		tx.Emit(ledger.Event{Type: chain.KeyRotated, Actor: c.caller.Actor(), Request: c.request, Body: keyRotated{
-			Components: keyComponents, From: row.State, ID: row.ID, KeyID: row.KeyID, Reason: c.reason, Role: row.Role, Signer: row.Signer,
+			Components: c.components(), Compromised: c.compromised, From: row.State, ID: row.ID, KeyID: row.KeyID, Reason: c.reason, Role: row.Role, Signer: row.Signer,
 			Successor: successor, To: identity.KeyRetired,
 		}})
 		return nil

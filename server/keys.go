@@ -99,15 +99,16 @@ type keyChanged struct {
 
 // keyRotated is the body of key.rotated.
 type keyRotated struct {
-	Components []string `json:"components"`
-	From       string   `json:"from"`
-	ID         string   `json:"id"`
-	KeyID      string   `json:"keyId"` // of the key whose place is taken
-	Reason     string   `json:"reason"`
-	Role       string   `json:"role"`
-	Signer     string   `json:"signer"`
-	Successor  string   `json:"successor"` // key id of the key that takes it
-	To         string   `json:"to"`
+	Components  []string `json:"components"`  // none: the service has renewed its own
+	Compromised bool     `json:"compromised"` // its certificates go on the revocation list; entries of earlier versions do not say
+	From        string   `json:"from"`
+	ID          string   `json:"id"`
+	KeyID       string   `json:"keyId"` // of the key whose place is taken
+	Reason      string   `json:"reason"`
+	Role        string   `json:"role"`
+	Signer      string   `json:"signer"`
+	Successor   string   `json:"successor"` // key id of the key that takes it
+	To          string   `json:"to"`
 }
 
 // destructionRequested is the body of key.destruction.requested.

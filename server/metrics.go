@@ -191,7 +191,7 @@ func seconds(t time.Time) float64 {
 // newRegistry makes the metrics of a server. They belong to it, so several servers of one process do not mix.
 func (s *Server) newRegistry() (*prometheus.Registry, error) {
 	r := prometheus.NewRegistry()
-	for _, c := range []prometheus.Collector{serverCollector{s}, upkeepCollector{s}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
+	for _, c := range []prometheus.Collector{serverCollector{s}, upkeepCollector{s}, certificateCollector{s}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

@@ -96,10 +96,15 @@ func (s keyService) ListKeys(_ context.Context, in *signetv1.ListKeysRequest) (*
 }
 
 func (s keyService) RotateKey(ctx context.Context, in *signetv1.RotateKeyRequest) (*signetv1.RotateKeyResponse, error) {
-	c, err := s.admitChange(ctx, "RotateKey", in)
+	var more []string
+	if in.GetCompromised() {
+		more = append(more, "compromised")
+	}
+	c, err := s.admitChange(ctx, "RotateKey", in, more...)
 	if err != nil {
 		return nil, err
 	}
+	c.compromised = in.GetCompromised()
 	successor, err := s.rotateKey(ctx, c)
 	if err == nil {
 		c.keyID = successor
@@ -151,6 +156,21 @@ func (s keyService) ConfirmKeyDestruction(ctx context.Context, in *signetv1.Conf
 	}
 	key, err := s.changed(ctx, signetv1.KeyService_ConfirmKeyDestruction_FullMethodName, c, s.confirmDestruction(ctx, c, in.GetDestruction()))
 	return &signetv1.ConfirmKeyDestructionResponse{Key: key}, err
+}
+
+func (s keyService) ListCertificateAuthorities(context.Context, *signetv1.ListCertificateAuthoritiesRequest) (*signetv1.ListCertificateAuthoritiesResponse, error) {
+	all, _, _, err := s.authorities()
+	if err != nil {
+		return nil, err
+	}
+	out := &signetv1.ListCertificateAuthoritiesResponse{}
+	for _, a := range all {
+		out.Authorities = append(out.Authorities, &signetv1.CertificateAuthority{
+			Key: "keys/" + a.KeyID, Certificate: a.certificate.Raw, RevocationList: a.list, ListNumber: a.row.Number,
+			ListTime: moment(a.row.ThisUpdate), ListExpireTime: moment(a.row.NextUpdate),
+		})
+	}
+	return out, nil
 }
 
 // toKey is a key as the wire has it.

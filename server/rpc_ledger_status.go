@@ -38,6 +38,9 @@ func (s ledgerService) GetLedgerStatus(context.Context, *signetv1.GetLedgerStatu
 	add("time-stamps", bracket.Error)
 	add("scrub", scrub.Error)
 	add("alerts", s.alertProblem())
+	for _, problem := range s.certificateProblems() {
+		add("certificates", problem)
+	}
 	slices.Sort(out.Problems)
 	return out, nil
 }

@@ -110,6 +110,8 @@ type Server struct {
 	brackets   brackets
 	discipline *tsa.Discipline // nil: nobody measures the clock
 
+	certificates certificateUpkeep
+
 	network  network
 	rates    *rates
 	refusals *refusals
@@ -130,7 +132,7 @@ type Server struct {
 
 // projections are all projections of the ledger.
 func projections() []ledger.Projection {
-	return []ledger.Projection{keysProjection{}, identity.Projection(), signing.Projection(), notify.Projection(), rights.Projection(), upkeepProjection{}}
+	return []ledger.Projection{keysProjection{}, identity.Projection(), signing.Projection(), notify.Projection(), rights.Projection(), upkeepProjection{}, certificatesProjection{}}
 }
 
 // ledgerOptions opens the ledger with its key in the HSM.
@@ -358,7 +360,7 @@ func openCA(c Config, l *ledger.Ledger, keys *keystore.Store, clock func() time.
 		return nil, err
 	}
 	return identity.NewCA(identity.CAConfig{
-		Issuer: c.Issuer, Key: ca.ID, Certificate: ca.Certificate, Earlier: roots, Keys: keys, Clock: clock,
+		Issuer: c.Issuer, Key: ca.ID, Certificate: ca.Certificate, Earlier: roots, PublicURL: c.Web.PublicURL, Keys: keys, Clock: clock,
 	})
 }
 
@@ -488,6 +490,7 @@ func (s *Server) begin() bool {
 	s.keepBracketing(ctx)
 	s.keepTime(ctx)
 	s.keepReviewed(ctx)
+	s.keepCertificates(ctx)
 	s.keepNotifying(ctx)
 	s.keepRefusals(ctx)
 	s.doors.serve(s.background.Go)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -19,12 +20,17 @@ import (
 
 // WebConfig is where the server answers plain HTTPS: a listener of its own, which never asks for a client certificate.
 type WebConfig struct {
-	Address     string `json:"address" doc:"host:port of a listener for HTTPS: the ledger's checkpoint and tiles (C2SP tlog-tiles) below /ledger/, time-stamps at /tsa; empty: none"`
+	Address     string `json:"address" doc:"host:port of a listener for HTTPS: the ledger's checkpoint and tiles (C2SP tlog-tiles) below /ledger/, time-stamps at /tsa, revocation lists and CA certificates below /ca/; empty: none"`
 	Certificate string `json:"certificate" doc:"its certificate chain, PEM; empty: that of listen"`
 	Key         string `json:"key" doc:"its private key, PEM, mode 0600; empty: that of listen"`
+	PublicURL   string `json:"publicURL" doc:"its URL as others see it, http or https; certificates name the revocation list and the CA's certificate below it (/ca/); empty: they name none"`
 }
 
 func (c WebConfig) validate(bad func(key, format string, args ...any) error) error {
+	if u, err := url.Parse(c.PublicURL); c.PublicURL != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.User != nil ||
+		u.RawQuery != "" || u.Fragment != "" || strings.HasSuffix(c.PublicURL, "/") || u.String() != c.PublicURL || len(c.PublicURL) > 200) {
+		return bad("web.publicURL", "%q; use an http or https URL without a slash at the end, such as https://sign.example, or leave it empty", c.PublicURL)
+	}
 	if c.Address == "" {
 		return nil
 	}
@@ -65,6 +71,7 @@ func (s *Server) openWeb() error {
 	mux := http.NewServeMux()
 	s.serveTiles(mux)
 	s.serveTSA(mux)
+	s.serveCA(mux)
 	s.doors.listeners = append(s.doors.listeners, tls.NewListener(s.door(l, "https", s.network.web), &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"},
 	}))

@@ -75,6 +75,9 @@ const (
 	AlertAcknowledged    Type = "alert.acknowledged"    // somebody has taken notice
 	AlertEscalated       Type = "alert.escalated"       // nobody has: management is told
 	ClockChanged         Type = "clock.changed"         // what measures the clock vouches for it, or does not any more
+
+	RevocationListIssued Type = "crl.issued"          // a new revocation list of a CA, by its digest
+	CertificateLapsing   Type = "certificate.lapsing" // certificates that lapse soon, of which the security unit was told
 )
 
 // types is the list.
@@ -87,6 +90,7 @@ var types = []Type{
 	ActProposed, ActConfirmed, ActWithdrawn, AccountabilitySigned, SignerChanged, CredentialUsed, PasskeyRegistered, PasskeyVouched, PasskeyBound,
 	PasskeyRevoked, RoleAssigned, RoleWithdrawn, GroupChanged, DesignationChanged, TrainingAttested, TrainingWithdrawn, RightsReviewed,
 	ServiceChanged, SourceLocked, SourceUnlocked, AlertRaised, AlertDelivered, AlertAcknowledged, AlertEscalated, ClockChanged,
+	RevocationListIssued, CertificateLapsing,
 }
 
 var known = func() map[Type]bool {

@@ -20,6 +20,7 @@ var owing = map[chain.Type][]string{
 	chain.SignaturePrepared:     {"statement"},
 	chain.SignatureCreated:      {"statement", "signature", "authorization", "timestamps"},
 	chain.CheckpointTimestamped: {"checkpoint", "timestamps"},
+	chain.RevocationListIssued:  {"list"},
 }
 
 // owed returns the digests of the attachments that an entry must have.

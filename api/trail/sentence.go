@@ -75,6 +75,8 @@ var templates = map[chain.Type]string{
 	chain.AlertEscalated:          "Nobody had acknowledged an alert: management is told.",
 	chain.ClockChanged:            "What the clock is held against has changed.",
 	chain.BackupCreated:           "A backup of {entries} entries was made.",
+	chain.RevocationListIssued:    "The CA signed its revocation list {number}, which holds until {nextUpdate}.",
+	chain.CertificateLapsing:      "Certificates lapse soon; the security unit is told.",
 }
 
 // withStatement are the templates where the statement is at hand; {=path} stands for a member of it.

@@ -695,7 +695,9 @@ type RotateKeyRequest struct {
 	// The administrator's proof for this one change. Left out: UNAUTHENTICATED (CREDENTIALS_MISSING).
 	Password *PasswordCredentials `protobuf:"bytes,3,opt,name=password,proto3" json:"password,omitempty"`
 	// A UUID by which a retried call is known (AIP-155); empty: not retried.
-	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// The old key is known or suspected to be in somebody else's hands: its certificates go on the revocation list (keyCompromise).
+	Compromised   bool `protobuf:"varint,5,opt,name=compromised,proto3" json:"compromised,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -756,6 +758,13 @@ func (x *RotateKeyRequest) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *RotateKeyRequest) GetCompromised() bool {
+	if x != nil {
+		return x.Compromised
+	}
+	return false
 }
 
 // The new key.
@@ -1408,6 +1417,180 @@ func (x *ConfirmKeyDestructionResponse) GetKey() *Key {
 	return nil
 }
 
+// Which CAs to list: all.
+type ListCertificateAuthoritiesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCertificateAuthoritiesRequest) Reset() {
+	*x = ListCertificateAuthoritiesRequest{}
+	mi := &file_signet_v1_key_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCertificateAuthoritiesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCertificateAuthoritiesRequest) ProtoMessage() {}
+
+func (x *ListCertificateAuthoritiesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_key_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCertificateAuthoritiesRequest.ProtoReflect.Descriptor instead.
+func (*ListCertificateAuthoritiesRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_key_proto_rawDescGZIP(), []int{18}
+}
+
+// The CAs.
+type ListCertificateAuthoritiesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The one that certifies now first.
+	Authorities   []*CertificateAuthority `protobuf:"bytes,1,rep,name=authorities,proto3" json:"authorities,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCertificateAuthoritiesResponse) Reset() {
+	*x = ListCertificateAuthoritiesResponse{}
+	mi := &file_signet_v1_key_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCertificateAuthoritiesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCertificateAuthoritiesResponse) ProtoMessage() {}
+
+func (x *ListCertificateAuthoritiesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_key_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCertificateAuthoritiesResponse.ProtoReflect.Descriptor instead.
+func (*ListCertificateAuthoritiesResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_key_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ListCertificateAuthoritiesResponse) GetAuthorities() []*CertificateAuthority {
+	if x != nil {
+		return x.Authorities
+	}
+	return nil
+}
+
+// A CA, and what it has revoked.
+type CertificateAuthority struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resource name of its key: `keys/{key}`.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Its certificate in DER. Trust it because you have pinned it, not because it stands here.
+	Certificate []byte `protobuf:"bytes,2,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// Its newest revocation list in DER; empty: there is none yet.
+	RevocationList []byte `protobuf:"bytes,3,opt,name=revocation_list,json=revocationList,proto3" json:"revocation_list,omitempty"`
+	// The list's number, which rises with each.
+	ListNumber uint64 `protobuf:"varint,4,opt,name=list_number,json=listNumber,proto3" json:"list_number,omitempty"`
+	// When the list was made.
+	ListTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=list_time,json=listTime,proto3" json:"list_time,omitempty"`
+	// Until when it holds; a newer one comes before.
+	ListExpireTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=list_expire_time,json=listExpireTime,proto3" json:"list_expire_time,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *CertificateAuthority) Reset() {
+	*x = CertificateAuthority{}
+	mi := &file_signet_v1_key_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertificateAuthority) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertificateAuthority) ProtoMessage() {}
+
+func (x *CertificateAuthority) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_key_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CertificateAuthority.ProtoReflect.Descriptor instead.
+func (*CertificateAuthority) Descriptor() ([]byte, []int) {
+	return file_signet_v1_key_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *CertificateAuthority) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *CertificateAuthority) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *CertificateAuthority) GetRevocationList() []byte {
+	if x != nil {
+		return x.RevocationList
+	}
+	return nil
+}
+
+func (x *CertificateAuthority) GetListNumber() uint64 {
+	if x != nil {
+		return x.ListNumber
+	}
+	return 0
+}
+
+func (x *CertificateAuthority) GetListTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ListTime
+	}
+	return nil
+}
+
+func (x *CertificateAuthority) GetListExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ListExpireTime
+	}
+	return nil
+}
+
 var File_signet_v1_key_proto protoreflect.FileDescriptor
 
 const file_signet_v1_key_proto_rawDesc = "" +
@@ -1461,14 +1644,15 @@ const file_signet_v1_key_proto_rawDesc = "" +
 	"\x06signer\x18\x03 \x01(\tB-\xbaH*\xd8\x01\x01r%2#^signers/(sgn|svc)_[0-9a-z_]{1,64}$R\x06signer\"^\n" +
 	"\x10ListKeysResponse\x12\"\n" +
 	"\x04keys\x18\x01 \x03(\v2\x0e.signet.v1.KeyR\x04keys\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xce\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xf0\x01\n" +
 	"\x10RotateKeyRequest\x12.\n" +
 	"\x04name\x18\x01 \x01(\tB\x1a\xbaH\x17r\x152\x13^keys/[0-9a-f]{64}$R\x04name\x12\"\n" +
 	"\x06reason\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\x12:\n" +
 	"\bpassword\x18\x03 \x01(\v2\x1e.signet.v1.PasswordCredentialsR\bpassword\x12*\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"5\n" +
+	"request_id\x18\x04 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\x12 \n" +
+	"\vcompromised\x18\x05 \x01(\bR\vcompromised\"5\n" +
 	"\x11RotateKeyResponse\x12 \n" +
 	"\x03key\x18\x01 \x01(\v2\x0e.signet.v1.KeyR\x03key\"\xcf\x01\n" +
 	"\x11DisableKeyRequest\x12.\n" +
@@ -1516,7 +1700,18 @@ const file_signet_v1_key_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x05 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"A\n" +
 	"\x1dConfirmKeyDestructionResponse\x12 \n" +
-	"\x03key\x18\x01 \x01(\v2\x0e.signet.v1.KeyR\x03key*\xe5\x01\n" +
+	"\x03key\x18\x01 \x01(\v2\x0e.signet.v1.KeyR\x03key\"#\n" +
+	"!ListCertificateAuthoritiesRequest\"g\n" +
+	"\"ListCertificateAuthoritiesResponse\x12A\n" +
+	"\vauthorities\x18\x01 \x03(\v2\x1f.signet.v1.CertificateAuthorityR\vauthorities\"\x93\x02\n" +
+	"\x14CertificateAuthority\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12 \n" +
+	"\vcertificate\x18\x02 \x01(\fR\vcertificate\x12'\n" +
+	"\x0frevocation_list\x18\x03 \x01(\fR\x0erevocationList\x12\x1f\n" +
+	"\vlist_number\x18\x04 \x01(\x04R\n" +
+	"listNumber\x127\n" +
+	"\tlist_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\blistTime\x12D\n" +
+	"\x10list_expire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x0elistExpireTime*\xe5\x01\n" +
 	"\aKeyRole\x12\x18\n" +
 	"\x14KEY_ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vKEY_ROLE_CA\x10\x01\x12\x16\n" +
@@ -1535,7 +1730,7 @@ const file_signet_v1_key_proto_rawDesc = "" +
 	"\x11KEY_STATE_RETIRED\x10\x03\x12\x15\n" +
 	"\x11KEY_STATE_REVOKED\x10\x04\x12\x18\n" +
 	"\x14KEY_STATE_DESTROYING\x10\x05\x12\x17\n" +
-	"\x13KEY_STATE_DESTROYED\x10\x062\xb2\x05\n" +
+	"\x13KEY_STATE_DESTROYED\x10\x062\xad\x06\n" +
 	"\n" +
 	"KeyService\x12=\n" +
 	"\x06GetKey\x12\x18.signet.v1.GetKeyRequest\x1a\x19.signet.v1.GetKeyResponse\x12C\n" +
@@ -1546,7 +1741,8 @@ const file_signet_v1_key_proto_rawDesc = "" +
 	"\tEnableKey\x12\x1b.signet.v1.EnableKeyRequest\x1a\x1c.signet.v1.EnableKeyResponse\x12j\n" +
 	"\x15RequestKeyDestruction\x12'.signet.v1.RequestKeyDestructionRequest\x1a(.signet.v1.RequestKeyDestructionResponse\x12m\n" +
 	"\x16WithdrawKeyDestruction\x12(.signet.v1.WithdrawKeyDestructionRequest\x1a).signet.v1.WithdrawKeyDestructionResponse\x12j\n" +
-	"\x15ConfirmKeyDestruction\x12'.signet.v1.ConfirmKeyDestructionRequest\x1a(.signet.v1.ConfirmKeyDestructionResponseB2Z0github.com/signetd/signet/api/signet/v1;signetv1b\x06proto3"
+	"\x15ConfirmKeyDestruction\x12'.signet.v1.ConfirmKeyDestructionRequest\x1a(.signet.v1.ConfirmKeyDestructionResponse\x12y\n" +
+	"\x1aListCertificateAuthorities\x12,.signet.v1.ListCertificateAuthoritiesRequest\x1a-.signet.v1.ListCertificateAuthoritiesResponseB2Z0github.com/signetd/signet/api/signet/v1;signetv1b\x06proto3"
 
 var (
 	file_signet_v1_key_proto_rawDescOnce sync.Once
@@ -1561,78 +1757,86 @@ func file_signet_v1_key_proto_rawDescGZIP() []byte {
 }
 
 var file_signet_v1_key_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_signet_v1_key_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_signet_v1_key_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_signet_v1_key_proto_goTypes = []any{
-	(KeyRole)(0),                           // 0: signet.v1.KeyRole
-	(KeyState)(0),                          // 1: signet.v1.KeyState
-	(*Key)(nil),                            // 2: signet.v1.Key
-	(*KeyDestruction)(nil),                 // 3: signet.v1.KeyDestruction
-	(*GetKeyRequest)(nil),                  // 4: signet.v1.GetKeyRequest
-	(*GetKeyResponse)(nil),                 // 5: signet.v1.GetKeyResponse
-	(*ListKeysRequest)(nil),                // 6: signet.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),               // 7: signet.v1.ListKeysResponse
-	(*RotateKeyRequest)(nil),               // 8: signet.v1.RotateKeyRequest
-	(*RotateKeyResponse)(nil),              // 9: signet.v1.RotateKeyResponse
-	(*DisableKeyRequest)(nil),              // 10: signet.v1.DisableKeyRequest
-	(*DisableKeyResponse)(nil),             // 11: signet.v1.DisableKeyResponse
-	(*EnableKeyRequest)(nil),               // 12: signet.v1.EnableKeyRequest
-	(*EnableKeyResponse)(nil),              // 13: signet.v1.EnableKeyResponse
-	(*RequestKeyDestructionRequest)(nil),   // 14: signet.v1.RequestKeyDestructionRequest
-	(*RequestKeyDestructionResponse)(nil),  // 15: signet.v1.RequestKeyDestructionResponse
-	(*WithdrawKeyDestructionRequest)(nil),  // 16: signet.v1.WithdrawKeyDestructionRequest
-	(*WithdrawKeyDestructionResponse)(nil), // 17: signet.v1.WithdrawKeyDestructionResponse
-	(*ConfirmKeyDestructionRequest)(nil),   // 18: signet.v1.ConfirmKeyDestructionRequest
-	(*ConfirmKeyDestructionResponse)(nil),  // 19: signet.v1.ConfirmKeyDestructionResponse
-	nil,                                    // 20: signet.v1.Key.AttributesEntry
-	(*timestamppb.Timestamp)(nil),          // 21: google.protobuf.Timestamp
-	(*PasswordCredentials)(nil),            // 22: signet.v1.PasswordCredentials
+	(KeyRole)(0),                               // 0: signet.v1.KeyRole
+	(KeyState)(0),                              // 1: signet.v1.KeyState
+	(*Key)(nil),                                // 2: signet.v1.Key
+	(*KeyDestruction)(nil),                     // 3: signet.v1.KeyDestruction
+	(*GetKeyRequest)(nil),                      // 4: signet.v1.GetKeyRequest
+	(*GetKeyResponse)(nil),                     // 5: signet.v1.GetKeyResponse
+	(*ListKeysRequest)(nil),                    // 6: signet.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),                   // 7: signet.v1.ListKeysResponse
+	(*RotateKeyRequest)(nil),                   // 8: signet.v1.RotateKeyRequest
+	(*RotateKeyResponse)(nil),                  // 9: signet.v1.RotateKeyResponse
+	(*DisableKeyRequest)(nil),                  // 10: signet.v1.DisableKeyRequest
+	(*DisableKeyResponse)(nil),                 // 11: signet.v1.DisableKeyResponse
+	(*EnableKeyRequest)(nil),                   // 12: signet.v1.EnableKeyRequest
+	(*EnableKeyResponse)(nil),                  // 13: signet.v1.EnableKeyResponse
+	(*RequestKeyDestructionRequest)(nil),       // 14: signet.v1.RequestKeyDestructionRequest
+	(*RequestKeyDestructionResponse)(nil),      // 15: signet.v1.RequestKeyDestructionResponse
+	(*WithdrawKeyDestructionRequest)(nil),      // 16: signet.v1.WithdrawKeyDestructionRequest
+	(*WithdrawKeyDestructionResponse)(nil),     // 17: signet.v1.WithdrawKeyDestructionResponse
+	(*ConfirmKeyDestructionRequest)(nil),       // 18: signet.v1.ConfirmKeyDestructionRequest
+	(*ConfirmKeyDestructionResponse)(nil),      // 19: signet.v1.ConfirmKeyDestructionResponse
+	(*ListCertificateAuthoritiesRequest)(nil),  // 20: signet.v1.ListCertificateAuthoritiesRequest
+	(*ListCertificateAuthoritiesResponse)(nil), // 21: signet.v1.ListCertificateAuthoritiesResponse
+	(*CertificateAuthority)(nil),               // 22: signet.v1.CertificateAuthority
+	nil,                                        // 23: signet.v1.Key.AttributesEntry
+	(*timestamppb.Timestamp)(nil),              // 24: google.protobuf.Timestamp
+	(*PasswordCredentials)(nil),                // 25: signet.v1.PasswordCredentials
 }
 var file_signet_v1_key_proto_depIdxs = []int32{
 	0,  // 0: signet.v1.Key.role:type_name -> signet.v1.KeyRole
 	1,  // 1: signet.v1.Key.state:type_name -> signet.v1.KeyState
-	20, // 2: signet.v1.Key.attributes:type_name -> signet.v1.Key.AttributesEntry
-	21, // 3: signet.v1.Key.create_time:type_name -> google.protobuf.Timestamp
-	21, // 4: signet.v1.Key.certificate_expire_time:type_name -> google.protobuf.Timestamp
+	23, // 2: signet.v1.Key.attributes:type_name -> signet.v1.Key.AttributesEntry
+	24, // 3: signet.v1.Key.create_time:type_name -> google.protobuf.Timestamp
+	24, // 4: signet.v1.Key.certificate_expire_time:type_name -> google.protobuf.Timestamp
 	3,  // 5: signet.v1.Key.destruction:type_name -> signet.v1.KeyDestruction
-	21, // 6: signet.v1.KeyDestruction.request_time:type_name -> google.protobuf.Timestamp
-	21, // 7: signet.v1.KeyDestruction.expire_time:type_name -> google.protobuf.Timestamp
-	21, // 8: signet.v1.KeyDestruction.confirm_time:type_name -> google.protobuf.Timestamp
-	21, // 9: signet.v1.KeyDestruction.destroy_time:type_name -> google.protobuf.Timestamp
+	24, // 6: signet.v1.KeyDestruction.request_time:type_name -> google.protobuf.Timestamp
+	24, // 7: signet.v1.KeyDestruction.expire_time:type_name -> google.protobuf.Timestamp
+	24, // 8: signet.v1.KeyDestruction.confirm_time:type_name -> google.protobuf.Timestamp
+	24, // 9: signet.v1.KeyDestruction.destroy_time:type_name -> google.protobuf.Timestamp
 	2,  // 10: signet.v1.GetKeyResponse.key:type_name -> signet.v1.Key
 	2,  // 11: signet.v1.ListKeysResponse.keys:type_name -> signet.v1.Key
-	22, // 12: signet.v1.RotateKeyRequest.password:type_name -> signet.v1.PasswordCredentials
+	25, // 12: signet.v1.RotateKeyRequest.password:type_name -> signet.v1.PasswordCredentials
 	2,  // 13: signet.v1.RotateKeyResponse.key:type_name -> signet.v1.Key
-	22, // 14: signet.v1.DisableKeyRequest.password:type_name -> signet.v1.PasswordCredentials
+	25, // 14: signet.v1.DisableKeyRequest.password:type_name -> signet.v1.PasswordCredentials
 	2,  // 15: signet.v1.DisableKeyResponse.key:type_name -> signet.v1.Key
-	22, // 16: signet.v1.EnableKeyRequest.password:type_name -> signet.v1.PasswordCredentials
+	25, // 16: signet.v1.EnableKeyRequest.password:type_name -> signet.v1.PasswordCredentials
 	2,  // 17: signet.v1.EnableKeyResponse.key:type_name -> signet.v1.Key
-	22, // 18: signet.v1.RequestKeyDestructionRequest.password:type_name -> signet.v1.PasswordCredentials
+	25, // 18: signet.v1.RequestKeyDestructionRequest.password:type_name -> signet.v1.PasswordCredentials
 	2,  // 19: signet.v1.RequestKeyDestructionResponse.key:type_name -> signet.v1.Key
-	22, // 20: signet.v1.WithdrawKeyDestructionRequest.password:type_name -> signet.v1.PasswordCredentials
+	25, // 20: signet.v1.WithdrawKeyDestructionRequest.password:type_name -> signet.v1.PasswordCredentials
 	2,  // 21: signet.v1.WithdrawKeyDestructionResponse.key:type_name -> signet.v1.Key
-	22, // 22: signet.v1.ConfirmKeyDestructionRequest.password:type_name -> signet.v1.PasswordCredentials
+	25, // 22: signet.v1.ConfirmKeyDestructionRequest.password:type_name -> signet.v1.PasswordCredentials
 	2,  // 23: signet.v1.ConfirmKeyDestructionResponse.key:type_name -> signet.v1.Key
-	4,  // 24: signet.v1.KeyService.GetKey:input_type -> signet.v1.GetKeyRequest
-	6,  // 25: signet.v1.KeyService.ListKeys:input_type -> signet.v1.ListKeysRequest
-	8,  // 26: signet.v1.KeyService.RotateKey:input_type -> signet.v1.RotateKeyRequest
-	10, // 27: signet.v1.KeyService.DisableKey:input_type -> signet.v1.DisableKeyRequest
-	12, // 28: signet.v1.KeyService.EnableKey:input_type -> signet.v1.EnableKeyRequest
-	14, // 29: signet.v1.KeyService.RequestKeyDestruction:input_type -> signet.v1.RequestKeyDestructionRequest
-	16, // 30: signet.v1.KeyService.WithdrawKeyDestruction:input_type -> signet.v1.WithdrawKeyDestructionRequest
-	18, // 31: signet.v1.KeyService.ConfirmKeyDestruction:input_type -> signet.v1.ConfirmKeyDestructionRequest
-	5,  // 32: signet.v1.KeyService.GetKey:output_type -> signet.v1.GetKeyResponse
-	7,  // 33: signet.v1.KeyService.ListKeys:output_type -> signet.v1.ListKeysResponse
-	9,  // 34: signet.v1.KeyService.RotateKey:output_type -> signet.v1.RotateKeyResponse
-	11, // 35: signet.v1.KeyService.DisableKey:output_type -> signet.v1.DisableKeyResponse
-	13, // 36: signet.v1.KeyService.EnableKey:output_type -> signet.v1.EnableKeyResponse
-	15, // 37: signet.v1.KeyService.RequestKeyDestruction:output_type -> signet.v1.RequestKeyDestructionResponse
-	17, // 38: signet.v1.KeyService.WithdrawKeyDestruction:output_type -> signet.v1.WithdrawKeyDestructionResponse
-	19, // 39: signet.v1.KeyService.ConfirmKeyDestruction:output_type -> signet.v1.ConfirmKeyDestructionResponse
-	32, // [32:40] is the sub-list for method output_type
-	24, // [24:32] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	22, // 24: signet.v1.ListCertificateAuthoritiesResponse.authorities:type_name -> signet.v1.CertificateAuthority
+	24, // 25: signet.v1.CertificateAuthority.list_time:type_name -> google.protobuf.Timestamp
+	24, // 26: signet.v1.CertificateAuthority.list_expire_time:type_name -> google.protobuf.Timestamp
+	4,  // 27: signet.v1.KeyService.GetKey:input_type -> signet.v1.GetKeyRequest
+	6,  // 28: signet.v1.KeyService.ListKeys:input_type -> signet.v1.ListKeysRequest
+	8,  // 29: signet.v1.KeyService.RotateKey:input_type -> signet.v1.RotateKeyRequest
+	10, // 30: signet.v1.KeyService.DisableKey:input_type -> signet.v1.DisableKeyRequest
+	12, // 31: signet.v1.KeyService.EnableKey:input_type -> signet.v1.EnableKeyRequest
+	14, // 32: signet.v1.KeyService.RequestKeyDestruction:input_type -> signet.v1.RequestKeyDestructionRequest
+	16, // 33: signet.v1.KeyService.WithdrawKeyDestruction:input_type -> signet.v1.WithdrawKeyDestructionRequest
+	18, // 34: signet.v1.KeyService.ConfirmKeyDestruction:input_type -> signet.v1.ConfirmKeyDestructionRequest
+	20, // 35: signet.v1.KeyService.ListCertificateAuthorities:input_type -> signet.v1.ListCertificateAuthoritiesRequest
+	5,  // 36: signet.v1.KeyService.GetKey:output_type -> signet.v1.GetKeyResponse
+	7,  // 37: signet.v1.KeyService.ListKeys:output_type -> signet.v1.ListKeysResponse
+	9,  // 38: signet.v1.KeyService.RotateKey:output_type -> signet.v1.RotateKeyResponse
+	11, // 39: signet.v1.KeyService.DisableKey:output_type -> signet.v1.DisableKeyResponse
+	13, // 40: signet.v1.KeyService.EnableKey:output_type -> signet.v1.EnableKeyResponse
+	15, // 41: signet.v1.KeyService.RequestKeyDestruction:output_type -> signet.v1.RequestKeyDestructionResponse
+	17, // 42: signet.v1.KeyService.WithdrawKeyDestruction:output_type -> signet.v1.WithdrawKeyDestructionResponse
+	19, // 43: signet.v1.KeyService.ConfirmKeyDestruction:output_type -> signet.v1.ConfirmKeyDestructionResponse
+	21, // 44: signet.v1.KeyService.ListCertificateAuthorities:output_type -> signet.v1.ListCertificateAuthoritiesResponse
+	36, // [36:45] is the sub-list for method output_type
+	27, // [27:36] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_key_proto_init() }
@@ -1647,7 +1851,7 @@ func file_signet_v1_key_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_key_proto_rawDesc), len(file_signet_v1_key_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   19,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

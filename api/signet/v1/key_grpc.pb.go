@@ -21,14 +21,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	KeyService_GetKey_FullMethodName                 = "/signet.v1.KeyService/GetKey"
-	KeyService_ListKeys_FullMethodName               = "/signet.v1.KeyService/ListKeys"
-	KeyService_RotateKey_FullMethodName              = "/signet.v1.KeyService/RotateKey"
-	KeyService_DisableKey_FullMethodName             = "/signet.v1.KeyService/DisableKey"
-	KeyService_EnableKey_FullMethodName              = "/signet.v1.KeyService/EnableKey"
-	KeyService_RequestKeyDestruction_FullMethodName  = "/signet.v1.KeyService/RequestKeyDestruction"
-	KeyService_WithdrawKeyDestruction_FullMethodName = "/signet.v1.KeyService/WithdrawKeyDestruction"
-	KeyService_ConfirmKeyDestruction_FullMethodName  = "/signet.v1.KeyService/ConfirmKeyDestruction"
+	KeyService_GetKey_FullMethodName                     = "/signet.v1.KeyService/GetKey"
+	KeyService_ListKeys_FullMethodName                   = "/signet.v1.KeyService/ListKeys"
+	KeyService_RotateKey_FullMethodName                  = "/signet.v1.KeyService/RotateKey"
+	KeyService_DisableKey_FullMethodName                 = "/signet.v1.KeyService/DisableKey"
+	KeyService_EnableKey_FullMethodName                  = "/signet.v1.KeyService/EnableKey"
+	KeyService_RequestKeyDestruction_FullMethodName      = "/signet.v1.KeyService/RequestKeyDestruction"
+	KeyService_WithdrawKeyDestruction_FullMethodName     = "/signet.v1.KeyService/WithdrawKeyDestruction"
+	KeyService_ConfirmKeyDestruction_FullMethodName      = "/signet.v1.KeyService/ConfirmKeyDestruction"
+	KeyService_ListCertificateAuthorities_FullMethodName = "/signet.v1.KeyService/ListCertificateAuthorities"
 )
 
 // KeyServiceClient is the client API for KeyService service.
@@ -78,6 +79,9 @@ type KeyServiceClient interface {
 	// Errors: NOT_FOUND (KEY_NOT_FOUND), FAILED_PRECONDITION (KEY_STATE, KEY_IN_USE, DESTRUCTION_NOT_REQUESTED), PERMISSION_DENIED
 	// (SECOND_PERSON_NEEDED), UNAUTHENTICATED (BAD_CREDENTIALS, CREDENTIALS_MISSING), UNAVAILABLE (HSM_UNAVAILABLE).
 	ConfirmKeyDestruction(ctx context.Context, in *ConfirmKeyDestructionRequest, opts ...grpc.CallOption) (*ConfirmKeyDestructionResponse, error)
+	// Lists the CAs that there were, the newest first, each with its certificate and its newest revocation list (RFC 5280). The same stands below
+	// `/ca/` of the HTTPS listener, for everybody.
+	ListCertificateAuthorities(ctx context.Context, in *ListCertificateAuthoritiesRequest, opts ...grpc.CallOption) (*ListCertificateAuthoritiesResponse, error)
 }
 
 type keyServiceClient struct {
@@ -168,6 +172,16 @@ func (c *keyServiceClient) ConfirmKeyDestruction(ctx context.Context, in *Confir
 	return out, nil
 }
 
+func (c *keyServiceClient) ListCertificateAuthorities(ctx context.Context, in *ListCertificateAuthoritiesRequest, opts ...grpc.CallOption) (*ListCertificateAuthoritiesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListCertificateAuthoritiesResponse)
+	err := c.cc.Invoke(ctx, KeyService_ListCertificateAuthorities_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // KeyServiceServer is the server API for KeyService service.
 // All implementations must embed UnimplementedKeyServiceServer
 // for forward compatibility.
@@ -215,6 +229,9 @@ type KeyServiceServer interface {
 	// Errors: NOT_FOUND (KEY_NOT_FOUND), FAILED_PRECONDITION (KEY_STATE, KEY_IN_USE, DESTRUCTION_NOT_REQUESTED), PERMISSION_DENIED
 	// (SECOND_PERSON_NEEDED), UNAUTHENTICATED (BAD_CREDENTIALS, CREDENTIALS_MISSING), UNAVAILABLE (HSM_UNAVAILABLE).
 	ConfirmKeyDestruction(context.Context, *ConfirmKeyDestructionRequest) (*ConfirmKeyDestructionResponse, error)
+	// Lists the CAs that there were, the newest first, each with its certificate and its newest revocation list (RFC 5280). The same stands below
+	// `/ca/` of the HTTPS listener, for everybody.
+	ListCertificateAuthorities(context.Context, *ListCertificateAuthoritiesRequest) (*ListCertificateAuthoritiesResponse, error)
 	mustEmbedUnimplementedKeyServiceServer()
 }
 
@@ -248,6 +265,9 @@ func (UnimplementedKeyServiceServer) WithdrawKeyDestruction(context.Context, *Wi
 }
 func (UnimplementedKeyServiceServer) ConfirmKeyDestruction(context.Context, *ConfirmKeyDestructionRequest) (*ConfirmKeyDestructionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ConfirmKeyDestruction not implemented")
+}
+func (UnimplementedKeyServiceServer) ListCertificateAuthorities(context.Context, *ListCertificateAuthoritiesRequest) (*ListCertificateAuthoritiesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCertificateAuthorities not implemented")
 }
 func (UnimplementedKeyServiceServer) mustEmbedUnimplementedKeyServiceServer() {}
 func (UnimplementedKeyServiceServer) testEmbeddedByValue()                    {}
@@ -414,6 +434,24 @@ func _KeyService_ConfirmKeyDestruction_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _KeyService_ListCertificateAuthorities_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCertificateAuthoritiesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KeyServiceServer).ListCertificateAuthorities(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: KeyService_ListCertificateAuthorities_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KeyServiceServer).ListCertificateAuthorities(ctx, req.(*ListCertificateAuthoritiesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // KeyService_ServiceDesc is the grpc.ServiceDesc for KeyService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -452,6 +490,10 @@ var KeyService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ConfirmKeyDestruction",
 			Handler:    _KeyService_ConfirmKeyDestruction_Handler,
+		},
+		{
+			MethodName: "ListCertificateAuthorities",
+			Handler:    _KeyService_ListCertificateAuthorities_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

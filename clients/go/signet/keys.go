@@ -38,6 +38,12 @@ func (c *Client) Keys(ctx context.Context, signer string) iter.Seq2[*signetv1.Ke
 	})
 }
 
+// CertificateAuthorities returns the CAs that there were, the newest first, each with its newest revocation list.
+func (c *Client) CertificateAuthorities(ctx context.Context) ([]*signetv1.CertificateAuthority, error) {
+	answer, err := c.keys.ListCertificateAuthorities(ctx, &signetv1.ListCertificateAuthoritiesRequest{})
+	return answer.GetAuthorities(), err
+}
+
 // RotateKey makes a new key that takes the place of one, and returns it. The old one signs nothing any more, and goes on verifying.
 //
 // Errors: [KeyNotFound], [KeyInWrongState], [KeyNotRotatable], [KeyDisabled], [BadCredentials], [HSMUnavailable].

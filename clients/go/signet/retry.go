@@ -15,11 +15,14 @@ import (
 
 // reads are the calls that change nothing, so that repeating them is always safe.
 var reads = map[string]bool{
-	signetv1.SessionService_WhoAmI_FullMethodName:             true,
-	signetv1.SignerService_GetSigner_FullMethodName:           true,
-	signetv1.SignerService_ListSigners_FullMethodName:         true,
-	signetv1.KeyService_GetKey_FullMethodName:                 true,
-	signetv1.KeyService_ListKeys_FullMethodName:               true,
+	signetv1.SessionService_WhoAmI_FullMethodName:     true,
+	signetv1.SignerService_GetSigner_FullMethodName:   true,
+	signetv1.SignerService_ListSigners_FullMethodName: true,
+	signetv1.KeyService_GetKey_FullMethodName:         true,
+	signetv1.KeyService_ListKeys_FullMethodName:       true,
+
+	signetv1.KeyService_ListCertificateAuthorities_FullMethodName: true,
+
 	signetv1.RightsService_ListRoleAssignments_FullMethodName: true,
 	signetv1.RightsService_GetGroup_FullMethodName:            true,
 	signetv1.RightsService_ListGroups_FullMethodName:          true,

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -74,6 +75,7 @@ var (
 
 // RootConfig says which root certificate to make.
 type RootConfig struct {
+	Issuer       string // URL of the service: the CA certifies names at its host alone
 	Name         string
 	Organisation string
 	Key          keystore.Key // the CA's
@@ -82,8 +84,9 @@ type RootConfig struct {
 	Lifetime     time.Duration // 20 years
 }
 
-// CreateRoot makes the certificate of the CA, signed by itself. It may issue certificates for signers, and none for
-// another CA.
+// CreateRoot makes the certificate of the CA, signed by itself: it certifies signers and a time-stamping authority and signs revocation lists.
+// It vouches for no other CA, for nobody's TLS, and for no URI at another host than the issuer's: a verifier refuses what a stolen key of it makes
+// for others.
 func CreateRoot(ctx context.Context, c RootConfig) (*x509.Certificate, error) {
 	template, err := newTemplate(c.Name, c.Organisation, c.Key.Public, c.Now, orDefault(c.Lifetime, rootLifetime))
 	if err != nil {
@@ -91,7 +94,54 @@ func CreateRoot(ctx context.Context, c RootConfig) (*x509.Certificate, error) {
 	}
 	template.IsCA, template.MaxPathLenZero = true, true
 	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning, x509.ExtKeyUsageTimeStamping}
+	template.UnknownExtKeyUsage = []asn1.ObjectIdentifier{oidDocumentSigning}
+	host, err := constrainedHost(c.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	if host != "" {
+		template.PermittedURIDomains, template.PermittedDNSDomainsCritical = []string{host}, true // critical for all names (RFC 5280, 4.2.1.10)
+	}
 	return create(template, template, c.Key.Public, hsmKey{ctx, c.Keys, c.Key.ID, c.Key.Public})
+}
+
+// constrainedHost is the host that a CA may certify URIs at; empty where the issuer has an address in the place of a name, for which there are no
+// constraints (RFC 5280, 4.2.1.10).
+func constrainedHost(issuer string) (string, error) {
+	u, err := url.Parse(issuer)
+	if err != nil || u.Hostname() == "" {
+		return "", invalid("CA: issuer %q; use a URL with a host", issuer)
+	}
+	host := strings.ToLower(u.Hostname())
+	if net.ParseIP(host) != nil {
+		return "", nil
+	}
+	return host, nil
+}
+
+// Points says where a CA's revocation list and certificate are found. Certificates name the places; empty: there are none.
+type Points struct {
+	List        string // URL of the revocation list
+	Certificate string // URL of the CA's certificate
+}
+
+// PointsBelow are the places below the public URL of the HTTPS listener; none without one.
+func PointsBelow(publicURL string, ca *x509.Certificate) Points {
+	if publicURL == "" {
+		return Points{}
+	}
+	id := keystore.KeyID(ca.PublicKey)
+	return Points{List: publicURL + "/ca/" + id + ".crl", Certificate: publicURL + "/ca/" + id + ".crt"}
+}
+
+func (p Points) in(template *x509.Certificate) {
+	if p.List != "" {
+		template.CRLDistributionPoints = []string{p.List}
+	}
+	if p.Certificate != "" {
+		template.IssuingCertificateURL = []string{p.Certificate}
+	}
 }
 
 // TSAConfig says which time-stamping certificate to make.
@@ -101,6 +151,7 @@ type TSAConfig struct {
 	Public       crypto.PublicKey // of the time-stamping authority
 	CA           *x509.Certificate
 	CAKey        keystore.Key
+	PublicURL    string // of the HTTPS listener; empty: the certificate names no revocation list
 	Keys         KeySigner
 	Now          time.Time
 	Lifetime     time.Duration // 10 years
@@ -119,10 +170,11 @@ func IssueTSA(ctx context.Context, c TSAConfig) (*x509.Certificate, error) {
 	}
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.ExtraExtensions = []pkix.Extension{{Id: oidExtKeyUsage, Critical: true, Value: usage}}
+	PointsBelow(c.PublicURL, c.CA).in(template)
 	if template.NotAfter.After(c.CA.NotAfter) {
 		template.NotAfter = c.CA.NotAfter
 	}
-	return create(template, c.CA, c.Public, hsmKey{ctx, c.Keys, c.CAKey.ID, c.CAKey.Public})
+	return issueFor(template, c.CA, c.Public, hsmKey{ctx, c.Keys, c.CAKey.ID, c.CAKey.Public}, c.Now, x509.ExtKeyUsageTimeStamping)
 }
 
 // CAConfig is what a CA is made of.
@@ -132,6 +184,7 @@ type CAConfig struct {
 	Certificate *x509.Certificate   // the CA's
 	Chain       []*x509.Certificate // above it, the root last; empty if it is the root
 	Earlier     []*x509.Certificate // roots whose keys were rotated: what they have certified still holds
+	PublicURL   string              // of the HTTPS listener; empty: certificates name no revocation list
 	Keys        KeySigner
 	Lifetime    time.Duration // of signers' certificates; 2 years
 	Clock       func() time.Time
@@ -203,7 +256,8 @@ func (ca *CA) Issue(ctx context.Context, s Subject, public crypto.PublicKey) ([]
 	template.UnknownExtKeyUsage = []asn1.ObjectIdentifier{oidDocumentSigning}
 	template.URIs = []*url.URL{uri}
 	template.ExtraExtensions = []pkix.Extension{{Id: oidSigstoreIssuerV2, Value: issuer}}
-	certificate, err := create(template, ca.Certificate, public, hsmKey{ctx, ca.Keys, ca.Key, ca.Certificate.PublicKey})
+	PointsBelow(ca.PublicURL, ca.Certificate).in(template)
+	certificate, err := issueFor(template, ca.Certificate, public, hsmKey{ctx, ca.Keys, ca.Key, ca.Certificate.PublicKey}, now, x509.ExtKeyUsageCodeSigning)
 	if err != nil {
 		return nil, fmt.Errorf("certificate for %s: %w", s.ID, err)
 	}
@@ -273,4 +327,19 @@ func create(template, parent *x509.Certificate, public crypto.PublicKey, key hsm
 		return nil, err
 	}
 	return x509.ParseCertificate(der)
+}
+
+// issueFor signs the certificate of an end entity and verifies it as others will: a certificate that no verifier takes, because the issuer's host
+// is another one than the CA was made for, is refused here and not years later.
+func issueFor(template, ca *x509.Certificate, public crypto.PublicKey, key hsmKey, now time.Time, usage x509.ExtKeyUsage) (*x509.Certificate, error) {
+	c, err := create(template, ca, public, key)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(ca)
+	if _, err := c.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: now.UTC().Truncate(time.Second), KeyUsages: []x509.ExtKeyUsage{usage}}); err != nil {
+		return nil, fmt.Errorf("%w: %q would not verify below the CA %q: %w; if the issuer has changed, rotate the CA's key", ErrCertificateUnfit, c.Subject, ca.Subject, err)
+	}
+	return c, nil
 }

@@ -62,6 +62,8 @@ var (
 	ErrKeyDestroyed = errors.New("the key was destroyed")
 	// ErrCertificateExpired: a certificate does not hold now. Renew the signer, or send a certificate that holds.
 	ErrCertificateExpired = errors.New("the certificate does not hold now")
+	// ErrCertificateUnfit: no verifier would take a certificate that was about to be issued. An operator rotates the CA's key.
+	ErrCertificateUnfit = errors.New("the CA cannot certify this")
 	// ErrForbidden: the caller may not do this, or not to themselves.
 	ErrForbidden = errors.New("the caller may not do this")
 	// ErrProposalNotFound: there is no such proposal.

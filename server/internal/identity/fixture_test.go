@@ -87,7 +87,8 @@ func prepareFixture(t testing.TB) *fixture {
 	f.caKey = keystoretest.Generate(t, f.keys.Store, "ca-1", keystore.ECDSAP384)
 	var err error
 	f.root, err = CreateRoot(t.Context(), RootConfig{
-		Name: "Example Medical Signet CA", Organisation: organisation, Key: f.caKey, Keys: f.keys, Now: start.Add(-time.Hour),
+		Issuer: testIssuer,
+		Name:   "Example Medical Signet CA", Organisation: organisation, Key: f.caKey, Keys: f.keys, Now: start.Add(-time.Hour),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -76,9 +76,12 @@ func TestOnlyAnEnrolledKeyThatHoldsSeals(t *testing.T) {
 	t.Run("expired, until the key is rotated", func(t *testing.T) {
 		t.Attr("requirement", "B-36")
 		s.Clock.Advance(key.GetCertificateExpireTime().AsTime().Sub(s.Clock.Now()) + time.Minute)
+		s.SetFault(gone("ca-")) // or else the service renews its own
 		s.restart()
+		eventually(t, "the service has tried", func() bool { return s.problem("certificate of the key sealing") })
 		sealing = signetv1.NewSigningServiceClient(s.DialSealing())
 		refused(t, codes.FailedPrecondition, "CERTIFICATE_EXPIRED")
+		s.SetFault(nil)
 		key = s.rotate(key)
 	})
 	t.Run("revoked, and then destroyed", func(t *testing.T) {

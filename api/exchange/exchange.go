@@ -26,6 +26,9 @@ const (
 // ErrNotExpressible says that a form cannot say what the signature says.
 var ErrNotExpressible = errors.New("this form cannot hold it")
 
+// ErrList says that a revocation list is not one of a pinned CA.
+var ErrList = errors.New("not a revocation list that counts")
+
 type envelope struct {
 	Payload     []byte           `json:"payload"` // base64
 	PayloadType string           `json:"payloadType"`
@@ -239,11 +242,31 @@ func encode(v any) ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-func pemBlock(der []byte) []byte {
+// RevocationList reads a revocation list (DER) and finds the root of the trust file that has signed it.
+func RevocationList(der []byte, t manifest.Trust) (*x509.RevocationList, *x509.Certificate, error) {
+	list, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return nil, nil, fmt.Errorf("a revocation list: %w", err)
+	}
+	for _, roots := range [][]manifest.Root{t.SignerRoots, t.TimestampRoots} {
+		for _, root := range roots {
+			c, err := x509.ParseCertificate(root.Certificate)
+			if err != nil {
+				return nil, nil, fmt.Errorf("a root of the trust file: %w", err)
+			}
+			if list.CheckSignatureFrom(c) == nil {
+				return list, c, nil
+			}
+		}
+	}
+	return nil, nil, fmt.Errorf("%w: no root of the trust file has signed the revocation list of %q", ErrList, list.Issuer)
+}
+
+func pemBlock(kind string, der []byte) []byte {
 	text := base64.StdEncoding.EncodeToString(der)
-	out := []byte("-----BEGIN CERTIFICATE-----\n")
+	out := []byte("-----BEGIN " + kind + "-----\n")
 	for len(text) > 64 {
 		out, text = append(append(out, text[:64]...), '\n'), text[64:]
 	}
-	return append(append(append(out, text...), '\n'), "-----END CERTIFICATE-----\n"...)
+	return append(append(append(out, text...), '\n'), "-----END "+kind+"-----\n"...)
 }

@@ -31,9 +31,12 @@ var verifyScript []byte
 //	01/statement.json               the canonical statement: what was signed, but for the envelope's head
 //	01/signature.bin                the raw signature
 //	01/signer.pem, 01/chain.pem     the certificates
+//	revocation-1.pem                revocation lists, if some were given: verify.sh holds each certificate against that of its CA
 //	01/token-1.der                  RFC 3161 token over signature.bin
 //	01/parameters                   algorithm, and the time at which the certificate is judged: the token's
-func OpenSSL(m manifest.Manifest, t manifest.Trust) ([]File, error) {
+//
+// lists are revocation lists in DER. Each must be signed by a root of the trust file: what others say of revocations is of no account.
+func OpenSSL(m manifest.Manifest, t manifest.Trust, lists ...[]byte) ([]File, error) {
 	record, err := m.Record.Canonical()
 	if err != nil {
 		return nil, err
@@ -56,9 +59,15 @@ func OpenSSL(m manifest.Manifest, t manifest.Trust) ([]File, error) {
 	}{{"signer-roots.pem", t.SignerRoots}, {"time-roots.pem", t.TimestampRoots}} {
 		var all []byte
 		for _, root := range r.roots {
-			all = append(all, pemBlock(root.Certificate)...)
+			all = append(all, pemBlock("CERTIFICATE", root.Certificate)...)
 		}
 		files = append(files, File{r.path, all, false})
+	}
+	for i, der := range lists {
+		if _, _, err := RevocationList(der, t); err != nil {
+			return nil, err
+		}
+		files = append(files, File{fmt.Sprintf("revocation-%d.pem", i+1), pemBlock("X509 CRL", der), false})
 	}
 	for i, s := range m.Signatures {
 		more, err := opensslSignature(fmt.Sprintf("%02d/", i+1), s)
@@ -87,11 +96,11 @@ func opensslSignature(folder string, s manifest.Signature) ([]File, error) {
 	}
 	var chain []byte
 	for _, der := range s.Certificates[1:] {
-		chain = append(chain, pemBlock(der)...)
+		chain = append(chain, pemBlock("CERTIFICATE", der)...)
 	}
 	files := []File{
 		{folder + "statement.json", statement, false}, {folder + "signature.bin", s.Signature.Value, false},
-		{folder + "signer.pem", pemBlock(s.Certificates[0]), false}, {folder + "chain.pem", chain, false},
+		{folder + "signer.pem", pemBlock("CERTIFICATE", s.Certificates[0]), false}, {folder + "chain.pem", chain, false},
 		{folder + "parameters", fmt.Appendf(nil, "%s %d %s\n", s.Signature.Algorithm, token.GenTime.Unix(), token.GenTime.UTC().Format(time.RFC3339)), false},
 	}
 	for i, t := range s.Timestamps {

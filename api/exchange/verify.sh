@@ -4,7 +4,8 @@
 #   sh verify.sh [BUNDLE-FOLDER]
 #
 # It shows: each statement was signed by the key of its certificate; a root in signer-roots.pem certified that key for the signer; the signature
-# is older than its time-stamp, which a root in time-roots.pem vouches for; the statement names these very documents and files. Compare the
+# is older than its time-stamp, which a root in time-roots.pem vouches for; the statement names these very documents and files; and, where there
+# are revocation lists, that no certificate was revoked before the signature. What was revoked later stands, and is said. Compare the
 # two root files with those that you have got in another way. It does not show that the approval policy is satisfied, that no later signature
 # took one back, that nothing was added to the bundle, nor where the signatures stand in the ledger: `signet verify` does.
 set -eu
@@ -13,6 +14,23 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fail() { echo "FAILED: $1" >&2; exit 1; }
 sum() { sha256sum < "$1" | cut -d ' ' -f 1; }
+
+# not_revoked CERTIFICATE AT WHAT: no list of its CA may say that it was revoked at AT (seconds since 1970) or before. openssl verify -crl_check would
+# refuse what was revoked later, too.
+not_revoked() {
+	serial=$(openssl x509 -in "$1" -noout -serial | cut -d = -f 2)
+	for list in "$here"/revocation-*.pem; do
+		[ -f "$list" ] || continue
+		[ "$(openssl crl -in "$list" -noout -hash)" = "$(openssl x509 -in "$1" -noout -issuer_hash)" ] || continue
+		openssl crl -in "$list" -noout -CAfile "$here/signer-roots.pem" 2>&1 | grep -q '^verify OK$' ||
+			openssl crl -in "$list" -noout -CAfile "$here/time-roots.pem" 2>&1 | grep -q '^verify OK$' ||
+			fail "$(basename "$list") is not signed by a root"
+		revoked=$(openssl crl -in "$list" -noout -text | sed -n "/^ *Serial Number: 0*$serial\$/{n;s/^ *Revocation Date: //p;}")
+		[ -n "$revoked" ] || continue
+		[ "$(date -u -d "$revoked" +%s)" -gt "$2" ] || fail "$3 was revoked on $revoked, before the signature was made"
+		echo "$3 was revoked on $revoked, after the signature was made, which stands"
+	done
+}
 
 record=$(sum "$here/record.json")
 bundle=
@@ -48,6 +66,11 @@ for folder in "$here"/[0-9]*/; do
 	# Who: the certificate, at that time.
 	openssl verify -attime "$at" -purpose any -CAfile "$here/signer-roots.pem" -untrusted "$folder/chain.pem" "$folder/signer.pem" > "$work/out" 2>&1 ||
 		{ cat "$work/out" >&2; fail "signature $n: no root in signer-roots.pem vouches for the certificate at $time"; }
+
+	# Whether one of them was revoked by then.
+	not_revoked "$folder/signer.pem" "$at" "signature $n: the signer's certificate"
+	openssl pkcs7 -inform DER -in "$folder/token-1.der" -print_certs -out "$work/authority.pem"
+	not_revoked "$work/authority.pem" "$at" "signature $n: the time-stamping certificate"
 
 	# About what.
 	grep -q "\"sha256\":\"$record\"" "$folder/statement.json" || fail "signature $n is about another record"

@@ -264,7 +264,9 @@ func (j *judge) enrolment(s *signature) {
 		if r.index < s.entry.Index { // the order of the ledger says what was first, more finely than any clock
 			j.signatureFault(s, Untrusted, "",
 				"the signer's key was revoked by the entry %d at %s, before the signature was made", r.index, r.time)
+			continue
 		}
+		j.note("the key of %s was revoked by the entry %d at %s, after the signature of the entry %d, which stands", signer.ID, r.index, r.time, s.entry.Index)
 	}
 	s.identified = true
 }

@@ -121,6 +121,7 @@ var nextSteps = map[signet.Reason]string{
 	signet.NotAuthenticated:        "log in: signet login",
 	signet.Denied:                  "signet whoami shows your roles; an administrator can tell who has the right one",
 	signet.NoKey:                   "ask an administrator: only people with the role signer have a key",
+	signet.CertificateUnfit:        "an administrator rotates the CA's key, which then certifies for the issuer as it is: signet key rotate",
 	signet.CertificateExpired:      "ask an administrator to renew you: signet signer renew",
 	signet.DecisionUnknown:         "approve, reject, abstain, review or author; signet record types shows what goes together",
 	signet.SignerInvalid:           "correct what the message names; signet signer enroll --help shows an example",

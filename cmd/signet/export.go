@@ -27,6 +27,7 @@ const (
 )
 
 type exportOptions struct {
+	lists                                             []string
 	format, manifest, bundle, trust, output, verifier string
 	signature                                         int
 }
@@ -43,13 +44,15 @@ is not exported. None of the other tools knows the approval policy and the ledge
 
   sigstore  a folder: a Sigstore bundle (v0.3) for each signature, the trusted root, the document that was signed, and the commands of cosign
   dsse      a folder: a DSSE envelope for each signature, for in-toto tools
-  openssl   a folder: all parts as files, and a verify.sh that uses nothing but openssl and sha256sum
+  openssl   a folder: all parts as files, and a verify.sh that uses nothing but openssl and sha256sum; with --crl, it holds the certificates
+            against revocation lists, too, which signet trust crl fetches
   vsa       a SLSA verification summary of this verification, to be signed by you; needs --bundle
   html, pdf the signature page: who signed, with which meaning, why, when, and what (21 CFR 11.50)
 
 With --signature N, sigstore and dsse write that one alone, to --output or standard output. The same manifest gives the same bytes, but for vsa,
 which says when it was verified.`,
 		Example: `  signet export --format openssl --manifest signatures/release-v0.1.0.json --output check/ && sh check/verify.sh dist/
+  signet export --format openssl --crl ca.crl --manifest signatures/release-v0.1.0.json --output check/
   signet export --format sigstore --manifest signatures/release-v0.1.0.json --output sigstore/
   signet export --format pdf --manifest signatures/release-v0.1.0.json --output release-v0.1.0.pdf
   signet export --format vsa --bundle dist/ --manifest signatures/release-v0.1.0.json > vsa.json`,
@@ -71,6 +74,7 @@ which says when it was verified.`,
 	f.StringVar(&o.trust, "trust", "", "trust file (default the one that the profile pins)")
 	f.StringVar(&o.output, "output", "", "folder or file to write; it must not be there yet")
 	f.StringVar(&o.verifier, "verifier", "https://github.com/signetd/signet", "URI of who verifies, for vsa")
+	f.StringArrayVar(&o.lists, "crl", nil, "revocation lists to put into the folder, PEM or DER, repeatable (openssl)")
 	f.IntVar(&o.signature, "signature", 0, "this signature alone, from 1")
 	return cmd
 }
@@ -109,6 +113,9 @@ func (a *app) export(ctx context.Context, o exportOptions) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(o.lists) > 0 && o.format != formatOpenSSL {
+		return nil, usagef("--crl is for --format openssl: the other forms hold no revocation lists")
+	}
 	if o.signature < 0 || o.signature > len(m.Signatures) {
 		return nil, usagef("there are %d signatures, from 1 to %d", len(m.Signatures), len(m.Signatures))
 	}
@@ -116,7 +123,11 @@ func (a *app) export(ctx context.Context, o exportOptions) ([]string, error) {
 	case formatSigstore, formatDSSE:
 		return a.exportEach(o, m, trust)
 	case formatOpenSSL:
-		files, err := exchange.OpenSSL(m, trust)
+		lists, err := readRevocationLists(o.lists)
+		if err != nil {
+			return nil, err
+		}
+		files, err := exchange.OpenSSL(m, trust, lists...)
 		if err != nil {
 			return nil, err
 		}

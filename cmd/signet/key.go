@@ -281,7 +281,7 @@ func (a *app) keyChange(verb, short, why string, change func(c *signet.Client, c
 
 func (a *app) keyRotate() *cobra.Command {
 	f := &keyAct{}
-	var yes bool
+	var yes, compromised bool
 	cmd := documented(&cobra.Command{
 		Use: "rotate KEY", Short: "Make a new key that takes a key's place", Args: exactArgs("KEY"),
 		Long: `Make a new key that takes a key's place, with a certificate of its own.
@@ -289,8 +289,12 @@ func (a *app) keyRotate() *cobra.Command {
 The old key signs nothing any more, and what it has signed goes on verifying. A signer goes on with their password and session; statements
 that they have prepared and not signed yet must be prepared again. A new CA (role ca) writes its root into the server's trust
 file: every verifier needs the new file before it meets the first signature of a signer whom the new CA has certified. The ledger's
-key and the canary cannot be rotated.`,
+key and the canary cannot be rotated.
+
+With --compromised, the old key is known or suspected to be in somebody else's hands: its certificates go on the CA's revocation list. Say so in
+trust files, too: signet trust revoke.`,
 		Example: `  signet key rotate tsa-1 --reason "two years old"
+  signet key rotate tsa-1 --reason "the HSM was stolen" --compromised
   signet key rotate 3fb5a1c20e7d4f19 --reason "two years old" --yes --user grace --password-fd 3 3< password.txt`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(a, cmd); err != nil {
@@ -298,6 +302,7 @@ key and the canary cannot be rotated.`,
 			}
 			return f.run(a, cmd, args[0], func(ctx context.Context, k *signetv1.Key) error { return a.certain(ctx, yes, k, "rotate") },
 				func(c *signet.Client, ctx context.Context, _ *signetv1.Key, what signet.KeyChange) (*signetv1.Key, error) {
+					what.Compromised = compromised
 					return c.RotateKey(ctx, what)
 				}, func(k *signetv1.Key) {
 					if k.GetRole() == signetv1.KeyRole_KEY_ROLE_CA {
@@ -307,6 +312,7 @@ key and the canary cannot be rotated.`,
 		},
 	}, keyOut{})
 	f.flags(cmd)
+	cmd.Flags().BoolVar(&compromised, "compromised", false, "the old key may be in somebody else's hands: revoke its certificates")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
 }

@@ -65,7 +65,7 @@ func signaturePage(m manifest.Manifest) (*page, error) {
 	add("Environment", r.System.Environment)
 	add("Software", r.System.Software)
 	for i, s := range m.Signatures {
-		b, at, err := pageSignature(i+1, s)
+		b, at, err := pageSignature(i+1, s, m.Support)
 		if err != nil {
 			return nil, fmt.Errorf("signature %d: %w", i+1, err)
 		}
@@ -102,7 +102,7 @@ func blockLines(blocks []pageBlock) [][][2]string {
 	return out
 }
 
-func pageSignature(n int, s manifest.Signature) (pageBlock, time.Time, error) {
+func pageSignature(n int, s manifest.Signature, support []manifest.Support) (pageBlock, time.Time, error) {
 	st := s.Statement.Predicate
 	token, err := rfc3161.Parse(s.Timestamps[0])
 	if err != nil {
@@ -132,6 +132,9 @@ func pageSignature(n int, s manifest.Signature) (pageBlock, time.Time, error) {
 	add("Signer id", st.Signer.ID)
 	add("Key", s.Signature.Algorithm+" "+s.Signature.KeyID)
 	add("Ledger", fmt.Sprintf("%s, entry %d", st.Ledger.Origin, entry.Index))
+	if revoked := revokedLater(support, st.Signer.ID, s.Signature.KeyID, entry.Index); revoked != nil {
+		add("Revoked later", fmt.Sprintf("%s, entry %d; the signature was made before, and stands", manifest.LocalTime(manifest.NewTime(revoked.Time.Time()), st.Zone), revoked.Index))
+	}
 	for _, subject := range s.Statement.Subject {
 		add("Signed", subject.Name+", SHA-256 "+subject.Digest.SHA256.String())
 	}
@@ -141,6 +144,20 @@ func pageSignature(n int, s manifest.Signature) (pageBlock, time.Time, error) {
 		}
 	}
 	return b, token.GenTime, nil
+}
+
+// revokedLater finds the entry that has revoked a signer's key after a signature, among those that the manifest proves; nil if there is none.
+func revokedLater(support []manifest.Support, signer, keyID string, after uint64) *chain.Entry {
+	for _, s := range support {
+		e, err := chain.ParseEntry(s.Entry)
+		if err != nil || e.Type != chain.SignerRevoked && e.Type != chain.ServiceRevoked || e.Index < after {
+			continue
+		}
+		if b, err := manifest.ParseSignerRevoked(e.Body); err == nil && b.ID == signer && (b.KeyID == "" || b.KeyID == keyID) {
+			return &e
+		}
+	}
+	return nil
 }
 
 // SVG is the QR code.

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/hex"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +28,7 @@ type signerOut struct {
 	TimeZone     string   `json:"timeZone" doc:"IANA time zone"`
 	Roles        []string `json:"roles" doc:"administrator, signer, release_manager, auditor, service"`
 	KeyID        string   `json:"keyId" doc:"SHA-256 of the key's SubjectPublicKeyInfo; empty without a key"`
+	Lapses       string   `json:"certificateExpireTime" doc:"when the certificate lapses; empty without one"`
 	Enrolment    string   `json:"enrolment" doc:"leaf hash of the ledger entry that last bound name and key to the id"`
 	CreateTime   string   `json:"createTime" doc:"when the signer was enrolled"`
 	LockedUntil  string   `json:"lockedUntil" doc:"until when wrong passwords have locked them out; empty: not locked"`
@@ -41,6 +44,9 @@ func newSignerOut(s *signetv1.Signer) signerOut {
 	}
 	for _, r := range s.GetRoles() {
 		o.Roles = append(o.Roles, roleWord(r))
+	}
+	if c, err := x509.ParseCertificate(s.GetCertificate()); err == nil {
+		o.Lapses = stamp(c.NotAfter)
 	}
 	if s.GetCreateTime() != nil {
 		o.CreateTime = stamp(s.GetCreateTime().AsTime())
@@ -60,7 +66,7 @@ func (a *app) showSigner(s *signetv1.Signer) error {
 func (p *printer) signer(o signerOut) {
 	p.details(
 		pair{"Signer", o.ID}, pair{"Name", o.PrintedName}, pair{"Title", o.Title}, pair{"Organisation", o.Organisation}, pair{"User name", o.UserName},
-		pair{"Kind", o.Kind}, pair{"State", o.State}, pair{"Roles", join(o.Roles)}, pair{"Time zone", o.TimeZone}, pair{"Key", o.KeyID},
+		pair{"Kind", o.Kind}, pair{"State", o.State}, pair{"Roles", join(o.Roles)}, pair{"Time zone", o.TimeZone}, pair{"Key", o.KeyID}, pair{"Certificate until", whenStamp(o.Lapses)},
 		pair{"Enrolled", whenStamp(o.CreateTime)}, pair{"Enrolment entry", o.Enrolment}, pair{"Accountability", o.Accountability}, pair{"Locked until", whenStamp(o.LockedUntil)},
 	)
 }
@@ -353,28 +359,73 @@ func (a *app) signerList() *cobra.Command {
 	type out struct {
 		Signers []signerOut `json:"signers" doc:"in the order of their enrolment"`
 	}
-	return documented(&cobra.Command{
+	var within string
+	cmd := documented(&cobra.Command{
 		Use: "list", Short: "List signers", Args: cobra.NoArgs,
-		Example: "  signet signer list\n  signet signer list --json",
+		Long: `List signers.
+
+With --lapsing, only those who can sign and whose certificates have lapsed or lapse within 60 days, or within --lapsing=30d: an administrator
+renews them with signet signer renew.`,
+		Example: "  signet signer list\n  signet signer list --lapsing\n  signet signer list --lapsing=7d --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			ahead, err := days(within)
+			if err != nil {
+				return err
+			}
 			return a.online(cmd.Context(), func(ctx context.Context, client *signet.Client, _ selected) error {
 				o := out{Signers: []signerOut{}}
 				for s, err := range client.Signers(ctx) {
 					if err != nil {
 						return err
 					}
-					o.Signers = append(o.Signers, newSignerOut(s))
+					if one := newSignerOut(s); within == "" || s.GetState() == signetv1.SignerState_SIGNER_STATE_ACTIVE && one.lapsesBefore(time.Now().Add(ahead)) {
+						o.Signers = append(o.Signers, one)
+					}
 				}
 				return a.print(o, func(p *printer) {
 					rows := make([][]string, len(o.Signers))
 					for i, s := range o.Signers {
+						if within != "" {
+							rows[i] = []string{s.ID, s.UserName, s.PrintedName, s.State, whenStamp(s.Lapses)}
+							continue
+						}
 						rows[i] = []string{s.ID, s.UserName, s.PrintedName, s.Title, s.State, join(s.Roles), whenStamp(s.CreateTime)}
+					}
+					if within != "" {
+						p.table([]string{"SIGNER", "USER", "NAME", "STATE", "CERTIFICATE UNTIL"}, rows)
+						return
 					}
 					p.table([]string{"SIGNER", "USER", "NAME", "TITLE", "STATE", "ROLES", "ENROLLED"}, rows)
 				})
 			})
 		},
 	}, out{})
+	cmd.Flags().StringVar(&within, "lapsing", "", "only those whose certificates have lapsed, or lapse so soon: 60d, 30d, 12h")
+	cmd.Flags().Lookup("lapsing").NoOptDefVal = "60d"
+	return cmd
+}
+
+// lapsesBefore reports whether there is a certificate that does not hold any more at a time.
+func (o signerOut) lapsesBefore(at time.Time) bool {
+	end, err := time.Parse(time.RFC3339, o.Lapses)
+	return err == nil && !end.After(at)
+}
+
+// days reads a duration, which may be in days.
+func days(s string) (time.Duration, error) {
+	if s == "" {
+		return 0, nil
+	}
+	if n, found := strings.CutSuffix(s, "d"); found {
+		if v, err := strconv.ParseUint(n, 10, 16); err == nil {
+			return time.Duration(v) * 24 * time.Hour, nil
+		}
+	}
+	v, err := time.ParseDuration(s)
+	if err != nil || v < 0 {
+		return 0, usagef("--lapsing %q: use days or hours, such as 60d or 12h", s)
+	}
+	return v, nil
 }
 
 func (a *app) signerGet() *cobra.Command {

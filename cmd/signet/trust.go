@@ -133,7 +133,7 @@ func (p *printer) trust(o trustOut) {
 
 func (a *app) trustCommand() *cobra.Command {
 	cmd := group("trust", "Pin what signatures are verified against",
-		"  signet trust add signet-trust.json\n  signet trust list", a.trustAdd(), a.trustList(), a.trustRequire(), a.trustRevoke(), a.trustExport())
+		"  signet trust add signet-trust.json\n  signet trust list", a.trustAdd(), a.trustList(), a.trustRequire(), a.trustRevoke(), a.trustExport(), a.trustCRL())
 	cmd.Long = `Pin what signatures are verified against.
 
 A trust file names the roots of signers and time-stamps and the keys of ledgers. A key inside a manifest is never trusted by itself:

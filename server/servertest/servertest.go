@@ -245,6 +245,9 @@ func (s *Server) MetricsAddress() string { return s.server.MetricsAddress() }
 // WebAddress is where the running server answers HTTPS.
 func (s *Server) WebAddress() string { return s.server.WebAddress() }
 
+// Running is the running server itself.
+func (s *Server) Running() *server.Server { return s.server }
+
 // HSM is what the running server says of its tokens.
 func (s *Server) HSM() server.HSMStatus { return s.server.HSM() }
 

@@ -49,6 +49,7 @@ const (
 
 	NoKey               Reason = "NO_KEY"
 	CertificateExpired  Reason = "CERTIFICATE_EXPIRED"
+	CertificateUnfit    Reason = "CERTIFICATE_UNFIT"
 	DecisionUnknown     Reason = "DECISION_UNKNOWN"
 	PreparationNotFound Reason = "PREPARATION_NOT_FOUND"
 	TooManySignatures   Reason = "TOO_MANY_SIGNATURES"

@@ -14,6 +14,8 @@ type KeyChange struct {
 	Key string
 	// Reason is recorded.
 	Reason string
+	// Compromised says, of a rotation, that the old key is known or suspected to be in somebody else's hands: its certificates are revoked.
+	Compromised bool
 	// Who is the administrator whose session it is: a session alone changes no key.
 	Who Password
 }
@@ -49,7 +51,7 @@ func (c *Client) CertificateAuthorities(ctx context.Context) ([]*signetv1.Certif
 // Errors: [KeyNotFound], [KeyInWrongState], [KeyNotRotatable], [KeyDisabled], [BadCredentials], [HSMUnavailable].
 func (c *Client) RotateKey(ctx context.Context, change KeyChange) (*signetv1.Key, error) {
 	answer, err := c.keys.RotateKey(ctx, &signetv1.RotateKeyRequest{
-		Name: change.Key, Reason: change.Reason, Password: change.proof(), RequestId: uuid.New().String(),
+		Name: change.Key, Reason: change.Reason, Password: change.proof(), RequestId: uuid.New().String(), Compromised: change.Compromised,
 	})
 	return answer.GetKey(), err
 }

@@ -194,6 +194,15 @@ func TestRevocationLists(t *testing.T) {
 			}
 		}
 	})
+	t.Run("all is as the document describes it", func(t *testing.T) {
+		t.Attr("requirement", "B-31")
+		issuer := s.Config.Issuer
+		profiled(t, "CA", certificateRows(t, root, root, issuer, ""))
+		profiled(t, "Time-stamping authority", certificateRows(t, parsed(t, s.active(signetv1.KeyRole_KEY_ROLE_TIMESTAMP, "").GetCertificate()), root, issuer, ""))
+		profiled(t, "Signer", certificateRows(t, parsed(t, bob.GetCertificate()), root, issuer, strings.TrimPrefix(s.bobID, "signers/")))
+		profiled(t, "Service", certificateRows(t, parsed(t, s.active(signetv1.KeyRole_KEY_ROLE_CLOSING, "").GetCertificate()), root, issuer, manifest.ClosingService))
+		profiled(t, "Revocation list", listRows(t, s.crl(w).list, root, issuer))
+	})
 	t.Run("over HTTP", func(t *testing.T) {
 		reply, _ := w.get(http.MethodHead, "/ca/"+id+".crl", "")
 		etag := reply.Header.Get("ETag")

@@ -316,7 +316,7 @@ func newTemplate(name, organisation string, public crypto.PublicKey, now time.Ti
 		NotBefore:             now,
 		NotAfter:              now.Add(lifetime),
 		BasicConstraintsValid: true,
-		SubjectKeyId:          sum[:20], // RFC 7093, method 1
+		SubjectKeyId:          sum[:20], // RFC 7093, method 4, cut to 160 bits
 	}, nil
 }
 

@@ -5,10 +5,12 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -171,4 +173,88 @@ func TestNewCA(t *testing.T) {
 			t.Errorf("%s: taken", what)
 		}
 	}
+}
+
+// TestConstraints holds what the CA may certify against Go and OpenSSL: URIs at the issuer's host, for signatures of code and documents and for
+// time-stamps. What somebody makes for other names or other uses with its key, they refuse.
+func TestConstraints(t *testing.T) {
+	t.Attr("requirement", "B-65")
+	f := prepareFixture(t)
+	key := keystoretest.Generate(t, f.keys.Store, "k", keystore.ECDSAP256)
+	ca := hsmKey{t.Context(), f.keys, f.caKey.ID, f.caKey.Public}
+	make := func(change func(*x509.Certificate)) *x509.Certificate {
+		template := must(newTemplate("Mallory", organisation, key.Public, start, time.Hour))
+		template.KeyUsage, template.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}
+		template.URIs = []*url.URL{must(url.Parse(testIssuer + "/signers/sgn_abc"))}
+		change(template)
+		return must(create(template, f.root, key.Public, ca))
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "root"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.root.Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(f.root)
+	for name, x := range map[string]struct {
+		usage   x509.ExtKeyUsage
+		purpose string // of OpenSSL
+		change  func(*x509.Certificate)
+		ok      bool
+	}{
+		"as it issues them":    {x509.ExtKeyUsageCodeSigning, "any", func(*x509.Certificate) {}, true},
+		"at another host":      {x509.ExtKeyUsageCodeSigning, "any", func(c *x509.Certificate) { c.URIs[0].Host = "evil.example" }, false},
+		"at a host below":      {x509.ExtKeyUsageCodeSigning, "any", func(c *x509.Certificate) { c.URIs[0].Host = "a." + c.URIs[0].Host }, false},
+		"at a host above":      {x509.ExtKeyUsageCodeSigning, "any", func(c *x509.Certificate) { c.URIs[0].Host = "example" }, false},
+		"at another port":      {x509.ExtKeyUsageCodeSigning, "any", func(c *x509.Certificate) { c.URIs[0].Host += ":9" }, true}, // a host is what is constrained
+		"at an address":        {x509.ExtKeyUsageCodeSigning, "any", func(c *x509.Certificate) { c.URIs[0].Host = "192.0.2.1" }, false},
+		"a name like a host's": {x509.ExtKeyUsageCodeSigning, "any", func(c *x509.Certificate) { c.Subject.CommonName = "ci.evil.example" }, true}, // a printed name is no host
+		"for a server of TLS": {x509.ExtKeyUsageServerAuth, "sslserver", func(c *x509.Certificate) {
+			c.URIs, c.DNSNames, c.ExtKeyUsage = nil, []string{"bank.example"}, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		}, false},
+		"for another CA": {x509.ExtKeyUsageCodeSigning, "any", func(c *x509.Certificate) {
+			c.IsCA, c.KeyUsage = true, x509.KeyUsageCertSign
+		}, true}, // it is no harm: path length 0 keeps it from certifying
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := make(x.change)
+			_, err := c.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: start, KeyUsages: []x509.ExtKeyUsage{x.usage}})
+			if below := name == "at a host below"; (err == nil) != (x.ok || below) { // Go takes a host for all below it; RFC 5280 does not
+				t.Errorf("Go: %v", err)
+			}
+			file := filepath.Join(t.TempDir(), "leaf")
+			if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			command := exec.CommandContext(t.Context(), "openssl", "verify", "-attime", strconv.FormatInt(start.Unix()+1, 10), "-purpose", x.purpose, "-CAfile", "root", file)
+			command.Dir = dir
+			if out, err := command.CombinedOutput(); (err == nil) != x.ok {
+				t.Errorf("OpenSSL: %v: %s", err, out)
+			}
+		})
+	}
+	t.Run("the issuer moved to another host", func(t *testing.T) {
+		moved := must(NewCA(CAConfig{Issuer: "https://moved.example", Key: f.caKey.ID, Certificate: f.root, Keys: f.keys, Clock: f.clock.Now}))
+		if _, err := moved.Issue(t.Context(), Subject{ID: "sgn_abc", Name: "Ada", Organisation: organisation}, key.Public); !errors.Is(err, ErrCertificateUnfit) {
+			t.Errorf("a certificate that no verifier takes: %v", err)
+		}
+	})
+	t.Run("a CA that was made before there were constraints", func(t *testing.T) {
+		template := must(newTemplate("Old CA", organisation, f.caKey.Public, start, rootLifetime))
+		template.IsCA, template.MaxPathLenZero, template.KeyUsage = true, true, x509.KeyUsageCertSign|x509.KeyUsageCRLSign
+		old := must(create(template, template, f.caKey.Public, ca))
+		before := must(NewCA(CAConfig{Issuer: "https://moved.example", Key: f.caKey.ID, Certificate: old, Keys: f.keys, Clock: f.clock.Now}))
+		if _, err := before.Issue(t.Context(), Subject{ID: "sgn_abc", Name: "Ada", Organisation: organisation}, key.Public); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("an issuer without a name has no constraints", func(t *testing.T) {
+		root := must(CreateRoot(t.Context(), RootConfig{Issuer: "https://192.0.2.7:8443", Name: "CA", Organisation: organisation, Key: f.caKey, Keys: f.keys, Now: start}))
+		if len(root.PermittedURIDomains) != 0 {
+			t.Error(root.PermittedURIDomains)
+		}
+		at := must(NewCA(CAConfig{Issuer: "https://192.0.2.7:8443", Key: f.caKey.ID, Certificate: root, Keys: f.keys, Clock: f.clock.Now}))
+		if _, err := at.Issue(t.Context(), Subject{ID: "sgn_abc", Name: "Ada", Organisation: organisation}, key.Public); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -1,4 +1,4 @@
-// Package deploy is the documentation that ships with the server: the validation set and the runbooks. Each record names its
+// Package deploy is the documentation that ships with the server: the validation set, the profile of certificates and the runbooks. Each record names its
 // digest (21 CFR 11.10(k)), so that it can be shown decades later which documents were in force.
 package deploy
 
@@ -10,7 +10,7 @@ import (
 	"io/fs"
 )
 
-//go:embed validation runbooks/*.md
+//go:embed validation certificate-profile.md runbooks/*.md
 var documents embed.FS
 
 // Digest returns the SHA-256, in hex, over the list of documents: for each, in the order of their paths, a line

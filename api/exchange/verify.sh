@@ -21,11 +21,14 @@ not_revoked() {
 	serial=$(openssl x509 -in "$1" -noout -serial | cut -d = -f 2)
 	for list in "$here"/revocation-*.pem; do
 		[ -f "$list" ] || continue
-		[ "$(openssl crl -in "$list" -noout -hash)" = "$(openssl x509 -in "$1" -noout -issuer_hash)" ] || continue
+		issuer=$(openssl crl -in "$list" -noout -hash 2> /dev/null) || fail "$(basename "$list") cannot be read"
+		[ "$issuer" = "$(openssl x509 -in "$1" -noout -issuer_hash)" ] || continue
 		openssl crl -in "$list" -noout -CAfile "$here/signer-roots.pem" 2>&1 | grep -q '^verify OK$' ||
 			openssl crl -in "$list" -noout -CAfile "$here/time-roots.pem" 2>&1 | grep -q '^verify OK$' ||
 			fail "$(basename "$list") is not signed by a root"
 		revoked=$(openssl crl -in "$list" -noout -text | sed -n "/^ *Serial Number: 0*$serial\$/{n;s/^ *Revocation Date: //p;}")
+		made=$(openssl crl -in "$list" -noout -lastupdate | cut -d = -f 2)
+		[ -n "$revoked" ] || [ "$(date -u -d "$made" +%s)" -ge "$2" ] || echo "$3: $(basename "$list") is older than the signature, and does not cover it"
 		[ -n "$revoked" ] || continue
 		[ "$(date -u -d "$revoked" +%s)" -gt "$2" ] || fail "$3 was revoked on $revoked, before the signature was made"
 		echo "$3 was revoked on $revoked, after the signature was made, which stands"

@@ -32,6 +32,8 @@ func tableOf(t *testing.T, section string) (rows []string) {
 	for line := range strings.Lines(text) {
 		if strings.HasPrefix(line, "| ") && !strings.HasPrefix(line, "| field ") && !strings.HasPrefix(line, "| ---") {
 			rows = append(rows, strings.TrimSuffix(line, "\n"))
+		} else if len(rows) > 0 {
+			break // the first table
 		}
 	}
 	return rows
@@ -49,8 +51,11 @@ func row(field, critical, value string) string { return fmt.Sprintf("| %s | %s |
 
 // names replaces what differs from service to service.
 func names(s, issuer, id string) string {
-	return strings.NewReplacer(issuer, "*issuer*", "localhost", "*host*", "https://ca.example/signet", "*web.publicURL*", "Example Medical", "*organisation*", id, "*id*",
-		"Bob Noyce", "*printed name*").Replace(s)
+	known := []string{issuer, "*issuer*", "localhost", "*host*", "https://ca.example/signet", "*web.publicURL*", "Example Medical", "*organisation*", "Bob Noyce", "*printed name*"}
+	if id != "" {
+		known = append(known, id, "*id*")
+	}
+	return strings.NewReplacer(known...).Replace(s)
 }
 
 // span is a validity in words.

@@ -23,46 +23,13 @@ import (
 // A runbook's blocks of shell are run as they stand, in one shell, one after the other. What a machine of production has and a
 // test has not stands in the PATH before the real thing: systemctl, systemd-run, journalctl and runuser.
 
-// A block is one fenced block of a runbook.
-type block struct {
-	heading string // of the section that it is in
-	line    int
-	text    string
-}
-
-var fence = regexp.MustCompile("^```([a-z]*)$")
-
-// blocks returns the blocks of shell of a runbook.
+// blocks returns the blocks of shell of a runbook, or of a document that is named from the root of the repository.
 func blocks(t *testing.T, name string) []block {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join("runbooks", name))
-	if err != nil {
-		t.Fatal(err)
+	if !strings.Contains(name, "/") && name != readme {
+		name = "deploy/runbooks/" + name
 	}
-	var all []block
-	var heading, language string
-	var text []string
-	inside := false
-	for i, line := range strings.Split(string(b), "\n") {
-		m := fence.FindStringSubmatch(line)
-		switch {
-		case m != nil && !inside:
-			inside, language, text = true, m[1], nil
-		case m != nil:
-			inside = false
-			if language == "sh" {
-				all = append(all, block{heading, i - len(text) + 1, strings.Join(text, "\n")})
-			}
-		case inside:
-			text = append(text, line)
-		case strings.HasPrefix(line, "## "):
-			heading = strings.TrimPrefix(line, "## ")
-		}
-	}
-	if inside {
-		t.Fatalf("%s: a block is not closed", name)
-	}
-	return all
+	return shell(t, name)
 }
 
 // binaries builds signet and signetd, once.
@@ -70,9 +37,12 @@ var binaries = sync.OnceValues(func() (folder string, err error) {
 	if folder, err = os.MkdirTemp("", "signet-runbooks-"); err != nil {
 		return "", err
 	}
-	out, err := exec.Command("go", "build", "-o", folder, "../cmd/signet", "../cmd/signetd").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("go build: %w: %s", err, out)
+	for name, cgo := range map[string]string{"signet": "0", "signetd": "1"} { // as the Makefile does
+		c := exec.Command("go", "build", "-trimpath", "-ldflags", "-X main.version=v0.1.0", "-o", folder, "../cmd/"+name)
+		c.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
+		if out, err := c.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("go build: %w: %s", err, out)
+		}
 	}
 	return folder, nil
 })
@@ -115,6 +85,8 @@ start() {
 	cat "$log" >&2
 	exit 1
 }
+[ "$*" != daemon-reload ] || exit 0
+[ "$*" != "enable --now signetd" ] || { [ -e "$UNITS/signetd.service" ] && set -- start signetd; }
 [ "$2" = signetd ] || { echo "systemctl $*: not in this test" >&2; exit 1; }
 case $1 in
 stop) stop ;;
@@ -133,6 +105,17 @@ exec "$@"`,
 [ "$1 $2 $3" = "encrypt --name=hsm-pin -" ] || { echo "systemd-creds $*: not in this test" >&2; exit 1; }
 mkdir -p "$ROOT/credentials"
 tee "$ROOT/credentials/hsm-pin" >"$4"`,
+	"useradd": `echo "useradd $*" >>"$ROOT/accounts"`,
+	"chown":   `echo "chown $*" >>"$ROOT/accounts"`,
+	"install": `
+for arg; do # the service runs as whoever runs the test
+	shift
+	case $arg in
+	-o | -g) skip=1 ;;
+	*) [ -z "${skip-}" ] && set -- "$@" "$arg"; skip= ;;
+	esac
+done
+exec /usr/bin/install "$@"`,
 	"runuser": `
 while [ "$1" != -- ]; do shift; done
 shift
@@ -211,6 +194,9 @@ func (m *machine) bash(ctx context.Context, script string) (string, error) {
 	c.Env = m.env
 	c.Dir = m.folder
 	out, err := c.CombinedOutput()
+	if err == nil {
+		ran = append(ran, script)
+	}
 	return string(out), err
 }
 
@@ -227,6 +213,12 @@ func (m *machine) must(t *testing.T, script string) string {
 // carryOut runs the blocks of some sections of a runbook in one shell.
 func (m *machine) carryOut(t *testing.T, runbook string, sections ...string) string {
 	t.Helper()
+	return m.must(t, m.script(t, runbook, sections...))
+}
+
+// script is the blocks of some sections of a runbook.
+func (m *machine) script(t *testing.T, runbook string, sections ...string) string {
+	t.Helper()
 	var script strings.Builder
 	all := blocks(t, runbook)
 	for _, section := range sections {
@@ -239,7 +231,7 @@ func (m *machine) carryOut(t *testing.T, runbook string, sections ...string) str
 			fmt.Fprintf(&script, "echo '# %s:%d'\n%s\n", runbook, b.line, b.text)
 		}
 	}
-	return m.must(t, script.String())
+	return script.String()
 }
 
 // signs lets the signer sign a new record, and verifies that offline.
@@ -474,23 +466,18 @@ func TestRunbookCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runbooks, err := filepath.Glob("runbooks/*.md")
-	if err != nil || len(runbooks) < 6 {
-		t.Fatal(runbooks, err)
-	}
 	command := regexp.MustCompile(`(?:^|[ |(;` + "`" + `])(signetd?)((?: [a-z][a-z-]*)+)((?: [^|;&` + "`" + `]*)?)`)
 	flag := regexp.MustCompile(`(?:^| )(--[a-z][a-z-]*)`)
 	helps := make(map[string]string)
-	for _, path := range runbooks {
-		name := filepath.Base(path)
-		t.Run(name, func(t *testing.T) {
-			for _, b := range blocks(t, name) {
+	for _, name := range documents(t) {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			for _, b := range shell(t, name) {
 				c := exec.CommandContext(t.Context(), "bash", "-n", "-c", b.text)
 				if out, err := c.CombinedOutput(); err != nil {
 					t.Errorf("line %d: %v: %s", b.line, err, out)
 				}
 			}
-			content, err := os.ReadFile(path)
+			content, err := os.ReadFile(filepath.Join("..", name))
 			if err != nil {
 				t.Fatal(err)
 			}

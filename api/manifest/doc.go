@@ -12,6 +12,8 @@
 //
 // # Formats
 //
+// FORMAT.md beside this file is the whole specification, for who writes a verifier of their own, with a worked example; schema/ has JSON schemas.
+//
 //   - signet-record/v1 ([Record]): one event, what it is about, its bundle, policy and system. The record digest is
 //     the SHA-256 of its canonical form.
 //   - the statement ([Statement]): an in-toto Statement v1 in canonical JSON, with the predicate type [PredicateType]. The

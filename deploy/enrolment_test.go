@@ -12,11 +12,7 @@ func TestEnrolment(t *testing.T) {
 	}
 	const runbook = "enrolment.md"
 	m := newMachine(t)
-	m.must(t, `head -c 18 /dev/urandom | base64 >"$ROOT/olga.password" && chmod 600 "$ROOT/olga.password"
-connect="--server $ADDRESS --ca $DATA/tls/server.pem"
-signet signer enroll --profile grace --user olga --name "Olga Officer" --zone UTC --role administrator --proofing-method passport --proofing-reference 3 --code-out "$ROOT/olga.code"
-signet signer redeem $connect --user olga --code-file "$ROOT/olga.code" --password-file "$ROOT/olga.password" --accept-accountability
-signet login --profile olga $connect --user olga --password-file "$ROOT/olga.password"`)
+	m.must(t, secondAdministrator)
 	m.env = append(m.env, "SECOND_PASSWORD="+m.folder+"/olga.password", "HALVES="+m.folder)
 	out := m.carryOut(t, runbook, "Set this first", "Enrol somebody")
 	for _, want := range []string{"Printed name: Bea Lindqvist", "The first half of the one-time code is in", "The second half of the one-time code is in"} {

@@ -307,10 +307,13 @@ func TestKeyCeremony(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.env = append(m.env, "SOFTHSM2_CONF="+conf, "CREDENTIAL="+m.folder+"/hsm-pin.cred", "SO_PIN=officer-1234", "LISTEN="+m.address,
-		"LABEL=ceremony", "ISSUER=https://localhost:8443", "ORIGIN=localhost/ledger")
+		"LABEL=ceremony", "ISSUER=https://localhost:8443", "ORIGIN=localhost/ledger", "SERVER="+m.address, "ADMIN_PASSWORD="+m.folder+"/grace.password")
+	m.must(t, `(umask 077; head -c 18 /dev/urandom | base64 >"$ADMIN_PASSWORD")`)
 	out := m.carryOut(t, "key-ceremony.md", "Set this first", "Protocol")
-	if !strings.Contains(out, "The service is made.") || !strings.Contains(out, "active") {
-		t.Errorf("it says\n%s", out)
+	for _, want := range []string{"The service is made.", "active", "Accountability", "ca-1", "CKA_NEVER_EXTRACTABLE"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it does not say %q:\n%s", want, out)
+		}
 	}
 	pin, err := os.ReadFile(filepath.Join(m.folder, "hsm-pin.cred"))
 	if err != nil || len(pin) != 24 || strings.Contains(out, string(pin)) {
@@ -324,6 +327,31 @@ func TestKeyCeremony(t *testing.T) {
 		t.Errorf("the tokens are %+v", list)
 	}
 }
+
+// The life of keys as the runbook says: seen, rotated, disabled and enabled, revoked with their owner, destroyed by two.
+func TestKeyManagement(t *testing.T) {
+	t.Attr("requirement", "B-31")
+	m := newMachine(t)
+	m.must(t, secondAdministrator)
+	m.env = append(m.env, "FIRST_PASSWORD="+m.folder+"/grace.password", "SECOND_PASSWORD="+m.folder+"/olga.password")
+	m.signs(t, "v1.0.0")
+	out := m.carryOut(t, "key-management.md", "Set this first", "See them", "Rotate", "Disable and enable", "Revoke", "Destroy")
+	for _, want := range []string{"tsa-1", "Takes the place of", "retired", "disabled", "revoked", "destroyed"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it does not say %q:\n%s", want, out)
+		}
+	}
+	// What the destroyed key signed, and the rotated authority stamped, goes on verifying.
+	m.must(t, `signet verify --profile ada --bundle "$ROOT/release-v1.0.0" --manifest "$ROOT/signatures/release-v1.0.0.json"`)
+	m.must(t, `systemctl stop signetd && signetd ledger check --config "$CONFIG"`)
+}
+
+// secondAdministrator enrols olga.
+const secondAdministrator = `head -c 18 /dev/urandom | base64 >"$ROOT/olga.password" && chmod 600 "$ROOT/olga.password"
+connect="--server $ADDRESS --ca $DATA/tls/server.pem"
+signet signer enroll --profile grace --user olga --name "Olga Officer" --zone UTC --role administrator --proofing-method passport --proofing-reference 3 --code-out "$ROOT/olga.code"
+signet signer redeem $connect --user olga --code-file "$ROOT/olga.code" --password-file "$ROOT/olga.password" --accept-accountability
+signet login --profile olga $connect --user olga --password-file "$ROOT/olga.password"`
 
 // value is a variable of the machine's environment.
 func (m *machine) value(name string) string {

@@ -1,5 +1,6 @@
-// Package deploy is the documentation that ships with the server: the validation set, the profile of certificates and the runbooks. Each record names its
-// digest (21 CFR 11.10(k)), so that it can be shown decades later which documents were in force.
+// Package deploy is the documentation that ships with the server: the validation set, the pages on installation, signing and verification, the
+// profile of certificates, and the runbooks. Each record names its digest (21 CFR 11.10(k)), so that it can be shown decades later which documents
+// were in force.
 package deploy
 
 import (
@@ -10,7 +11,7 @@ import (
 	"io/fs"
 )
 
-//go:embed validation certificate-profile.md runbooks/*.md
+//go:embed *.md validation runbooks/*.md
 var documents embed.FS
 
 // Digest returns the SHA-256, in hex, over the list of documents: for each, in the order of their paths, a line

@@ -32,25 +32,28 @@ func blocks(t *testing.T, name string) []block {
 	return shell(t, name)
 }
 
+// built is the folder of the programs, once somebody has wanted them.
+var built string
+
 // binaries builds signet and signetd, once.
 var binaries = sync.OnceValues(func() (folder string, err error) {
-	if folder, err = os.MkdirTemp("", "signet-runbooks-"); err != nil {
+	if built, err = os.MkdirTemp("", "signet-runbooks-"); err != nil {
 		return "", err
 	}
 	for name, cgo := range map[string]string{"signet": "0", "signetd": "1"} { // as the Makefile does
-		c := exec.Command("go", "build", "-trimpath", "-ldflags", "-X main.version=v0.1.0", "-o", folder, "../cmd/"+name)
+		c := exec.Command("go", "build", "-trimpath", "-ldflags", "-X main.version=v0.1.0", "-o", built, "../cmd/"+name)
 		c.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 		if out, err := c.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("go build: %w: %s", err, out)
 		}
 	}
-	return folder, nil
+	return built, nil
 })
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if folder, err := binaries(); err == nil {
-		os.RemoveAll(folder)
+	if built != "" {
+		os.RemoveAll(built)
 	}
 	os.Exit(code)
 }

@@ -37,7 +37,7 @@ func (a *app) sourceGet() *cobra.Command {
 		Long: `Say from where somebody called: the address and the device of whom an entry names.
 
 The ledger has a commitment to them (actor.source); they themselves lie beside it, where they can be erased.`,
-		Example: "  signet ledger show 41 --json \n  signet source get 4f1c0a5b6c7d8e9f4f1c0a5b6c7d8e9f4f1c0a5b6c7d8e9f4f1c0a5b6c7d8e9f",
+		Example: "  signet ledger search --from 41 --to 42 --json \n  signet source get 4f1c0a5b6c7d8e9f4f1c0a5b6c7d8e9f4f1c0a5b6c7d8e9f4f1c0a5b6c7d8e9f",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !commitment.MatchString(args[0]) {
 				return usagef("%q is no commitment: 64 hex digits, as actor.source of an entry has them", args[0])

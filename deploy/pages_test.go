@@ -4,6 +4,7 @@ import (
 	"encoding/json/v2"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -102,7 +103,7 @@ git update-ref refs/remotes/origin/main HEAD`)
 	t.Run("verification", func(t *testing.T) {
 		m.env = append(m.env, "SIGNET_PROFILE=auditor") // who has never spoken to the service
 		defer func() { m.env = m.env[:len(m.env)-1] }()
-		out := m.carryOut(t, "deploy/verification.md", "Set this first", "Pin the trust file", "Verify", "One file", "With other people's tools", "A second opinion",
+		out := m.carryOut(t, "deploy/verification.md", "Set this first", "Pin the trust file", "Verify", "As of a time", "One file", "With other people's tools", "A second opinion",
 			"On a machine without a network", "In continuous integration")
 		for _, want := range []string{"VERIFIED", "changed: it was signed", "APPROVED", "app.exe", "Ada Lovelace approve 20", "2 of 2"} {
 			if !strings.Contains(out, want) {
@@ -170,6 +171,58 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 '`)
 	ran = append(ran, script)
 	return strings.ReplaceAll(out, "\r\n", "\n")
+}
+
+// The transcripts in the documents are what really comes, but for digests and for lines that are left out with "…".
+func TestTranscripts(t *testing.T) {
+	t.Attr("requirement", "B-32")
+	built, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sample, err := filepath.Abs("../api/verify/testdata/v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	c := exec.CommandContext(t.Context(), "bash", "-euc", `ln -s "$1" v1 && mkdir -p example/bin
+for file in SHA256SUMS bin/signet; do printf %s "$file" >"example/$file"; done
+echo changed >example/index.json`, "-", sample)
+	c.Dir = folder
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	digest := regexp.MustCompile(`\b[0-9a-f]{64}\b`)
+	checked := 0
+	for _, path := range documents(t) {
+		for _, b := range document(t, path) {
+			if b.language != "console" {
+				continue
+			}
+			for part := range strings.SplitSeq("\n"+b.text, "\n$ ") {
+				command, want, said := strings.Cut(part, "\n")
+				if !said {
+					continue
+				}
+				c := exec.CommandContext(t.Context(), "bash", "-c", command)
+				c.Dir, c.Env = folder, append(os.Environ(), "PATH="+built+":"+os.Getenv("PATH"), "SIGNET_CONFIG_DIR="+folder+"/client", "TZ=UTC")
+				out, _ := c.CombinedOutput() // with whatever code
+				lines := strings.Split(regexp.QuoteMeta(digest.ReplaceAllString(want, "DIGEST")), "\n")
+				for i, line := range lines {
+					if line == "…" {
+						lines[i] = "(?s:.*)"
+					}
+				}
+				if !regexp.MustCompile(`^` + strings.Join(lines, "\n") + `\s*$`).MatchString(digest.ReplaceAllString(string(out), "DIGEST")) {
+					t.Errorf("%s:%d: %s\nsays\n%s\nand not\n%s", path, b.line, command, out, want)
+				}
+				checked++
+			}
+		}
+	}
+	if checked < 2 {
+		t.Errorf("%d transcripts", checked)
+	}
 }
 
 // The table of verdicts in the page on verification is that of the verifier, and the reasons of refusals in the page on signing are those of

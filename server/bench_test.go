@@ -107,10 +107,11 @@ func BenchmarkSeal(b *testing.B) {
 	}
 }
 
-// benchJob is a number of calls: seals of records, or without records calls that do nothing.
+// benchJob is a number of calls: seals of records, time-stamps over HTTP, or calls that do nothing.
 type benchJob struct {
 	Callers, Calls, PerRecord int
 	Records                   []string
+	TSA, Proto                string // of time-stamps: the address, and HTTP/1.1 or HTTP/2.0
 }
 
 type benchResult struct {
@@ -228,15 +229,20 @@ func benchClient(config string, in io.Reader, out io.Writer) error {
 		} else if err != nil {
 			return err
 		}
-		if err := json.NewEncoder(out).Encode(j.run(conn)); err != nil {
+		if err := json.NewEncoder(out).Encode(j.run(conn, roots)); err != nil {
 			return err
 		}
 	}
 }
 
-func (j benchJob) run(conn *grpc.ClientConn) benchResult {
+func (j benchJob) run(conn *grpc.ClientConn, roots *x509.CertPool) benchResult {
 	seals, nothing := signetv1.NewSigningServiceClient(conn), grpc_health_v1.NewHealthClient(conn)
+	stamp, closeIdle := j.stamper(roots)
+	defer closeIdle()
 	call := func(i int) error {
+		if j.TSA != "" {
+			return stamp()
+		}
 		if len(j.Records) == 0 {
 			_, err := nothing.Check(context.Background(), &grpc_health_v1.HealthCheckRequest{})
 			return err
@@ -247,6 +253,9 @@ func (j benchJob) run(conn *grpc.ClientConn) benchResult {
 	var failed atomic.Pointer[string]
 	fail := func(err error) benchResult { return benchResult{Error: err.Error()} }
 	if _, err := nothing.Check(context.Background(), &grpc_health_v1.HealthCheckRequest{}); err != nil {
+		return fail(err)
+	}
+	if err := j.warm(stamp); err != nil {
 		return fail(err)
 	}
 	before, err := cpu()

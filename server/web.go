@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"runtime/debug"
 	"strconv"
@@ -43,11 +44,16 @@ func (c WebConfig) validate(bad func(key, format string, args ...any) error) err
 	return nil
 }
 
-// Bounds of the HTTPS listener.
-const (
-	webRequests = 64 // answered at the same time; more wait
-	webWrite    = time.Minute
-)
+// webWrite bounds an answer of the HTTPS listener.
+const webWrite = time.Minute
+
+// webTurns bound the requests of a listener.
+func webTurns(patience time.Duration) turnLimits {
+	return turnLimits{running: 64, runningEach: 32, waiting: 1024, waitingEach: 256, patience: patience}
+}
+
+// webPatience is how long a request waits for its turn: somebody's program that is told to come back does so by itself.
+const webPatience = 5 * time.Second
 
 // openWeb opens the HTTPS listener, where one is configured.
 func (s *Server) openWeb() error {
@@ -76,7 +82,7 @@ func (s *Server) openWeb() error {
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"},
 	}))
 	s.doors.servers = append(s.doors.servers, &http.Server{
-		Handler: s.webHandler(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: webWrite, IdleTimeout: 2 * time.Minute,
+		Handler: s.webHandler(mux, webTurns(webPatience)), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: webWrite, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 16 << 10, ConnState: doorState, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	})
 	s.log.Info("web", "address", s.webAddress)
@@ -86,9 +92,9 @@ func (s *Server) openWeb() error {
 // WebAddress is where the server answers HTTPS; empty where it does not.
 func (s *Server) WebAddress() string { return s.webAddress }
 
-// webHandler stands before every page: it bounds, recovers, and says to browsers what they must not do.
-func (s *Server) webHandler(next http.Handler) http.Handler {
-	room := make(chan struct{}, webRequests)
+// webHandler stands before every page: it recovers, says to browsers what they must not do, and lets requests in by turns.
+func (s *Server) webHandler(next http.Handler, limits turnLimits) http.Handler {
+	turns := newTurns(limits)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			if p := recover(); p != nil && p != http.ErrAbortHandler {
@@ -100,19 +106,38 @@ func (s *Server) webHandler(next http.Handler) http.Handler {
 		if !ok {
 			return
 		}
-		select {
-		case room <- struct{}{}:
-			defer func() { <-room }()
-		case <-r.Context().Done():
+		h := w.Header()
+		for name, value := range protective {
+			h[name] = value
+		}
+		leave, err := turns.take(r.Context(), webNeighbourhood(r))
+		if err != nil {
+			h.Set("Retry-After", "1")
+			http.Error(w, errBusy.Error(), http.StatusServiceUnavailable)
 			return
 		}
-		h := w.Header()
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Strict-Transport-Security", "max-age=31536000")
-		http.MaxBytesHandler(next, 1<<20).ServeHTTP(w, r)
+		defer leave()
+		r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
+		next.ServeHTTP(w, r)
 	})
+}
+
+// protective are the headers that say to browsers what they must not do. The values are shared by all answers.
+var protective = map[string][]string{
+	"X-Content-Type-Options":    {"nosniff"},
+	"Content-Security-Policy":   {"default-src 'none'; frame-ancestors 'none'"},
+	"Referrer-Policy":           {"no-referrer"},
+	"Strict-Transport-Security": {"max-age=31536000"},
+}
+
+// webNeighbourhood is whose turn a request takes.
+func webNeighbourhood(r *http.Request) netip.Prefix {
+	address, _ := r.Context().Value(sourceKey{}).(string)
+	a, err := netip.ParseAddr(address)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return neighbourhood(a)
 }
 
 // webSource is where a request comes from, as the handler before it has found out.

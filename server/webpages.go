@@ -54,7 +54,7 @@ func (s *Server) openPages() error {
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"},
 	}))
 	s.doors.servers = append(s.doors.servers, &http.Server{
-		Handler: s.webHandler(pages), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: callLimit + 10*time.Second, IdleTimeout: 2 * time.Minute,
+		Handler: s.webHandler(pages, webTurns(callLimit)), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: callLimit + 10*time.Second, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 16 << 10, ConnState: doorState, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	})
 	s.log.Info("pages", "address", s.pagesAddress, "url", c.Origin())

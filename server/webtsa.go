@@ -1,7 +1,6 @@
 package server
 
 import (
-	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -13,45 +12,31 @@ const (
 	timestampReply = "application/timestamp-reply"
 )
 
-// Bounds of time-stamping over HTTPS. A request is an imprint, a policy and a nonce: some hundred bytes.
-const (
-	maxTimestampQuery = 16 << 10
-	tsaRequests       = 16 // at the same time; more are told to come back
-)
+// maxTimestampQuery bounds a request over HTTPS, which is an imprint, a policy and a nonce: some hundred bytes.
+const maxTimestampQuery = 16 << 10
 
-// serveTSA adds the time-stamping authority over HTTP (RFC 3161, section 3.4), where it is open to everybody.
+// serveTSA adds the time-stamping authority over HTTP (RFC 3161, section 3.4), where it is open to everybody. Callers take turns with everybody
+// who reads the ledger over the same listener.
 func (s *Server) serveTSA(mux *http.ServeMux) {
-	if !s.config.Timestamp.Web {
-		return
+	if s.config.Timestamp.Web {
+		mux.HandleFunc("POST /tsa", s.webTimestamp)
 	}
-	room := make(chan struct{}, tsaRequests)
-	mux.HandleFunc("POST /tsa", func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case room <- struct{}{}:
-			defer func() { <-room }()
-		default:
-			w.Header().Set("Retry-After", "1")
-			http.Error(w, "too many requests at once; try again in a second", http.StatusServiceUnavailable)
-			return
-		}
-		s.webTimestamp(w, r)
-	})
 }
 
 // webTimestamp answers a TimeStampReq. A request that cannot be granted is refused in a TimeStampResp, with status 200, as the RFC has it; what is
 // no request at all gets a status of HTTP.
 func (s *Server) webTimestamp(w http.ResponseWriter, r *http.Request) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != timestampQuery {
+	if kind := r.Header.Get("Content-Type"); kind != timestampQuery && !isMediaType(kind, timestampQuery) {
 		http.Error(w, "send a TimeStampReq (RFC 3161) as "+timestampQuery, http.StatusUnsupportedMediaType)
 		return
 	}
-	query, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxTimestampQuery))
-	if err != nil {
-		code := http.StatusBadRequest
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			code = http.StatusRequestEntityTooLarge
-		}
-		http.Error(w, "the request was not read: "+err.Error(), code)
+	query, err := readQuery(r)
+	switch {
+	case err != nil:
+		http.Error(w, "the request was not read: "+err.Error(), http.StatusBadRequest)
+		return
+	case len(query) > maxTimestampQuery:
+		http.Error(w, "a TimeStampReq has some hundred bytes: send a digest, not the data", http.StatusRequestEntityTooLarge)
 		return
 	}
 	reply, err := s.tsa.Load().Respond(r.Context(), query)
@@ -61,4 +46,19 @@ func (s *Server) webTimestamp(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", timestampReply)
 	w.Header().Set("Cache-Control", "no-store")
 	s.webWrite(w, r, reply)
+}
+
+// readQuery reads a request, and one byte more than the bound of one that is too large.
+func readQuery(r *http.Request) ([]byte, error) {
+	if n := r.ContentLength; n >= 0 && n <= maxTimestampQuery {
+		query := make([]byte, n)
+		_, err := io.ReadFull(r.Body, query)
+		return query, err
+	}
+	return io.ReadAll(io.LimitReader(r.Body, maxTimestampQuery+1))
+}
+
+func isMediaType(header, want string) bool {
+	kind, _, err := mime.ParseMediaType(header)
+	return err == nil && kind == want
 }

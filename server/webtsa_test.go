@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/sha256"
 	"encoding/pem"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/signetd/signet/api/manifest"
@@ -118,6 +120,32 @@ func TestWebTimestamp(t *testing.T) {
 		if _, err := rfc3161.ParseResponse(answer); reply.StatusCode != http.StatusOK || err != nil {
 			t.Errorf("after it: %s, %v", reply.Status, err)
 		}
+	})
+	t.Run("a hundred callers at once wait for each other", func(t *testing.T) {
+		imprint := sha256.Sum256(data)
+		query, err := rfc3161.Request{Hash: crypto.SHA256, Imprint: imprint[:]}.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var callers sync.WaitGroup
+		for range 100 {
+			callers.Go(func() {
+				reply, err := w.client.Post(w.root+"/tsa", queryType, bytes.NewReader(query))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer reply.Body.Close()
+				answer, err := io.ReadAll(reply.Body)
+				if err == nil {
+					_, err = rfc3161.ParseResponse(answer)
+				}
+				if err != nil {
+					t.Errorf("%s: %v", reply.Status, err)
+				}
+			})
+		}
+		callers.Wait()
 	})
 	t.Run("what is no request", func(t *testing.T) {
 		for _, tc := range []struct {

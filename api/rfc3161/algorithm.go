@@ -6,8 +6,8 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
-	_ "crypto/sha256" // the hashes of the profile
-	_ "crypto/sha512"
+	"crypto/sha256"
+	"crypto/sha512"
 )
 
 // Object identifiers as their whole DER encodings.
@@ -179,7 +179,16 @@ func (a algorithm) verify(pub crypto.PublicKey, message, signature []byte) bool 
 }
 
 func digest(h crypto.Hash, message []byte) []byte {
-	w := h.New()
-	w.Write(message)
-	return w.Sum(nil)
+	switch h {
+	case crypto.SHA384:
+		sum := sha512.Sum384(message)
+		return sum[:]
+	case crypto.SHA512:
+		sum := sha512.Sum512(message)
+		return sum[:]
+	case crypto.SHA256:
+		sum := sha256.Sum256(message)
+		return sum[:]
+	}
+	panic("rfc3161: a hash that is not in the profile") // neither parsing nor building lets one in
 }

@@ -184,3 +184,36 @@ func element(tag byte, contents ...[]byte) []byte {
 	}
 	return b
 }
+
+// maxHeader is the longest header that is written.
+const maxHeader = 5
+
+// backwards writes elements from their ends on, so that each length is known when it is written, and nothing is copied twice.
+type backwards struct {
+	b  []byte
+	at int // what is written begins here
+}
+
+// newBackwards has room for size bytes.
+func newBackwards(size int) *backwards { return &backwards{b: make([]byte, size), at: size} }
+
+// put writes elements before what is there; the first comes first.
+func (w *backwards) put(elements ...[]byte) {
+	for i := len(elements) - 1; i >= 0; i-- {
+		w.at -= len(elements[i])
+		copy(w.b[w.at:], elements[i])
+	}
+}
+
+func (w *backwards) putString(element string) {
+	w.at -= len(element)
+	copy(w.b[w.at:], element)
+}
+
+// wrap makes all that was written before end the contents of one element.
+func (w *backwards) wrap(tag byte, end int) {
+	var header [maxHeader]byte
+	w.put(appendHeader(header[:0], tag, end-w.at))
+}
+
+func (w *backwards) bytes() []byte { return w.b[w.at:] }

@@ -205,11 +205,7 @@ func (i *Issuer) Issue(ctx context.Context, req Request, genTime time.Time) ([]b
 		return nil, err
 	}
 
-	var nonce []byte
-	if req.Nonce != nil {
-		nonce = encodeInteger(req.Nonce)
-	}
-	content := element(tagSequence, t.policy, encodeImprint(req.Hash, req.null, req.Imprint), serial, encodeTime(genTime), t.accuracy, nonce)
+	content := t.content(req, genTime, serial)
 	attributes := bytes.Clone(t.attributes)
 	copy(attributes[t.messageAt:], digest(t.algorithm.hash, content))
 
@@ -221,15 +217,61 @@ func (i *Issuer) Issue(ctx context.Context, req Request, genTime time.Time) ([]b
 		return nil, fmt.Errorf("%w: what was returned does not have the shape of a signature by the certificate's key", ErrSignature)
 	}
 	attributes[0] = 0xa0
-	signer := element(tagSequence, []byte{tagInteger, 1, 1}, t.sid, t.digest, attributes, t.signature, element(tagOctetString, signature))
-	encapsulated := element(tagSequence, []byte(oidTSTInfo), element(0xa0, element(tagOctetString, content)))
-	var certificates []byte
-	if req.CertReq {
-		certificates = t.certificates
-	}
-	data := element(tagSequence, []byte{tagInteger, 1, 3}, element(tagSet, t.digest), encapsulated, certificates, element(tagSet, signer))
-	return element(tagSequence, []byte(oidSignedData), element(0xa0, data)), nil
+	return t.token(content, attributes, signature, req.CertReq), nil
 }
+
+// content returns the TSTInfo.
+func (t *template) content(req Request, genTime time.Time, serial []byte) []byte {
+	var nonce []byte
+	if req.Nonce != nil {
+		nonce = encodeInteger(req.Nonce)
+	}
+	imprint, at := encodeImprint(req.Hash, req.null, req.Imprint), encodeTime(genTime)
+	w := newBackwards(len(t.policy) + len(imprint) + len(serial) + len(at) + len(t.accuracy) + len(nonce) + maxHeader)
+	end := w.at
+	w.put(t.policy, imprint, serial, at, t.accuracy, nonce)
+	w.wrap(tagSequence, end)
+	return w.bytes()
+}
+
+// token returns the ContentInfo.
+func (t *template) token(content, attributes, signature []byte, certificates bool) []byte {
+	size := len(t.digest)*2 + len(content) + len(t.certificates) + len(t.sid) + len(attributes) + len(t.signature) + len(signature)
+	w := newBackwards(size + len(oidTSTInfo) + len(oidSignedData) + 2*len(version3) + 10*maxHeader)
+	end := w.at
+
+	w.put(signature)
+	w.wrap(tagOctetString, end)
+	w.put(version1, t.sid, t.digest, attributes, t.signature)
+	w.wrap(tagSequence, end) // SignerInfo
+	w.wrap(tagSet, end)
+	if certificates {
+		w.put(t.certificates)
+	}
+
+	info := w.at
+	w.put(content)
+	w.wrap(tagOctetString, info)
+	w.wrap(0xa0, info)
+	w.putString(oidTSTInfo)
+	w.wrap(tagSequence, info) // EncapsulatedContentInfo
+
+	algorithms := w.at
+	w.put(t.digest)
+	w.wrap(tagSet, algorithms)
+	w.put(version3)
+	w.wrap(tagSequence, end) // SignedData
+	w.wrap(0xa0, end)
+	w.putString(oidSignedData)
+	w.wrap(tagSequence, end)
+	return w.bytes()
+}
+
+// Versions of SignerInfo and SignedData.
+var (
+	version1 = []byte{tagInteger, 1, 1}
+	version3 = []byte{tagInteger, 1, 3}
+)
 
 // serial returns the next serial number as an INTEGER.
 func (i *Issuer) serial() ([]byte, error) {

@@ -39,6 +39,7 @@ type authority struct {
 	root   *x509.Certificate
 	issuer rfc3161.Issuer
 	down   atomic.Bool
+	hangs  atomic.Bool
 	asked  atomic.Int64
 }
 
@@ -89,6 +90,11 @@ func startAuthority(t testing.TB) *authority {
 
 func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.asked.Add(1)
+	if a.hangs.Load() { // until the caller gives up
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+		return
+	}
 	if a.down.Load() {
 		http.Error(w, "down", http.StatusServiceUnavailable)
 		return

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/signetd/signet/api/chain"
@@ -94,46 +95,113 @@ func openClock(ctx context.Context, o Options) (*tsa.Discipline, error) {
 	return d, d.Wrong()
 }
 
-// keepTime measures the clock again and again. Whether it is believed is an entry whenever it changes, and at the start.
+// keepTime measures the clock again and again, and looks whether somebody has set it. Whether it is believed is an entry whenever it changes, and
+// where somebody measures it at the start.
 func (s *Server) keepTime(ctx context.Context) {
-	if s.discipline == nil {
-		return
+	every := time.Duration(s.config.Timestamp.Clock.Every)
+	if every <= 0 {
+		every = time.Duration(defaultClock().Every)
+	}
+	if s.discipline != nil {
+		s.beliefs.begin(s.clockState(s.tsa.Load().ClockDoubt()))
 	}
 	s.background.Go(func() {
-		trusted := s.discipline.Doubt() == nil
-		unwritten := s.writeClock(ctx, []clockChanged{s.clockState()})
+		var unwritten []clockChanged
 		for {
+			unwritten = s.writeClock(ctx, append(unwritten, s.beliefs.take(maxUnwritten-len(unwritten))...))
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(s.discipline.Every()):
+			case <-s.beliefs.changed():
+			case <-time.After(every):
+				if s.discipline != nil {
+					_ = s.discipline.Measure(ctx) // what it found is asked for below, and by whoever needs the time
+				}
 			}
-			_ = s.discipline.Measure(ctx) // what it found is asked for below, and by whoever needs the time
-			now := s.discipline.Doubt() == nil
-			if now != trusted && len(unwritten) < maxUnwritten {
-				unwritten = append(unwritten, s.clockState())
-			}
-			unwritten = s.writeClock(ctx, unwritten)
-			if now != trusted {
-				trusted = now
-				s.pokeHealth()
-			}
+			s.noteClock()
 		}
 	})
+}
+
+// noteClock notes that the clock is believed no more, or again. Whoever looks at it calls this, so that nothing that was seen goes without an entry.
+func (s *Server) noteClock() {
+	doubt := s.tsa.Load().ClockDoubt()
+	if s.beliefs.note(doubt == nil, func() clockChanged { return s.clockState(doubt) }) {
+		s.pokeHealth()
+	}
+}
+
+// beliefs are the changes of whether the clock is believed that are not in the ledger yet.
+type beliefs struct {
+	mu      sync.Mutex
+	doubted bool
+	queue   []clockChanged
+	poke    chan struct{}
+}
+
+func (b *beliefs) changed() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.channel()
+}
+
+// channel is made when it is first needed. The caller holds mu.
+func (b *beliefs) channel() chan struct{} {
+	if b.poke == nil {
+		b.poke = make(chan struct{}, 1)
+	}
+	return b.poke
+}
+
+// begin notes the first state.
+func (b *beliefs) begin(state clockChanged) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.doubted, b.queue = !state.Trusted, []clockChanged{state}
+}
+
+// note notes a state if it is another one than before, and reports whether it is.
+func (b *beliefs) note(trusted bool, state func() clockChanged) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if trusted != b.doubted {
+		return false
+	}
+	b.doubted = !trusted
+	if len(b.queue) < maxUnwritten {
+		b.queue = append(b.queue, state())
+	}
+	select {
+	case b.channel() <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// take returns up to n changes, in their order.
+func (b *beliefs) take(n int) []clockChanged {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n = min(n, len(b.queue))
+	out := b.queue[:n:n]
+	b.queue = b.queue[n:]
+	return out
 }
 
 // maxUnwritten is how many changes wait for a clock with which an entry can be appended.
 const maxUnwritten = 16
 
 // clockState is what is known of the clock now.
-func (s *Server) clockState() clockChanged {
-	doubt := s.discipline.Doubt()
+func (s *Server) clockState(doubt error) clockChanged {
 	body := clockChanged{Measured: []clockMeasured{}, Trusted: doubt == nil}
 	if doubt != nil {
 		body.Reason = doubt.Error()
 		s.log.Error("clock", "error", doubt)
 	} else {
 		s.log.Info("clock", "trusted", true)
+	}
+	if s.discipline == nil {
+		return body
 	}
 	for _, m := range s.discipline.Measured() {
 		one := clockMeasured{Source: m.Source}

@@ -91,6 +91,54 @@ func TestTheClockIsMeasured(t *testing.T) {
 	})
 }
 
+// Somebody sets the clock while the service runs, and nobody measures it: the monotonic clock tells.
+func TestTheClockIsSet(t *testing.T) {
+	t.Attr("requirement", "A-19")
+	s := people(t, servertest.Start(t, func(c *server.Config) { c.Timestamp.Clock.Every = server.Duration(time.Second) }))
+	s.Clock.Settable()
+	s.Restart()
+	s.connect()
+	s.ada, s.rita = s.Login("ada"), s.Login("rita")
+	for _, tc := range []struct {
+		name    string
+		by      time.Duration
+		entries bool   // whether the ledger takes entries meanwhile
+		says    string // the error
+	}{
+		{"ahead by two minutes", 2 * time.Minute, false, "jumped ahead by "},
+		{"back by two minutes", -2 * time.Minute, false, "behind the last entry by "},
+		{"ahead by three seconds", 3 * time.Second, true, "moved by "},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s.record = s.create(header("ada"))
+			p := s.prepare(s.ada)
+			before := s.size()
+			s.Clock.Set(tc.by)
+			_, err := s.signing.Sign(s.ada, signRequest(p, "ada"))
+			wantError(t, err, codes.Unavailable, "CLOCK_UNTRUSTED")
+			if !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("the error does not say %q: %v", tc.says, err)
+			}
+			s.health("", notServing)
+			if n := s.size(); n != before && !tc.entries {
+				t.Errorf("%d entries were appended by a clock that was set", n-before)
+			}
+			s.Clock.Set(-tc.by)
+			s.health("", serving)
+			if n := len(s.find(before, chain.SignatureCreated)); n != 0 {
+				t.Errorf("%d signatures were made", n)
+			}
+			s.sign(s.ada, "ada", s.prepare(s.ada)) // what was prepared before is used up
+			eventually(t, "both changes are entries", func() bool { return len(s.find(before, chain.ClockChanged)) == 2 })
+			changes := s.find(before, chain.ClockChanged)
+			if doubted, trusted := string(changes[0].Body), string(changes[1].Body); !strings.Contains(doubted, `"trusted":false`) ||
+				!strings.Contains(doubted, "against the monotonic clock") || !strings.Contains(trusted, `"trusted":true`) {
+				t.Errorf("changes %s and %s", doubted, trusted)
+			}
+		})
+	}
+}
+
 func TestClockSourcesAreNamed(t *testing.T) {
 	for _, bad := range []string{"", "ntp", "ntp:", "ntp:host", "ntp::123", "gps"} {
 		c := server.DefaultConfig()

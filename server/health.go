@@ -148,6 +148,7 @@ func (s *Server) unready() map[string]error {
 	for _, r := range s.config.HSM.Roles.all() {
 		hsm[r.name] = s.keys.ReadyFor(r.probe)
 	}
+	s.noteClock()
 	clock, stored := s.tsa.Load().Ready(), errors.Join(s.ledger.Err(), s.scrubFound())
 	found := make(map[string]error, len(needs))
 	for service, roles := range needs {

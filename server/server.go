@@ -63,7 +63,9 @@ type Options struct {
 	Recorded *Recorded
 	Version  string
 	Clock    func() time.Time // nil: time.Now
-	Log      *slog.Logger     // nil: none
+	// Monotonic tells how long the process has been running, whatever is done to the clock. nil: the monotonic part of what Clock returns.
+	Monotonic func() time.Duration
+	Log       *slog.Logger // nil: none
 }
 
 func (o *Options) defaults() {
@@ -83,6 +85,7 @@ type Server struct {
 	config     Config
 	version    string
 	clock      func() time.Time
+	monotonic  func() time.Duration // may be nil, see Options
 	log        *slog.Logger
 	keys       *keystore.Store
 	ledger     *ledger.Ledger
@@ -109,6 +112,7 @@ type Server struct {
 	scrubs     scrubs
 	brackets   brackets
 	discipline *tsa.Discipline // nil: nobody measures the clock
+	beliefs    beliefs
 
 	certificates certificateUpkeep
 
@@ -146,7 +150,7 @@ func ledgerOptions(ctx context.Context, o Options) (ledger.Options, error) {
 		return ledger.Options{}, fmt.Errorf("the ledger's key is %s, not Ed25519", key.Algorithm)
 	}
 	lo := ledger.Options{
-		Path: o.Config.Path(LedgerFile), Origin: o.Config.Ledger.Origin, Clock: o.Clock, Projections: projections(), Log: o.Log,
+		Path: o.Config.Path(LedgerFile), Origin: o.Config.Ledger.Origin, Clock: o.Clock, Projections: projections(), Log: o.Log, Monotonic: o.Monotonic,
 		Signer: ledger.CheckpointSigner{Name: o.Config.Ledger.Origin, Public: public, Sign: func(ctx context.Context, msg []byte) ([]byte, error) {
 			return o.Keys.Sign(ctx, ledgerKeyID, public, msg)
 		}},
@@ -189,7 +193,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 		return nil, nextStep(o.Config, err)
 	}
 	noteChanges(l, o.Log)
-	s := &Server{config: o.Config, version: o.Version, clock: o.Clock, log: o.Log, keys: o.Keys, recorded: o.Recorded, ledger: l, discipline: discipline, archiveStore: lo.Archive, stopping: make(chan struct{}), pages: newPages(), large: newPlaces(8, 2), health: newHealthWatch(), calls: &callMeters{known: make(map[string]bool)}}
+	s := &Server{config: o.Config, version: o.Version, clock: o.Clock, monotonic: o.Monotonic, log: o.Log, keys: o.Keys, recorded: o.Recorded, ledger: l, discipline: discipline, archiveStore: lo.Archive, stopping: make(chan struct{}), pages: newPages(), large: newPlaces(8, 2), health: newHealthWatch(), calls: &callMeters{known: make(map[string]bool)}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -244,7 +248,7 @@ func (s *Server) compose(ctx context.Context) error {
 	if s.identities, err = openDirectory(s.config, s.ledger, s.keys, s.stampAccountability, s.clock, s.log); err != nil {
 		return err
 	}
-	authority, err := openAuthority(s.config, s.ledger, s.keys, s.clock, s.discipline)
+	authority, err := openAuthority(s.config, s.ledger, s.keys, s.clock, s.monotonic, s.discipline)
 	if err != nil {
 		return err
 	}
@@ -330,7 +334,7 @@ func openDirectory(c Config, l *ledger.Ledger, keys *keystore.Store, stamp ident
 	return identity.New(ic, l, keys, authority)
 }
 
-func openAuthority(c Config, l *ledger.Ledger, keys *keystore.Store, clock func() time.Time, discipline *tsa.Discipline) (*tsa.Authority, error) {
+func openAuthority(c Config, l *ledger.Ledger, keys *keystore.Store, clock func() time.Time, monotonic func() time.Duration, discipline *tsa.Discipline) (*tsa.Authority, error) {
 	key, err := readKey(l, keyTSA)
 	if err != nil {
 		return nil, err
@@ -343,6 +347,7 @@ func openAuthority(c Config, l *ledger.Ledger, keys *keystore.Store, clock func(
 	if err != nil {
 		return nil, err
 	}
+	config.Monotonic = monotonic
 	if discipline != nil {
 		config.Doubt = discipline.Doubt
 	}

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -89,6 +90,48 @@ func TestSignaturesAreStampedByOthers(t *testing.T) {
 				if err != nil || r.Code != verify.TimeNotProven {
 					t.Errorf("without the others' roots: %v, %v", r.Code, err)
 				}
+			}
+		})
+	}
+}
+
+// An authority that does not answer holds a signature up for no longer than was set, whichever way they are asked.
+func TestSignaturesDoNotWaitForOthers(t *testing.T) {
+	t.Attr("requirement", "A-19")
+	for _, tc := range []struct {
+		mode     string
+		required bool
+		tokens   int
+	}{{"all", false, 2}, {"first", false, 1}, {"all", true, 0}} {
+		t.Run(fmt.Sprintf("%s, required: %v", tc.mode, tc.required), func(t *testing.T) {
+			hangs, answers := startAuthority(t), startAuthority(t)
+			hangs.hangs.Store(true)
+			s := people(t, servertest.Start(t, func(c *server.Config) {
+				c.Timestamp.External = []server.ExternalTSAConfig{
+					{Name: "hangs", URL: hangs.url, Roots: hangs.roots, Required: tc.required}, {Name: "answers", URL: answers.url, Roots: answers.roots},
+				}
+				c.Timestamp.Signatures.Mode, c.Timestamp.Signatures.Wait = tc.mode, server.Duration(300*time.Millisecond)
+				c.Ledger.Brackets.Every, c.Ledger.Brackets.Within = manifest.MaxBracketLag, server.Duration(time.Hour)
+			}))
+			p := s.prepare(s.ada)
+			begin := time.Now()
+			_, err := s.signing.Sign(s.ada, signRequest(p, "ada"))
+			if took := time.Since(begin); took < 300*time.Millisecond || took > 5*time.Second {
+				t.Errorf("took %v", took)
+			}
+			if tc.tokens == 0 {
+				wantError(t, err, codes.Unavailable, "TIMESTAMP_UNAVAILABLE")
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := manifest.Parse(s.manifest())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := len(m.Signatures[0].Timestamps); n != tc.tokens {
+				t.Errorf("%d tokens, want %d", n, tc.tokens)
 			}
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/sha256"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -13,9 +14,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
 
 	"github.com/signetd/signet/api/manifest"
 	"github.com/signetd/signet/api/rfc3161"
+	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/keystore"
 	"github.com/signetd/signet/server"
 	"github.com/signetd/signet/server/servertest"
@@ -73,27 +78,51 @@ func TestWebTimestamp(t *testing.T) {
 		}
 		return string(out)
 	}
-	for name, flags := range map[string][]string{
-		"sha256 with the certificate": {"-sha256", "-cert"}, "sha384": {"-sha384", "-cert"}, "sha512 without a nonce": {"-sha512", "-cert", "-no_nonce"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Attr("requirement", "B-34")
-			openssl(t, append([]string{"ts", "-query", "-data", "data", "-out", "query.tsq"}, flags...)...)
-			query, err := os.ReadFile(filepath.Join(dir, "query.tsq"))
-			if err != nil {
-				t.Fatal(err)
+	for _, hash := range []string{"-sha256", "-sha384", "-sha512"} {
+		for _, certificate := range []bool{true, false} {
+			for _, nonce := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s, certificate: %v, nonce: %v", hash[1:], certificate, nonce), func(t *testing.T) {
+					t.Attr("requirement", "A-19")
+					ask := []string{"ts", "-query", "-data", "data", "-out", "query.tsq", hash}
+					check := []string{"ts", "-verify", "-in", "reply.tsr", "-CAfile", "root.pem"}
+					if certificate {
+						ask = append(ask, "-cert")
+					} else {
+						check = append(check, "-untrusted", "tsa.pem") // which the verifier must have
+					}
+					if !nonce {
+						ask = append(ask, "-no_nonce")
+					}
+					openssl(t, ask...)
+					query, err := os.ReadFile(filepath.Join(dir, "query.tsq"))
+					if err != nil {
+						t.Fatal(err)
+					}
+					reply, answer := w.post(queryType, query)
+					if reply.StatusCode != http.StatusOK || reply.Header.Get("Content-Type") != "application/timestamp-reply" || reply.Header.Get("Cache-Control") != "no-store" {
+						t.Fatalf("%s %v: %s", reply.Status, reply.Header, answer)
+					}
+					if err := os.WriteFile(filepath.Join(dir, "reply.tsr"), answer, 0o600); err != nil {
+						t.Fatal(err)
+					}
+					token, err := rfc3161.ParseResponse(answer)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if len(token.Certificates) > 0 {
+						pemOf := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: token.Certificates[0].Raw})
+						if err := os.WriteFile(filepath.Join(dir, "tsa.pem"), pemOf, 0o600); err != nil {
+							t.Fatal(err)
+						}
+					}
+					for _, against := range [][]string{{"-queryfile", "query.tsq"}, {"-data", "data"}} {
+						if out := openssl(t, append(check, against...)...); !strings.Contains(out, "Verification: OK") {
+							t.Error(out)
+						}
+					}
+				})
 			}
-			reply, answer := w.post(queryType, query)
-			if reply.StatusCode != http.StatusOK || reply.Header.Get("Content-Type") != "application/timestamp-reply" || reply.Header.Get("Cache-Control") != "no-store" {
-				t.Fatalf("%s %v: %s", reply.Status, reply.Header, answer)
-			}
-			if err := os.WriteFile(filepath.Join(dir, "reply.tsr"), answer, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if out := openssl(t, "ts", "-verify", "-in", "reply.tsr", "-queryfile", "query.tsq", "-CAfile", "root.pem"); !strings.Contains(out, "Verification: OK") {
-				t.Error(out)
-			}
-		})
+		}
 	}
 	t.Run("refusals are answers", func(t *testing.T) {
 		imprint := sha256.Sum256(data)
@@ -172,5 +201,115 @@ func TestWebTimestampOff(t *testing.T) {
 	w := newWeb(t, servertest.Start(t, func(c *server.Config) { c.Web.Address = "127.0.0.1:0" }))
 	if reply, _ := w.post(queryType, nil); reply.StatusCode != http.StatusNotFound {
 		t.Errorf("%s", reply.Status)
+	}
+}
+
+// Each kind of request that cannot be granted, sent by curl and over gRPC; openssl reads the answers. Only the authority's own troubles are errors over
+// gRPC, where whoever calls must know whether to come back.
+func TestTimestampRefusals(t *testing.T) {
+	s := servertest.Start(t, func(c *server.Config) { c.Web.Address, c.Timestamp.Web = "127.0.0.1:0", true })
+	s.Clock.Settable()
+	s.Restart()
+	rpc, admin := signetv1.NewTimestampServiceClient(s.Dial()), s.Login(servertest.Administrator)
+	dir := t.TempDir()
+	run := func(t *testing.T, name string, args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), name, args...)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
+		}
+		return string(out)
+	}
+	file := func(t *testing.T, name string, b []byte) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file(t, "data", []byte("what is to be time-stamped"))
+	query := func(flags ...string) func(t *testing.T) []byte {
+		return func(t *testing.T) []byte {
+			run(t, "openssl", append([]string{"ts", "-query", "-data", "data", "-out", "query.tsq"}, flags...)...)
+			b, err := os.ReadFile(filepath.Join(dir, "query.tsq"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		}
+	}
+	changed := func(change func([]byte) []byte) func(t *testing.T) []byte {
+		good := query("-sha256", "-no_nonce")
+		return func(t *testing.T) []byte { return change(good(t)) }
+	}
+	for _, tc := range []struct {
+		name  string
+		query func(t *testing.T) []byte
+		text  string // of openssl
+		fault func(on bool)
+		code  codes.Code // over gRPC
+		why   string
+	}{
+		{"badAlg", query("-sha1"), "unrecognized or unsupported algorithm identifier", nil, codes.OK, ""},
+		{"badRequest", changed(func(b []byte) []byte { b[4] = 2; return b }), "transaction not permitted or supported", nil, codes.OK, ""}, // version 2
+		{"badDataFormat", changed(func(b []byte) []byte { return append(b, 0) }), "the data submitted has the wrong format", nil, codes.OK, ""},
+		{"unacceptedPolicy", query("-sha256", "-tspolicy", "1.2.3.4"), "the requested TSA policy is not supported by the TSA", nil, codes.OK, ""},
+		{"unacceptedExtension", changed(func(b []byte) []byte {
+			extension := "\xa0\x09\x30\x07\x06\x03\x2a\x03\x04\x04\x00" // 1.2.3.4, empty
+			b[1] += byte(len(extension))
+			return append(b, extension...)
+		}), "the requested extension is not supported by the TSA", nil, codes.OK, ""},
+		{"timeNotAvailable", query("-sha256"), "the TSA's time source is not available", func(on bool) {
+			d := 2 * time.Second
+			if !on {
+				d = -d
+			}
+			s.Clock.Set(d)
+		}, codes.Unavailable, "CLOCK_UNTRUSTED"},
+		{"systemFailure", query("-sha256"), "the request cannot be handled due to system failure", func(on bool) {
+			s.SetFault(nil)
+			if on {
+				s.SetFault(gone("tsa-"))
+			}
+		}, codes.Unavailable, "HSM_UNAVAILABLE"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Attr("requirement", "A-19")
+			body := tc.query(t)
+			if tc.fault != nil {
+				tc.fault(true)
+				defer tc.fault(false)
+			}
+			file(t, "query.tsq", body)
+			status := run(t, "curl", "--silent", "--show-error", "--cacert", s.Created.ServerCertificate, "--header", "Content-Type: "+queryType,
+				"--data-binary", "@query.tsq", "--output", "reply.tsr", "--write-out", "%{http_code} %{content_type}", "https://"+s.WebAddress()+"/tsa")
+			if status != "200 application/timestamp-reply" {
+				t.Errorf("curl says %q", status)
+			}
+			said := func(t *testing.T) {
+				t.Helper()
+				out := run(t, "openssl", "ts", "-reply", "-in", "reply.tsr", "-text")
+				for _, want := range []string{"Status: Rejected.", "Failure info: " + tc.text, "TST info:\nNot included."} {
+					if !strings.Contains(out, want) {
+						t.Errorf("%q is not in\n%s", want, out)
+					}
+				}
+				if strings.Contains(out, "tsa-1") {
+					t.Errorf("the refusal says too much:\n%s", out)
+				}
+			}
+			said(t)
+			answer, err := rpc.Timestamp(admin, &signetv1.TimestampRequest{Request: body})
+			if tc.code != codes.OK {
+				wantError(t, err, tc.code, tc.why)
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			file(t, "reply.tsr", answer.GetResponse())
+			said(t)
+		})
 	}
 }

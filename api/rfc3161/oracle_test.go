@@ -124,16 +124,28 @@ func TestOpenSSLVerifiesOurs(t *testing.T) {
 		mustOpenSSL(t, dir, "ts", "-verify", "-queryfile", "request", "-in", "response", "-CAfile", "roots.pem", "-untrusted", "tsa.pem",
 			"-attime", strconv.FormatInt(genTime.Unix(), 10))
 	})
-	t.Run("refusal", func(t *testing.T) {
-		dir := t.TempDir()
-		write(t, dir, "response", EncodeRefusal(TimeNotAvailable, "the clock is off"))
-		out := mustOpenSSL(t, dir, "ts", "-reply", "-in", "response", "-text")
-		for _, want := range []string{"Rejected", "the clock is off", "time source is not available"} {
-			if !bytes.Contains([]byte(out), []byte(want)) {
-				t.Errorf("%q is not in\n%s", want, out)
+	for reason, says := range map[FailInfo]string{
+		BadAlg:              "unrecognized or unsupported algorithm identifier",
+		BadRequest:          "transaction not permitted or supported",
+		BadDataFormat:       "the data submitted has the wrong format",
+		TimeNotAvailable:    "the TSA's time source is not available",
+		UnacceptedPolicy:    "the requested TSA policy is not supported by the TSA",
+		UnacceptedExtension: "the requested extension is not supported by the TSA",
+		AddInfoNotAvailable: "the additional information requested could not be understood or is not available",
+		SystemFailure:       "the request cannot be handled due to system failure",
+	} {
+		t.Run("refusal "+reason.String(), func(t *testing.T) {
+			requirement(t, "A-19")
+			dir := t.TempDir()
+			write(t, dir, "response", EncodeRefusal(reason, "in our words"))
+			out := mustOpenSSL(t, dir, "ts", "-reply", "-in", "response", "-text")
+			for _, want := range []string{"Status: Rejected.", "Status description: in our words", "Failure info: " + says} {
+				if !bytes.Contains([]byte(out), []byte(want)) {
+					t.Errorf("%q is not in\n%s", want, out)
+				}
 			}
-		}
-	})
+		})
+	}
 }
 
 // `openssl cms` reads RSA PSS, too, and checks the signature, ESSCertIDv2 and the chain. (OpenSSL 3.0 reads no Ed25519 in CMS.)

@@ -7,7 +7,9 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -276,6 +278,39 @@ func TestTime(t *testing.T) {
 		w.trust.TimestampRoots = append(w.trust.TimestampRoots, manifest.Root{Certificate: other.cert.Raw, From: manifest.NewTime(start)})
 		want(t, w.verify(w.manifest()), verify.OK, "")
 	})
+	for _, broken := range [][]int{{0}, {1}, {0, 1}} {
+		t.Run(fmt.Sprintf("two tokens, broken %v", broken), func(t *testing.T) {
+			t.Attr("requirement", "A-19")
+			w := newWorld(t)
+			s := w.enrol("sgn_ada", "Ada Lovelace")
+			other := w.newAuthority("Other Time CA", elliptic.P256())
+			w.trust.TimestampRoots = append(w.trust.TimestampRoots, manifest.Root{Certificate: other.cert.Raw, From: manifest.NewTime(start)})
+			stamps := []*rfc3161.Issuer{w.newStamp(w.tsaRoot), w.newStamp(other)}
+			for _, i := range broken {
+				stamps[i].Sign = w.newStamp(other).Sign // by a key that is not that of its certificate
+			}
+			w.newRecord(1, []*signer{s})
+			w.sign(s, manifest.Approve, forge{stamp: stamps[0], more: stamps[1:]})
+			w.close(manifest.OutcomeApproved)
+			r := w.verify(w.manifest())
+			if r.Code != verify.TimeNotProven {
+				t.Errorf("verdict %v", r.Code)
+			}
+			var found []string
+			for _, f := range r.Faults {
+				if f.Code == verify.TimeNotProven {
+					found = append(found, f.Where)
+				}
+			}
+			var want []string
+			for _, i := range broken {
+				want = append(want, fmt.Sprintf("signatures[0].timestamps[%d]", i))
+			}
+			if !slices.Equal(found, want) {
+				t.Errorf("faults in %v, want each broken token for itself: %v", found, want)
+			}
+		})
+	}
 	t.Run("an accuracy of two seconds", func(t *testing.T) {
 		w := newWorld(t)
 		s := w.enrol("sgn_ada", "Ada Lovelace")

@@ -53,18 +53,53 @@ type Server struct {
 
 // Clock is the server's one clock: the machine's, moved by what the test has added.
 type Clock struct {
-	mu    sync.Mutex
-	ahead time.Duration
+	mu       sync.Mutex
+	ahead    time.Duration
+	settable bool
+	set      time.Duration
 }
 
 // Now returns the time.
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return time.Now().Add(c.ahead)
+	return time.Now().Add(c.ahead + c.set)
 }
 
-// Advance moves the clock.
+// Settable makes a server that is opened from now on have a monotonic clock of its own, against which [Clock.Set] moves this one. Until then
+// [Clock.Advance] can be called at any time: afterwards only while the server reads no time.
+func (c *Clock) Settable() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settable = true
+}
+
+// Set sets the clock ahead or back while no time goes by, as somebody does who sets the machine's.
+func (c *Clock) Set(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.settable {
+		panic("the clock was not made settable before the server was opened")
+	}
+	c.set += d
+}
+
+// monotonic is the clock that Set does not move; nil if there is none.
+func (c *Clock) monotonic() func() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.settable {
+		return nil
+	}
+	began := time.Now()
+	return func() time.Duration {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return time.Since(began) + c.ahead
+	}
+}
+
+// Advance lets time go by.
 func (c *Clock) Advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -253,7 +288,7 @@ func (s *Server) HSM() server.HSMStatus { return s.server.HSM() }
 
 // Options are what the server is opened with.
 func (s *Server) Options() server.Options {
-	return server.Options{Config: s.Config, Keys: s.Keys, Recorded: s.recorded, Version: "v0.0.0-test", Clock: s.Clock.Now, Log: slog.New(slog.NewTextHandler(s.t.Output(), nil))}
+	return server.Options{Config: s.Config, Keys: s.Keys, Recorded: s.recorded, Version: "v0.0.0-test", Clock: s.Clock.Now, Monotonic: s.Clock.monotonic(), Log: slog.New(slog.NewTextHandler(s.t.Output(), nil))}
 }
 
 // Restart starts the server, after stopping it where it runs.

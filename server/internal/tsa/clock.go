@@ -29,18 +29,13 @@ func newClock(c Config) *clock {
 	return k
 }
 
-// now returns the time in UTC, in milliseconds, never earlier than the time before.
-func (k *clock) now() (time.Time, error) {
+// believed reads the clock, and says why it is not believed: what those say who measure it, and what was done to it since the start.
+func (k *clock) believed() (time.Time, error) {
 	if k.doubt != nil {
 		if err := k.doubt(); err != nil {
 			return time.Time{}, err
 		}
 	}
-	// Read before the clock is: an entry written in between would be later than the reading.
-	floor := k.lastEntry()
-
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	reading := k.read()
 	var ran time.Duration // since the anchor, by the monotonic clock
 	if k.monotonic != nil {
@@ -52,6 +47,20 @@ func (k *clock) now() (time.Time, error) {
 	if step := wall.Sub(k.anchor.Round(0)) - ran; step > k.maxStep || step < -k.maxStep {
 		return time.Time{}, fmt.Errorf("%w: it has moved by %v against the monotonic clock since the start, and %v is allowed; set it right and start again",
 			ErrClock, step.Round(time.Millisecond), k.maxStep)
+	}
+	return wall, nil
+}
+
+// now returns the time in UTC, in milliseconds, never earlier than the time before.
+func (k *clock) now() (time.Time, error) {
+	// Read before the clock is: an entry written in between would be later than the reading.
+	floor := k.lastEntry()
+
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	wall, err := k.believed()
+	if err != nil {
+		return time.Time{}, err
 	}
 	genTime := wall.Truncate(time.Millisecond)
 	if genTime.Before(floor.Truncate(time.Millisecond)) {

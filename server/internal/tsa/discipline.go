@@ -112,9 +112,8 @@ func (d *Discipline) Measure(ctx context.Context) error {
 
 // judge says why the clock is not believed, and why it is known to be wrong. The caller holds mu.
 func (d *Discipline) judge(now time.Time) (doubt, wrong error) {
-	good, off, said := 0, 0, make([]string, len(d.measured))
-	for i, m := range d.measured {
-		said[i] = m.String()
+	good, off := 0, 0
+	for _, m := range d.measured {
 		switch {
 		case m.Err != nil, now.Sub(m.At) > 3*d.c.Every+d.c.Timeout:
 		case m.Worst() <= d.c.Accuracy:
@@ -124,16 +123,25 @@ func (d *Discipline) judge(now time.Time) (doubt, wrong error) {
 		}
 	}
 	if off > 0 && off >= good {
-		wrong = fmt.Errorf("%w: it is further off than the %v that time-stamps state (%s); set it right", ErrClock, d.c.Accuracy, strings.Join(said, "; "))
+		wrong = fmt.Errorf("%w: it is further off than the %v that time-stamps state (%s); set it right", ErrClock, d.c.Accuracy, d.said())
 	}
 	if 2*good <= len(d.c.Sources) {
 		doubt = wrong
 		if doubt == nil {
 			doubt = fmt.Errorf("%w: %d of %d sources vouch that it is within %v, and more than half must (%s); look at the synchronisation",
-				ErrClock, good, len(d.c.Sources), d.c.Accuracy, strings.Join(said, "; "))
+				ErrClock, good, len(d.c.Sources), d.c.Accuracy, d.said())
 		}
 	}
 	return doubt, wrong
+}
+
+// said is what was measured, in words.
+func (d *Discipline) said() string {
+	all := make([]string, len(d.measured))
+	for i, m := range d.measured {
+		all[i] = m.String()
+	}
+	return strings.Join(all, "; ")
 }
 
 // Doubt says why the clock is not believed now; nil if it is. What was measured too long ago counts no more.

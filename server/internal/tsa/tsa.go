@@ -185,6 +185,12 @@ func (a *Authority) Respond(ctx context.Context, request []byte) (response []byt
 	}
 }
 
+// ClockDoubt says why the clock is not believed: because of those who measure it, or because it has moved against the monotonic clock; nil if it is.
+func (a *Authority) ClockDoubt() error {
+	_, err := a.clock.believed()
+	return err
+}
+
 // Ready reports whether Stamp would get as far as signing: whether the clock is to be believed and the certificate holds. For health checks.
 func (a *Authority) Ready() error {
 	now, err := a.clock.now()

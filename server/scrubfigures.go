@@ -13,12 +13,15 @@ var (
 	figureBracketed      = prometheus.NewDesc("signet_ledger_bracketed_entries", "Entries under the newest time-stamped checkpoint.", nil, nil)
 	figureBracketFailed  = prometheus.NewDesc("signet_ledger_bracket_failed", "Whether the newest checkpoint could not be time-stamped.", nil, nil)
 	figureExternalFailed = prometheus.NewDesc("signet_tsa_external_failures_total", "Time-stamps that an external authority did not give.", []string{"authority"}, nil)
+	figureClockTrusted   = prometheus.NewDesc("signet_clock_trusted", "Whether the clock is believed. Nothing is signed while it is not.", nil, nil)
+	figureClockOffset    = prometheus.NewDesc("signet_clock_offset_seconds", "How far the clock is ahead, as a source has measured it.", []string{"source"}, nil)
+	figureClockError     = prometheus.NewDesc("signet_clock_error_seconds", "How wrong the offset itself can be.", []string{"source"}, nil)
 
 	upkeepFigures = []*prometheus.Desc{figureScrubTime, figureScrubTook, figureScrubFaults, figureScrubRunning, figureScrubRuns, figureScrubFailed, figureScrubBytes,
-		figureBracketed, figureBracketFailed, figureExternalFailed}
+		figureBracketed, figureBracketFailed, figureExternalFailed, figureClockTrusted, figureClockOffset, figureClockError}
 )
 
-// upkeepCollector reads the figures of scrubs and time brackets when they are asked for.
+// upkeepCollector reads the figures of scrubs, time brackets and the clock when they are asked for.
 type upkeepCollector struct{ *Server }
 
 // Describe implements [prometheus.Collector].
@@ -45,6 +48,15 @@ func (c upkeepCollector) Collect(to chan<- prometheus.Metric) {
 	gauge(figureScrubBytes, float64(scrub.Bytes))
 	gauge(figureBracketed, float64(bracket.Size))
 	gauge(figureBracketFailed, truth(bracket.Error != ""))
+	gauge(figureClockTrusted, truth(c.tsa.Load().ClockDoubt() == nil))
+	if c.discipline != nil {
+		for _, m := range c.discipline.Measured() {
+			if m.Err == nil {
+				to <- prometheus.MustNewConstMetric(figureClockOffset, prometheus.GaugeValue, m.Offset.Seconds(), m.Source)
+				to <- prometheus.MustNewConstMetric(figureClockError, prometheus.GaugeValue, m.Error.Seconds(), m.Source)
+			}
+		}
+	}
 	c.brackets.mu.Lock()
 	defer c.brackets.mu.Unlock()
 	for name, n := range c.brackets.failed {

@@ -3,7 +3,8 @@
 # compiler (for the one package that uses cgo), and OpenSSL, which the tests hold our certificates and time-stamps against; python3
 # and jq, for the second verifier and the commands of the README.
 # With "test": the PKCS#11 modules of NSS and openCryptoki as well, on which the tests of the key store run, too, pkcs11-tool, which
-# the runbooks use, pdftotext, which reads our PDFs, and Chromium, in which the signing pages are tested.
+# the runbooks use, pdftotext, which reads our PDFs, Chromium, in which the signing pages are tested, curl, and chrony, which tells how
+# well a clock is kept.
 # Does nothing where they are there; asks for sudo only where it must.
 set -eu
 
@@ -26,6 +27,8 @@ if [ "${1:-}" = test ]; then
 	present /usr/lib/*/pkcs11/libopencryptoki.so || present /usr/lib64/pkcs11/libopencryptoki.so || missing="$missing opencryptoki"
 	command -v pkcs11-tool >/dev/null 2>&1 || missing="$missing opensc"
 	command -v pdftotext >/dev/null 2>&1 || missing="$missing poppler-utils"
+	command -v curl >/dev/null 2>&1 || missing="$missing curl"
+	[ -x /usr/sbin/chronyd ] || command -v chronyd >/dev/null 2>&1 || missing="$missing chrony"
 	command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || missing="$missing chromium"
 fi
 [ -n "$missing" ] || exit 0

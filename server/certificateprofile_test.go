@@ -47,7 +47,9 @@ func profiled(t *testing.T, section string, rows []string) {
 	}
 }
 
-func row(field, critical, value string) string { return fmt.Sprintf("| %s | %s | %s |", field, critical, value) }
+func row(field, critical, value string) string {
+	return fmt.Sprintf("| %s | %s | %s |", field, critical, value)
+}
 
 // names replaces what differs from service to service.
 func names(s, issuer, id string) string {
@@ -190,8 +192,8 @@ func listRows(t *testing.T, list *x509.RevocationList, ca *x509.Certificate, iss
 				value = "subjectKeyIdentifier of the CA"
 			}
 		case "2.5.29.20":
-			if name = "cRLNumber"; list.Number.Cmp(big.NewInt(0)) > 0 {
-				value = "one more than that of the list before it, from 1"
+			if name = "cRLNumber"; list.Number.Cmp(big.NewInt(list.ThisUpdate.Unix())) >= 0 {
+				value = "thisUpdate in seconds since 1970, or one more than that of the list before it where that is more"
 			}
 		case "2.5.29.60":
 			var at time.Time

@@ -172,7 +172,7 @@ func TestRevocationLists(t *testing.T) {
 	t.Run("the first one is empty", func(t *testing.T) {
 		t.Attr("requirement", "B-31")
 		c := s.crl(w)
-		if c.list.Number.Int64() != 1 || len(c.revoked()) != 0 || !strings.Contains(c.text, "No Revoked Certificates") {
+		if c.list.Number.Int64() != c.list.ThisUpdate.Unix() || len(c.revoked()) != 0 || !strings.Contains(c.text, "No Revoked Certificates") {
 			t.Errorf("number %v: %s", c.list.Number, c.text)
 		}
 		if out := checked(t, c, ada.GetCertificate()); !strings.Contains(out, "OK") {
@@ -230,13 +230,14 @@ func TestRevocationLists(t *testing.T) {
 	})
 	t.Run("a key that is disabled is on hold, until it is enabled", func(t *testing.T) {
 		t.Attr("requirement", "B-31")
+		before := s.crl(w).list.Number
 		from := s.here()
 		if err := s.disable(ada.GetName()); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "the service makes the list anew by itself", func() bool { return len(s.since(from, chain.RevocationListIssued)) == 1 })
 		c := s.crl(w)
-		if reason, ok := c.revoked()[adaCertificate.SerialNumber.String()]; !ok || reason != 6 || len(c.revoked()) != 1 || c.list.Number.Int64() != 2 {
+		if reason, ok := c.revoked()[adaCertificate.SerialNumber.String()]; !ok || reason != 6 || len(c.revoked()) != 1 || c.list.Number.Cmp(before) <= 0 {
 			t.Errorf("list %v: %v", c.list.Number, c.revoked())
 		}
 		if out := checked(t, c, ada.GetCertificate()); !strings.Contains(out, "certificate revoked") || !strings.Contains(c.text, "Certificate Hold") {
@@ -251,8 +252,8 @@ func TestRevocationLists(t *testing.T) {
 		if err := s.look(); err != nil {
 			t.Fatal(err)
 		}
-		if c := s.crl(w); len(c.revoked()) != 0 || c.list.Number.Int64() != 3 {
-			t.Errorf("list %v: %v", c.list.Number, c.revoked())
+		if next := s.crl(w); len(next.revoked()) != 0 || next.list.Number.Cmp(c.list.Number) <= 0 {
+			t.Errorf("list %v: %v", next.list.Number, next.revoked())
 		}
 	})
 	first := s.approved("v1.0.0")

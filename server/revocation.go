@@ -13,14 +13,13 @@ import (
 
 	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/keystore"
-	"github.com/signetd/signet/server/internal/failpoint"
 	"github.com/signetd/signet/server/internal/identity"
 	"github.com/signetd/signet/server/internal/ledger"
 )
 
 // A revocation list (RFC 5280) says to tools that know nothing of the ledger which certificates no longer count. It follows from the entries that
-// revoke signers and disable, replace or destroy keys; each list is an entry itself, so its number rises by one for ever. A list is signed by the
-// key of the CA whose certificates it is about. Where that key is not at hand, the last list stays until it lapses, and the status says so.
+// revoke signers and disable, replace or destroy keys; each list is an entry itself. Its number is the time at which it was made, or one more than the
+// last: so it rises even where a restore has lost the entries of some. A list is signed by the key of the CA whose certificates it is about. Where that key is not at hand, the last list stays until it lapses, and the status says so.
 
 // listIssued is the body of crl.issued. The list is attached.
 type listIssued struct {
@@ -61,9 +60,12 @@ func (u *certificateUpkeep) note(what string, err error) (changed bool) {
 // firstList is the list of a CA that has revoked nothing, for the key ceremony.
 func firstList(ctx context.Context, c Config, keys identity.KeySigner, ca keystore.Key, root *x509.Certificate, now time.Time) (ledger.Event, error) {
 	return newList(ctx, keys, ca.ID, root, nil, listIssued{
-		KeyID: ca.KeyID, Number: 1, ThisUpdate: chain.NewTime(now.Truncate(time.Second)), NextUpdate: chain.NewTime(now.Truncate(time.Second).Add(time.Duration(c.Certificates.ListLifetime))),
+		KeyID: ca.KeyID, Number: listNumber(0, now), ThisUpdate: chain.NewTime(now.Truncate(time.Second)), NextUpdate: chain.NewTime(now.Truncate(time.Second).Add(time.Duration(c.Certificates.ListLifetime))),
 	})
 }
+
+// listNumber is the number of a list that is made after another one.
+func listNumber(last uint64, now time.Time) uint64 { return max(last+1, uint64(max(0, now.Unix()))) }
 
 // newList signs a list, and returns the entry that records it.
 func newList(ctx context.Context, keys identity.KeySigner, id keystore.ID, root *x509.Certificate, revoked []revokedCertificate, body listIssued) (ledger.Event, error) {
@@ -200,13 +202,12 @@ func (s *Server) issueList(ctx context.Context, a authority, size uint64) error 
 	}
 	now := s.clock().UTC().Truncate(time.Second)
 	event, err := newList(ctx, s.keys, a.label, a.certificate, revoked, listIssued{
-		KeyID: a.KeyID, Number: a.row.Number + 1, Size: size, ThisUpdate: chain.NewTime(now), NextUpdate: chain.NewTime(now.Add(time.Duration(s.config.Certificates.ListLifetime))),
+		KeyID: a.KeyID, Number: listNumber(a.row.Number, now), Size: size, ThisUpdate: chain.NewTime(now), NextUpdate: chain.NewTime(now.Add(time.Duration(s.config.Certificates.ListLifetime))),
 	})
 	if err != nil {
 		return err
 	}
-	// Crash point: a list is signed that no entry names, and that nobody has seen. The next one has the same number.
-	failpoint.Hit("certificates.list-signed")
+	// If the program ends here, a list is signed that no entry names, and that nobody has seen.
 	_, err = s.ledger.Do(ctx, func(tx *ledger.Tx) error {
 		row, _, err := newestList(tx.View(certificatesProjectionName), a.KeyID)
 		if err != nil || row.Number != a.row.Number {

@@ -7,219 +7,432 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 )
 
-// found is a file that was listed and is not read yet.
+// found is a file that was listed, and then is hashed.
 type found struct {
-	name string // as the directory has it
+	in   *listed
+	name string // as the folder has it
 	path string // its one form
-	info fs.FileInfo
+	id   identity
+	sum  Digest
 }
 
-// walker lists a directory. It goes down by open folders, never by paths: each folder is opened inside of the open
-// one above, and must be the very folder that was seen there. So no link that somebody puts in its place meanwhile is
-// followed.
+// listed is a folder that was seen.
+type listed struct {
+	prefix string // its name from the top, with a slash at the end; empty: the top itself
+	id     identity
+}
+
+// walker lists a directory. It goes down by open folders, never by paths: each folder is opened inside of the open one above, and must be the very
+// folder that was seen there. So no link that somebody puts in its place meanwhile is followed.
 type walker struct {
-	ctx      context.Context
+	top      openDir
 	excluded exclusions
 	options  Options
-	entries  int   // seen
-	bytes    int64 // of files
-	paths    int   // bytes of paths
-	files    []found
+
+	mu      sync.Mutex
+	waiting *sync.Cond
+	todo    []*listed // folders that nobody lists yet
+	busy    int       // folders that somebody lists
+	err     error
+	entries int       // seen
+	bytes   int64     // of files
+	paths   int       // bytes of paths
+	count   int       // of files
+	files   [][]found // by folder
 }
 
-// readDirectory lists a directory, then hashes its files in parallel.
+func newWalker(top openDir, x exclusions, o Options) *walker {
+	w := &walker{top: top, excluded: x, options: o}
+	w.waiting = sync.NewCond(&w.mu)
+	return w
+}
+
+// readDirectory lists a directory, then hashes its files, both in parallel.
 func readDirectory(ctx context.Context, dir string, x exclusions, o Options) (Document, error) {
-	root, err := os.OpenRoot(dir + string(filepath.Separator)) // nothing below leads out of it
+	top, err := openTop(dir)
 	if err != nil {
 		return Document{}, fmt.Errorf("bundle: %w", err)
 	}
-	defer root.Close()
-	w := &walker{ctx: ctx, excluded: x, options: o}
-	if err := w.walk(root, ""); err != nil {
+	defer top.close()
+	w := newWalker(top, x, o)
+	if err := w.list(ctx); err != nil {
 		return Document{}, err
 	}
-	files, paths := make([]File, len(w.files)), make([]string, len(w.files))
-	for i, f := range w.files {
-		files[i], paths[i] = File{Path: f.path, Size: f.info.Size()}, f.path
-	}
-	if err := checkClashes(paths); err != nil { // before time goes into hashing
-		return Document{}, err
-	}
-	// The largest first: then no worker is left with a large one at the end, while the others have nothing to do.
-	order := make([]int, len(files))
-	large := 0
-	for i := range order {
-		order[i] = i
-		if files[i].Size >= 8*bufferSize {
-			large++
+	jobs, large := w.jobs()
+	m := newMeter(o.Progress, int64(w.count), w.bytes)
+	var order []*found
+	// Clashes are looked for while the first files are hashed: with one worker, before.
+	err = parallel(ctx, o.Workers, len(jobs)+1, func(ctx context.Context, i int) (err error) {
+		if i == 0 {
+			order, err = w.order()
+			return err
 		}
-	}
-	slices.SortFunc(order, func(a, b int) int {
-		return cmp.Or(cmp.Compare(files[b].Size, files[a].Size), cmp.Compare(files[a].Path, files[b].Path))
-	})
-	m := newMeter(o.Progress, int64(len(files)), w.bytes)
-	err = parallel(ctx, o.Workers, len(order), func(ctx context.Context, i int) (err error) {
-		ahead := i < large && large < o.Workers
-		files[order[i]].SHA256, err = hashFile(ctx, root, w.files[order[i]], ahead, m)
-		return err
+		ahead := i-1 < large && large < o.Workers
+		return w.hash(ctx, jobs[i-1], ahead, m)
 	})
 	if err != nil {
 		return Document{}, err
 	}
 	m.done()
-	return document(files, x), nil
+	files := make([]File, len(order))
+	for i, f := range order {
+		files[i] = File{Path: f.path, SHA256: f.sum, Size: f.id.size()}
+	}
+	return Document{Excluded: x.sorted, Files: files, Format: Format}, nil
 }
 
-// walk lists one folder and what lies in it. Prefix is its name from the root, with a slash at the end.
-func (w *walker) walk(dir *os.Root, prefix string) error {
-	names, err := w.names(dir, prefix)
+// order checks that no two paths clash, and returns the files in the byte order of their paths.
+func (w *walker) order() ([]*found, error) {
+	order := make([]*found, 0, w.count)
+	for _, files := range w.files {
+		for i := range files {
+			order = append(order, &files[i])
+		}
+	}
+	slices.SortFunc(order, func(a, b *found) int { return strings.Compare(a.path, b.path) })
+	paths := make([]string, len(order))
+	for i, f := range order {
+		paths[i] = f.path
+	}
+	return order, checkClashes(paths)
+}
+
+// list lists everything. Who asks first for a folder gets the one that was seen last, so that few wait.
+func (w *walker) list(ctx context.Context) error {
+	id, err := w.top.stat()
 	if err != nil {
+		return fmt.Errorf("bundle: %w", err)
+	}
+	w.todo = []*listed{{id: id}}
+	stop := context.AfterFunc(ctx, func() { w.end(context.Cause(ctx)) })
+	defer stop()
+	var running sync.WaitGroup
+	for range w.options.Workers {
+		running.Go(w.listMore)
+	}
+	running.Wait()
+	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	for _, n := range names {
-		if err := context.Cause(w.ctx); err != nil {
-			return err
-		}
-		if err := w.visit(dir, prefix, n); err != nil {
-			return err
-		}
+	return w.err
+}
+
+// end keeps the first error, and ends the listing.
+func (w *walker) end(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = err
 	}
+	w.waiting.Broadcast()
+}
+
+// listMore lists folders until there are no more.
+func (w *walker) listMore() {
+	for {
+		w.mu.Lock()
+		for len(w.todo) == 0 && w.busy > 0 && w.err == nil {
+			w.waiting.Wait()
+		}
+		if len(w.todo) == 0 || w.err != nil {
+			w.mu.Unlock()
+			w.waiting.Broadcast()
+			return
+		}
+		next := w.todo[len(w.todo)-1]
+		w.todo = w.todo[:len(w.todo)-1]
+		w.busy++
+		w.mu.Unlock()
+
+		files, folders, err := w.one(next)
+		if err == nil {
+			err = w.add(files, folders)
+		}
+		if err != nil {
+			w.end(err)
+		}
+		w.mu.Lock()
+		w.busy--
+		w.mu.Unlock()
+		w.waiting.Broadcast()
+	}
+}
+
+// add takes what a folder holds.
+func (w *walker) add(files []found, folders []*listed) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return w.err
+	}
+	for i := range files {
+		f := &files[i]
+		if w.count == w.options.MaxFiles {
+			return refuse(ErrTooLarge, f.in.prefix+f.name, "it is one file more than the %d that a bundle may have", w.options.MaxFiles)
+		}
+		if w.paths += len(f.path); w.paths > MaxDocument {
+			return refuse(ErrTooLarge, f.in.prefix+f.name, "the paths have more than %d bytes together", MaxDocument)
+		}
+		if f.id.size() > w.options.MaxBytes-w.bytes {
+			return refuse(ErrTooLarge, f.in.prefix+f.name, "with it the files have more than %d bytes together", w.options.MaxBytes)
+		}
+		w.bytes += f.id.size()
+		w.count++
+	}
+	if len(files) > 0 {
+		w.files = append(w.files, files)
+	}
+	slices.Reverse(folders) // so that one worker goes through them in their order
+	w.todo = append(w.todo, folders...)
 	return nil
 }
 
-// names reads one folder.
-func (w *walker) names(dir *os.Root, prefix string) ([]string, error) {
-	f, err := dir.Open(".")
+// enter opens a folder that was seen, from the top down.
+func (w *walker) enter(at *listed) (openDir, error) {
+	d, shut := w.top, func() {}
+	for name := range strings.SplitSeq(strings.TrimSuffix(at.prefix, "/"), "/") {
+		if name == "" {
+			name = "."
+		}
+		sub, err := d.down(name)
+		if err != nil {
+			now, statErr := d.lstat(name)
+			shut()
+			if statErr != nil || !now.dir() {
+				return openDir{}, changed(strings.TrimSuffix(at.prefix, "/"))
+			}
+			return openDir{}, fmt.Errorf("bundle: %q: %w", at.prefix, err)
+		}
+		shut()
+		d, shut = sub, sub.close
+	}
+	is, err := d.stat()
+	if err == nil && !is.same(at.id) {
+		err = changed(strings.TrimSuffix(at.prefix, "/"))
+	} else if err != nil {
+		err = fmt.Errorf("bundle: %q: %w", at.prefix, err)
+	}
+	if err != nil {
+		shut()
+		return openDir{}, err
+	}
+	return d, nil
+}
+
+// one lists one folder.
+func (w *walker) one(at *listed) (files []found, folders []*listed, err error) {
+	d, err := w.enter(at)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer d.close()
+	names, err := w.names(d, at.prefix)
+	if err != nil {
+		return nil, nil, err
+	}
+	files = make([]found, 0, len(names))
+	for _, n := range names {
+		f, err := w.visit(d, at, n)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case f.in == nil: // excluded
+		case f.id.dir():
+			folders = append(folders, &listed{prefix: at.prefix + n + "/", id: f.id})
+		default:
+			files = append(files, f)
+		}
+	}
+	return files, folders, nil
+}
+
+// names reads the names in a folder.
+func (w *walker) names(d openDir, prefix string) ([]string, error) {
+	w.mu.Lock()
+	left, err := w.options.maxEntries()-w.entries, w.err
+	w.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	names, err := d.names(left + 1)
 	if err != nil {
 		return nil, fmt.Errorf("bundle: %q: %w", prefix, err)
 	}
-	defer f.Close()
-	left := w.options.maxEntries() - w.entries
-	var names []string
-	for len(names) <= left {
-		more, err := f.Readdirnames(left + 1 - len(names))
-		names = append(names, more...)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("bundle: %q: %w", prefix, err)
-		}
-	}
-	if len(names) > left {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.entries += len(names); w.entries > w.options.maxEntries() {
 		return nil, refuse(ErrTooLarge, prefix, "more than %d files and folders", w.options.maxEntries())
 	}
-	w.entries += len(names)
 	return names, nil
 }
 
-// visit takes one name of a folder.
-func (w *walker) visit(dir *os.Root, prefix, name string) error {
-	full := prefix + name
+// visit looks at one name of a folder: a file, a folder, or, with nothing in what it returns, something excluded.
+func (w *walker) visit(d openDir, at *listed, name string) (found, error) {
+	full := at.prefix + name
 	path, err := cleanPath(full)
 	if err != nil {
-		return err
+		return found{}, err
 	}
 	if w.excluded.exact.match(path) {
-		return nil
+		return found{}, nil
 	}
-	info, err := dir.Lstat(name)
+	id, err := d.lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return changed(full)
+		return found{}, changed(full)
 	}
 	if err != nil {
-		return fmt.Errorf("bundle: %q: %w", full, err)
+		return found{}, fmt.Errorf("bundle: %q: %w", full, err)
 	}
-	if info.IsDir() {
+	if id.dir() {
 		if w.excluded.exact.match(path + "/") {
-			return nil
+			return found{}, nil
 		}
-		return w.down(dir, prefix, name, info)
+		return found{in: at, id: id}, nil
 	}
-	if _, err := w.excluded.match(path); err != nil {
+	if err := w.almost(path); err != nil {
+		return found{}, err
+	}
+	if !id.regular() {
+		return found{}, refuse(ErrFileType, full, "it is %s; a bundle holds regular files alone: put the file there, or exclude it",
+			typeName(id.kind()))
+	}
+	return found{in: at, name: full[len(at.prefix):], path: path, id: id}, nil
+}
+
+// almost refuses a path that is excluded in all but its case. Folding is for one goroutine at a time, but for ASCII.
+func (w *walker) almost(path string) error {
+	if len(w.excluded.sorted) == 0 {
+		return nil
+	}
+	if !isASCII(path) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+	}
+	_, err := w.excluded.match(path)
+	return err
+}
+
+// Sizes of the work that one worker takes at once.
+const (
+	jobBytes = 4 << 20
+	jobFiles = 128
+	// largeFile is one that is worth a second worker.
+	largeFile = 8 * bufferSize
+)
+
+// fileJob is some files of one folder.
+type fileJob struct {
+	files []found
+	bytes int64
+}
+
+// jobs divides the files: the largest work first, so that no worker is left with much at the end while the others have nothing to do. large is how
+// many of them are one large file.
+func (w *walker) jobs() (jobs []fileJob, large int) {
+	for _, files := range w.files {
+		for len(files) > 0 {
+			j, n := fileJob{}, 0
+			for n < min(len(files), jobFiles) {
+				size := files[n].id.size()
+				if n > 0 && size > jobBytes-j.bytes {
+					break
+				}
+				j.bytes += size
+				n++
+			}
+			if j.bytes >= largeFile {
+				large++
+			}
+			j.files, files = files[:n], files[n:]
+			jobs = append(jobs, j)
+		}
+	}
+	slices.SortStableFunc(jobs, func(a, b fileJob) int {
+		return cmp.Or(cmp.Compare(b.bytes, a.bytes), cmp.Compare(a.files[0].path, b.files[0].path))
+	})
+	return jobs, large
+}
+
+// hash hashes some files of a folder.
+func (w *walker) hash(ctx context.Context, j fileJob, ahead bool, m *meter) error {
+	d, err := w.enter(j.files[0].in)
+	if errors.Is(err, ErrChanged) {
+		return changed(j.files[0].in.prefix + j.files[0].name)
+	}
+	if err != nil {
 		return err
 	}
-	if !info.Mode().IsRegular() {
-		return refuse(ErrFileType, full, "it is %s; a bundle holds regular files alone: put the file there, or exclude it",
-			typeName(info.Mode()))
+	defer d.close()
+	h := newHasher()
+	defer h.release()
+	for i := range j.files {
+		if err := hashFile(ctx, d, &j.files[i], ahead, h, m); err != nil {
+			return err
+		}
 	}
-	if len(w.files) == w.options.MaxFiles {
-		return refuse(ErrTooLarge, full, "it is one file more than the %d that a bundle may have", w.options.MaxFiles)
-	}
-	if w.paths += len(path); w.paths > MaxDocument {
-		return refuse(ErrTooLarge, full, "the paths have more than %d bytes together", MaxDocument)
-	}
-	if info.Size() > w.options.MaxBytes-w.bytes {
-		return refuse(ErrTooLarge, full, "with it the files have more than %d bytes together", w.options.MaxBytes)
-	}
-	w.bytes += info.Size()
-	w.files = append(w.files, found{name: full, path: path, info: info})
 	return nil
 }
 
-// down lists the folder that was seen under a name. Paths are bounded, and so is how deep this goes.
-func (w *walker) down(dir *os.Root, prefix, name string, seen fs.FileInfo) error {
-	// The dot makes it the open of a folder, which doesn't wait for a named pipe.
-	sub, err := dir.OpenRoot(name + "/.")
+// hashFile hashes one file, which must, when it is read, still be the one that was listed, unchanged. For small files that is asked once, afterwards:
+// with many of them, each call counts.
+func hashFile(ctx context.Context, d openDir, want *found, ahead bool, h *hasher, m *meter) error {
+	full := want.in.prefix + want.name
+	f, err := d.open(want.name)
 	if err != nil {
-		if now, statErr := dir.Lstat(name); statErr != nil || !now.IsDir() {
-			return changed(prefix + name)
+		if now, statErr := d.lstat(want.name); statErr != nil || !now.same(want.id) {
+			return changed(full)
 		}
-		return fmt.Errorf("bundle: %q: %w", prefix+name, err)
+		return fmt.Errorf("bundle: %q: %w", full, err)
 	}
-	defer sub.Close()
-	is, err := sub.Stat(".")
-	if err != nil {
-		return fmt.Errorf("bundle: %q: %w", prefix+name, err)
-	}
-	if !os.SameFile(seen, is) {
-		return changed(prefix + name)
-	}
-	return w.walk(sub, prefix+name+"/")
-}
-
-// hashFile hashes one file, which must be the one that was listed, unchanged, before and after.
-func hashFile(ctx context.Context, root *os.Root, want found, ahead bool, m *meter) (Digest, error) {
-	f, err := root.OpenFile(want.name, quietly, 0)
-	if err != nil {
-		if now, statErr := root.Lstat(want.name); statErr != nil || !os.SameFile(now, want.info) {
-			return Digest{}, changed(want.name)
+	defer f.close()
+	if want.id.size() > bufferSize {
+		if is, err := f.stat(); err != nil || !is.unchanged(want.id) {
+			return stale(full, err)
 		}
-		return Digest{}, fmt.Errorf("bundle: %q: %w", want.name, err)
 	}
-	defer f.Close()
-	same := func() (bool, error) {
-		info, err := f.Stat()
-		if err != nil {
-			return false, fmt.Errorf("bundle: %q: %w", want.name, err)
-		}
-		return info.Mode().IsRegular() && os.SameFile(info, want.info) && info.Size() == want.info.Size() &&
-			info.ModTime().Equal(want.info.ModTime()), nil
-	}
-	if ok, err := same(); err != nil || !ok {
-		return Digest{}, cmp.Or(err, changed(want.name))
-	}
-	read := hashReader
+	var n int64
 	if ahead {
-		read = hashAhead
+		want.sum, n, err = hashAhead(ctx, readerOf{f}, want.id.size(), m)
+	} else {
+		want.sum, n, err = h.sum(ctx, readerOf{f}, want.id.size(), m)
 	}
-	d, n, err := read(ctx, f, want.info.Size(), m)
 	if err != nil {
 		if context.Cause(ctx) != nil {
-			return Digest{}, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
-		return Digest{}, fmt.Errorf("bundle: %q: %w", want.name, err)
+		if is, statErr := f.stat(); statErr == nil && !is.unchanged(want.id) {
+			return changed(full)
+		}
+		return fmt.Errorf("bundle: %q: %w", full, err)
 	}
-	if ok, err := same(); err != nil || !ok || n != want.info.Size() {
-		return Digest{}, cmp.Or(err, changed(want.name))
+	if is, err := f.stat(); err != nil || n != want.id.size() || !is.unchanged(want.id) {
+		return stale(full, err)
 	}
 	m.add(1, 0)
-	return d, nil
+	return nil
+}
+
+// readerOf reads an open file.
+type readerOf struct{ opened }
+
+func (r readerOf) Read(b []byte) (int, error) {
+	n, err := r.read(b)
+	if n == 0 && err == nil && len(b) > 0 {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func stale(name string, err error) error {
+	if err != nil {
+		return fmt.Errorf("bundle: %q: %w", name, err)
+	}
+	return changed(name)
 }
 
 func changed(name string) error {

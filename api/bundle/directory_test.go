@@ -199,22 +199,23 @@ func TestFoldersThatChange(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Attr("requirement", "B-34")
 			dir := tree{"sub/a": "x", "other/secret": "y"}.write(t)
-			root, err := os.OpenRoot(dir)
+			top, err := openTop(dir)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer root.Close()
-			seen, err := root.Lstat("sub")
+			defer top.close()
+			seen, err := top.lstat("sub")
 			if err != nil {
 				t.Fatal(err)
 			}
 			if err := errors.Join(os.Rename(dir+"/sub", dir+"/moved"), change(dir)); err != nil {
 				t.Fatal(err)
 			}
-			w := &walker{ctx: t.Context(), options: Options{}.withDefaults()}
-			wantRefusal(t, w.down(root, "", "sub", seen), ErrChanged, "sub")
-			if len(w.files) != 0 {
-				t.Errorf("listed %v", w.files)
+			w := newWalker(top, exclusions{}, Options{}.withDefaults())
+			files, _, err := w.one(&listed{prefix: "sub/", id: seen})
+			wantRefusal(t, err, ErrChanged, "sub")
+			if len(files) != 0 {
+				t.Errorf("listed %v", files)
 			}
 		})
 	}
@@ -303,7 +304,7 @@ func TestHashAheadIsTheSame(t *testing.T) {
 	content := strings.Repeat("0123456789abcdef", 3*bufferSize/16) + "end"
 	m := newMeter(nil, 0, 0)
 	for _, limit := range []int64{0, 1, bufferSize, bufferSize + 1, int64(len(content)), int64(len(content)) + 10} {
-		a, n, err := hashReader(t.Context(), strings.NewReader(content), limit, m)
+		a, n, err := newHasher().sum(t.Context(), strings.NewReader(content), limit, m)
 		b, k, err2 := hashAhead(t.Context(), strings.NewReader(content), limit, m)
 		if a != b || n != k || err != nil || err2 != nil || n != min(limit, int64(len(content))) {
 			t.Errorf("limit %d: %d and %d bytes, %v, %v", limit, n, k, err, err2)

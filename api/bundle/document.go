@@ -71,9 +71,12 @@ func ParseDocument(b []byte) (Document, error) {
 	if len(b) > MaxDocument {
 		return Document{}, malformed("%d bytes; a document has %d at the most", len(b), MaxDocument)
 	}
-	var d Document
-	if err := jcs.Unmarshal(b, &d); err != nil {
-		return Document{}, malformed("%v", err)
+	d, ok := scan(b)
+	if !ok {
+		d = Document{}
+		if err := jcs.Unmarshal(b, &d); err != nil {
+			return Document{}, malformed("%v", err)
+		}
 	}
 	if err := d.Validate(); err != nil {
 		return Document{}, err
@@ -104,11 +107,15 @@ func (d Document) Canonical() ([]byte, error) {
 
 // Digest returns the bundle digest.
 func (d Document) Digest() (Digest, error) {
-	b, err := d.Canonical()
-	if err != nil {
+	if err := d.Validate(); err != nil {
 		return Digest{}, err
 	}
-	return sha256.Sum256(b), nil
+	return digestOf(d)
+}
+
+// DigestOfValid is Digest for a document that [ParseDocument] or [Read] has returned: it need not be validated again.
+func (d Document) DigestOfValid() (Digest, error) {
+	return digestOf(d)
 }
 
 // Bytes is the sum of the files' sizes.

@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/signetd/signet/api/jcs"
 )
 
 const hexA = "9834876dcfb05cb167a5c24953eba58c4ac89b1adf57f28f2f9d09af107ee8f0" // of "aaa"
@@ -255,4 +258,57 @@ func TestOtherTreesHaveOtherDigests(t *testing.T) {
 			t.Error("the digest is another")
 		}
 	})
+}
+
+// TestScan holds the short way to read a document, and to compute its digest, against the long one.
+func TestScan(t *testing.T) {
+	long := func(b []byte) (Document, error) {
+		var d Document
+		return d, jcs.Unmarshal(b, &d)
+	}
+	sum := strings.Repeat("ab", 32)
+	for text, short := range map[string]bool{
+		`{"excluded":[],"files":[],"format":"signet-bundle/v1"}`: true,
+		`{"excluded":["a","b/"],"files":[{"path":"c","sha256":"` + sum + `","size":0},{"path":"é","sha256":"` + sum + `","size":123456789012345}],"format":"x"}`: true,
+		`{"excluded":[],"files":[{"path":"a\"b","sha256":"` + sum + `","size":1}],"format":"signet-bundle/v1"}`:                                                  false,
+		`{"excluded":[],"files":[{"path":"c","sha256":"` + sum + `","size":1234567890123456}],"format":"x"}`:                                                     false,
+		`{"excluded":[],"files":[],"format":"x"} `: false,
+		`{"excluded":[], "files":[],"format":"x"}`: false,
+	} {
+		d, ok := scan([]byte(text))
+		if ok != short {
+			t.Errorf("%s: %v", text, ok)
+		}
+		if want, err := long([]byte(text)); ok && (err != nil || !reflect.DeepEqual(d, want)) {
+			t.Errorf("%s: %+v, want %+v, %v", text, d, want, err)
+		}
+	}
+	for _, text := range []string{
+		``, `{`, `{"excluded":[`, `{"excluded":["a""b"],"files":[],"format":"x"}`, `{"excluded":[,"a"],"files":[],"format":"x"}`, `{"excluded":["a",],"files":[],"format":"x"}`,
+		`{"excluded":[],"files":[{"path":"c","sha256":"` + sum + `","size":01}],"format":"x"}`, `{"excluded":[],"files":[{"path":"c","sha256":"` + sum + `","size":}],"format":"x"}`,
+		`{"excluded":[],"files":[{"path":"c","sha256":"` + sum + `","size":-1}],"format":"x"}`, `{"excluded":[],"files":[{"path":"c","sha256":"` + strings.ToUpper(sum) + `","size":1}],"format":"x"}`,
+		`{"excluded":[],"files":[{"path":"c","sha256":"ab","size":1}],"format":"x"}`, `{"excluded":[],"files":[{"path":"c","sha256":"` + sum + `","size":1},],"format":"x"}`,
+		`{"excluded":[],"files":[],"format":"x"}{}`, `{"excluded":[],"files":[],"format":"x","more":1}`, "{\"excluded\":[\"\n\"],\"files\":[],\"format\":\"x\"}",
+	} {
+		if d, ok := scan([]byte(text)); ok {
+			t.Errorf("%s is read as %+v", text, d)
+		}
+	}
+	many := Document{Excluded: []string{`ex"cluded`, "ü/"}, Format: Format}
+	for i := range 3000 {
+		many.Files = append(many.Files, File{Path: fmt.Sprintf(`%04d/"é"`, i), Size: int64(i * i * i)})
+	}
+	for _, d := range []Document{many, {Excluded: []string{}, Files: []File{}, Format: Format}, {Format: Format, Files: many.Files[:1]}} {
+		b, err := d.Canonical()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := d.Digest(); err != nil || got != sha256.Sum256(b) {
+			t.Errorf("digest %s, %v", got, err)
+		}
+		back, err := ParseDocument(b)
+		if err != nil || len(back.Files) != len(d.Files) || mustDigest(t, back) != Digest(sha256.Sum256(b)).String() {
+			t.Errorf("read back: %v", err)
+		}
+	}
 }

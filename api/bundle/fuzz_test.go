@@ -4,14 +4,18 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/text/unicode/norm"
+
+	"github.com/signetd/signet/api/jcs"
 )
 
 // FuzzParseDocument: what is accepted has one canonical form, which is accepted and has the same digest.
@@ -41,6 +45,13 @@ func FuzzParseDocument(f *testing.F) {
 		}
 		if len(Compare(d, again)) != 0 {
 			t.Fatal("the document differs from itself")
+		}
+		if sum, err := d.Digest(); err != nil || sum != sha256.Sum256(b) {
+			t.Fatalf("the digest is %s, %v", sum, err)
+		}
+		var long Document
+		if err := jcs.Unmarshal(in, &long); err != nil || len(Compare(d, long)) != 0 || !slices.Equal(d.Excluded, long.Excluded) {
+			t.Fatalf("the long way reads %+v, %v", long, err)
 		}
 	})
 }
@@ -159,7 +170,7 @@ func FuzzZip(f *testing.F) {
 			if err != nil {
 				t.Fatalf("accepted, but archive/zip says of %q: %v", e.Name, err)
 			}
-			got, n, err := hashReader(t.Context(), c, 1<<30, newMeter(nil, 0, 0))
+			got, n, err := newHasher().sum(t.Context(), c, 1<<30, newMeter(nil, 0, 0))
 			if err != nil {
 				t.Fatalf("accepted, but archive/zip says of %q: %v", e.Name, err)
 			}

@@ -40,17 +40,25 @@ func parallel(ctx context.Context, workers, n int, do func(ctx context.Context, 
 	return context.Cause(ctx)
 }
 
-// hashReader hashes what r yields up to limit bytes, and returns how many there were: limit if there may be more.
-func hashReader(ctx context.Context, r io.Reader, limit int64, m *meter) (d Digest, size int64, err error) {
-	b := buffers.Get().(*[]byte)
-	defer buffers.Put(b)
-	h := sha256.New()
+// hasher hashes files one after the other, with one buffer.
+type hasher struct {
+	h hash.Hash
+	b *[]byte
+}
+
+func newHasher() *hasher { return &hasher{sha256.New(), buffers.Get().(*[]byte)} }
+
+func (h *hasher) release() { buffers.Put(h.b) }
+
+// sum hashes what r yields up to limit bytes, and returns how many there were: limit if there may be more.
+func (h *hasher) sum(ctx context.Context, r io.Reader, limit int64, m *meter) (d Digest, size int64, err error) {
+	h.h.Reset()
 	for size < limit {
 		if err := context.Cause(ctx); err != nil {
 			return d, size, err
 		}
-		n, err := r.Read((*b)[:min(int64(len(*b)), limit-size)])
-		h.Write((*b)[:n])
+		n, err := r.Read((*h.b)[:min(int64(len(*h.b)), limit-size)])
+		h.h.Write((*h.b)[:n])
 		size += int64(n)
 		m.add(0, int64(n))
 		if err == io.EOF {
@@ -60,10 +68,11 @@ func hashReader(ctx context.Context, r io.Reader, limit int64, m *meter) (d Dige
 			return d, size, err
 		}
 	}
-	return Digest(h.Sum(nil)), size, nil
+	h.h.Sum(d[:0])
+	return d, size, nil
 }
 
-// hashAhead is hashReader with the next buffer read while one is hashed: for a large file when no other work is left
+// hashAhead does the same with the next buffer read while one is hashed: for a large file when no other work is left
 // for the second processor.
 func hashAhead(ctx context.Context, r io.Reader, limit int64, m *meter) (d Digest, size int64, err error) {
 	const count = 3 // one that is read, one that waits, one that is hashed

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -118,21 +119,40 @@ func checkClashes(paths []string) error {
 	keys := make([]key, len(paths))
 	f := newFolder()
 	for i, p := range paths {
-		// No path holds a NUL, so that a folder comes right before what lies in it.
-		keys[i] = key{strings.ReplaceAll(f.fold(p), "/", "\x00"), p}
+		keys[i] = key{f.fold(p), p}
 	}
-	slices.SortFunc(keys, func(a, b key) int {
-		if c := strings.Compare(a.folded, b.folded); c != 0 {
+	byFolder := func(a, b key) int {
+		if c := compareSegments(a.folded, b.folded); c != 0 {
 			return c
 		}
 		return strings.Compare(a.path, b.path)
-	})
+	}
+	if !slices.IsSortedFunc(keys, byFolder) { // sorted paths mostly are
+		slices.SortFunc(keys, byFolder)
+	}
 	for i := 1; i < len(keys); i++ {
 		if err := checkNeighbours(keys[i-1].folded, keys[i-1].path, keys[i].folded, keys[i].path); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// compareSegments compares paths as if a slash came before every other character: a folder comes right before what lies in it.
+func compareSegments(a, b string) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if x, y := a[i], b[i]; x != y {
+			switch {
+			case x == '/':
+				return -1
+			case y == '/':
+				return 1
+			}
+			return cmp.Compare(x, y)
+		}
+	}
+	return cmp.Compare(len(a), len(b))
 }
 
 // checkNeighbours compares two paths as far as their folded segments agree; a sorts before b.
@@ -142,8 +162,8 @@ func checkNeighbours(foldedA, a, foldedB, b string) error {
 	}
 	end := 0 // of the segments that were compared, in a and in b
 	for {
-		fa, restA, moreA := strings.Cut(foldedA, "\x00")
-		fb, restB, moreB := strings.Cut(foldedB, "\x00")
+		fa, restA, moreA := strings.Cut(foldedA, "/")
+		fb, restB, moreB := strings.Cut(foldedB, "/")
 		if fa != fb {
 			return nil
 		}

@@ -140,7 +140,9 @@ func (a *archive) readEntry(ctx context.Context, e *zipEntry, m *meter) (Digest,
 		content = z.flate
 	}
 	sum := &summing{r: content, h: crc32.NewIEEE()}
-	d, n, err := hashReader(ctx, sum, e.size+1, m) // one more, to see that there is none
+	h := newHasher()
+	defer h.release()
+	d, n, err := h.sum(ctx, sum, e.size+1, m) // one more, to see that there is none
 	switch {
 	case from.err != nil:
 		return Digest{}, fmt.Errorf("bundle: %w", from.err)

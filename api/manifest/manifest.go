@@ -123,22 +123,33 @@ func Parse(b []byte) (Manifest, error) {
 	if len(b) > MaxManifest {
 		return Manifest{}, malformed("manifest: %d bytes; the limit is %d", len(b), MaxManifest)
 	}
-	form, err := jcs.Indent(b)
-	if err != nil {
-		return Manifest{}, parsing("manifest", err)
+	canonical, ok := jcs.FromFile(b)
+	if !ok {
+		form, err := jcs.Indent(b)
+		if err != nil {
+			return Manifest{}, parsing("manifest", err)
+		}
+		if !bytes.Equal(form, b) {
+			return Manifest{}, malformed("manifest: line %d is not in the file form "+
+				"(keys sorted, two spaces, a member a line, one line feed at the end)", differingLine(b, form))
+		}
+		if canonical, err = jcs.Canonicalize(b); err != nil {
+			return Manifest{}, parsing("manifest", err)
+		}
 	}
-	if !bytes.Equal(form, b) {
-		return Manifest{}, malformed("manifest: line %d is not in the file form "+
-			"(keys sorted, two spaces, a member a line, one line feed at the end)", differingLine(b, form))
-	}
+	doc, rest := cutBundle(canonical)
 	var w wire
-	if err := jcs.Unmarshal(b, &w); err != nil {
+	if err := jcs.UnmarshalCanonical(rest, &w); err != nil {
 		return Manifest{}, parsing("manifest", err)
+	}
+	if doc != nil {
+		w.Bundle = doc
 	}
 	m := Manifest{
 		MediaType: w.MediaType, Record: w.Record, Renewals: w.Renewals, Signatures: w.Signatures, Support: w.Support,
 	}
 	if string(w.Bundle) != "{}" {
+		var err error
 		if m.Bundle, err = bundle.ParseDocument(w.Bundle); err != nil {
 			return Manifest{}, parsing("manifest: bundle", err)
 		}
@@ -147,6 +158,34 @@ func Parse(b []byte) (Manifest, error) {
 		return Manifest{}, err
 	}
 	return m, nil
+}
+
+// cutBundle cuts the bundle's document, by far the largest member, out of a manifest in its canonical form: it is read by itself. In the rest {} stands
+// for it. nil: there is none, or nothing is won.
+func cutBundle(canonical []byte) (doc, rest []byte) {
+	const member = `{"bundle":`
+	if !bytes.HasPrefix(canonical, []byte(member+"{")) {
+		return nil, canonical
+	}
+	from, depth := len(member), 0
+	for i := from; i < len(canonical); i++ {
+		switch canonical[i] {
+		case '"':
+			for i++; canonical[i] != '"'; i++ { // it ends: this is canonical JSON
+				if canonical[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth--; depth == 0 {
+				rest = append(append(rest, member+"{}"...), canonical[i+1:]...)
+				return canonical[from : i+1], rest
+			}
+		}
+	}
+	return nil, canonical
 }
 
 // differingLine returns the number of the line where two texts part.

@@ -129,6 +129,7 @@ func (j *judge) all(ctx context.Context, in Input) error {
 		j.fault(Malformed, "manifest", "%v", err)
 		return nil
 	}
+	in.Manifest = nil // all of it that is needed is parsed; it may be as large as everything else together
 	if !j.readTrust(in.Trust) {
 		return nil
 	}

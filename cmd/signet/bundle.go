@@ -49,17 +49,38 @@ func (a *app) hashing() (progress func(bundle.Progress), done func()) {
 				return
 			}
 			shown = time.Now()
-			rate := float64(now.Bytes) / max(time.Since(began).Seconds(), 0.001)
-			of := ""
-			if now.TotalBytes > 0 {
-				of = fmt.Sprintf(" of %s (%d %%)", size(now.TotalBytes), now.Bytes*100/now.TotalBytes)
-			}
-			fmt.Fprintf(p.w, "%shashing: %s, %s%s, %s/s", wipe, files(now.Files), size(now.Bytes), of, size(int64(rate)))
+			fmt.Fprint(p.w, wipe+hashed(now, time.Since(began)))
 		}, func() {
 			if shown.After(began.Add(300 * time.Millisecond)) {
 				fmt.Fprint(p.w, wipe)
 			}
 		}
+}
+
+// fileWork is what a file costs beside its bytes, in bytes that could have been hashed meanwhile: to open and to look at it.
+const fileWork = 32 << 10
+
+// hashed says in a line what is done after some time, how fast, and how long the rest will take at that pace.
+func hashed(now bundle.Progress, took time.Duration) string {
+	seconds := max(took.Seconds(), 0.001)
+	done, of := 0.0, ""
+	if now.TotalBytes > 0 {
+		done = (float64(now.Bytes) + fileWork*float64(now.Files)) / (float64(now.TotalBytes) + fileWork*float64(max(now.TotalFiles, now.Files)))
+		of = fmt.Sprintf(" of %s (%d %%)", size(now.TotalBytes), now.Bytes*100/now.TotalBytes)
+	}
+	count := files(now.Files)
+	if now.TotalFiles > 0 {
+		count = fmt.Sprintf("%d of %s", now.Files, files(now.TotalFiles))
+	}
+	line := fmt.Sprintf("hashing: %s, %s%s, %s/s", count, size(now.Bytes), of, size(int64(float64(now.Bytes)/seconds)))
+	if done <= 0 || done >= 1 {
+		return line
+	}
+	left := time.Duration(seconds * (1 - done) / done * float64(time.Second))
+	if left < time.Second {
+		return line + ", less than a second left"
+	}
+	return line + ", " + left.Round(time.Second).String() + " left"
 }
 
 func (a *app) bundleCommand() *cobra.Command {

@@ -3,16 +3,21 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/signetd/signet/api/bundle"
 )
 
 // terminalRun is a run of signet at a terminal of its own.
@@ -149,6 +154,56 @@ func TestColour(t *testing.T) {
 		code, shown := r.end()
 		if code != exitUsage || strings.Contains(shown, red) != c.want {
 			t.Errorf("%v: exit code %d, shown %q", c.env, code, shown)
+		}
+	}
+}
+
+// A large bundle: how far it has come is shown while it is hashed, and wiped away before the verdict; nothing of it is there without a terminal.
+func TestVerifyShowsProgress(t *testing.T) {
+	corpus, err := filepath.Abs("../../api/verify/testdata/tampered")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, "holes")) // take time to hash, and no space
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(1<<30), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"verify", "--bundle", dir, "--manifest", filepath.Join(corpus, "manifests", "sound-with-ed25519.json"), "--trust", filepath.Join(corpus, "trust.json")}
+	code, shown := atTerminal(t, nil, args...).end()
+	progress, verdict, ok := strings.Cut(shown, "NOT VERIFIED (content)")
+	if code != exitContent || !ok {
+		t.Fatalf("exit code %d, shown %q", code, shown)
+	}
+	if !regexp.MustCompile(`\r\x1b\[Khashing: 0 of 1 file, [0-9.]+ [KMG]iB of 1.00 GiB \(\d+ %\), [0-9.]+ [MG]iB/s, (less than a second|[0-9hms]+) left`).MatchString(progress) {
+		t.Errorf("progress %q", progress)
+	}
+	if !strings.HasSuffix(progress, "\r\x1b[K\x1b[31m") || strings.Contains(verdict, "hashing") {
+		t.Errorf("what is left of it: %q", shown)
+	}
+	if !strings.Contains(verdict, "├─ \x1b[32m✓\x1b[0m form") || !strings.Contains(verdict, "├─ \x1b[31m✗\x1b[0m content") {
+		t.Errorf("the tree has no colour: %q", verdict)
+	}
+}
+
+func TestHashed(t *testing.T) {
+	for _, c := range []struct {
+		now  bundle.Progress
+		took time.Duration
+		want string
+	}{
+		{bundle.Progress{}, 0, "hashing: 0 files, 0 bytes, 0 bytes/s"},
+		{bundle.Progress{Files: 3, TotalFiles: 100, Bytes: 1 << 20, TotalBytes: 4 << 20}, time.Second, "hashing: 3 of 100 files, 1.0 MiB of 4.0 MiB (25 %), 1.0 MiB/s, 6s left"},
+		{bundle.Progress{Files: 0, TotalFiles: 1, Bytes: 1 << 20, TotalBytes: 4 << 20}, 2 * time.Second, "hashing: 0 of 1 file, 1.0 MiB of 4.0 MiB (25 %), 512.0 KiB/s, 6s left"},
+		{bundle.Progress{Files: 10, Bytes: 3 << 20, TotalBytes: 4 << 20}, time.Second, "hashing: 10 files, 3.0 MiB of 4.0 MiB (75 %), 3.0 MiB/s, less than a second left"},
+		{bundle.Progress{Files: 10, TotalFiles: 10, Bytes: 4 << 20, TotalBytes: 4 << 20}, time.Second, "hashing: 10 of 10 files, 4.0 MiB of 4.0 MiB (100 %), 4.0 MiB/s"},
+		{bundle.Progress{Files: 1, TotalFiles: 10, Bytes: 4 << 30, TotalBytes: 4 << 40}, time.Second, "hashing: 1 of 10 files, 4.00 GiB of 4096.00 GiB (0 %), 4.00 GiB/s, 17m3s left"},
+	} {
+		if got := hashed(c.now, c.took); got != c.want {
+			t.Errorf("got  %q\nwant %q", got, c.want)
 		}
 	}
 }

@@ -29,7 +29,7 @@ func TestCheck(t *testing.T) {
 		"  tool do it && other --whatever   # a comment":   "",
 		"  tool do":                    "accepts 1 arg",
 		"  tool do it twice":           "accepts 1 arg",
-		"  tool do it --nmae x":        "unknown flag",
+		"  tool do it --title x":       "unknown flag",
 		"  tool do it --n three":       "invalid argument",
 		"  other x | tool undo it":     "unknown command",
 		"  tool do it | tool do --n 1": "accepts 1 arg",

@@ -132,7 +132,7 @@ func TestEveryBlock(t *testing.T) {
 				if notRun[name] == "" {
 					t.Errorf("%s: commands that are not run, and nothing says why\n%s", where, b.text)
 				}
-			case "yaml", "ini", "json", "mermaid", "console":
+			case "yaml", "ini", "conf", "json", "mermaid", "console":
 			default:
 				t.Errorf("%s: a block of the language %q, of which nobody knows whether it is run", where, b.language)
 			}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"google.golang.org/grpc"
 
@@ -72,7 +73,7 @@ func (s recordService) CreateRecord(stream grpc.ClientStreamingServer[signetv1.C
 	if err != nil {
 		return err
 	}
-	out, err := record(r)
+	out, err := s.record(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -84,7 +85,7 @@ func (s recordService) GetRecord(ctx context.Context, in *signetv1.GetRecordRequ
 	if err != nil {
 		return nil, err
 	}
-	out, err := record(r)
+	out, err := s.record(ctx, r)
 	return &signetv1.GetRecordResponse{Record: out}, err
 }
 
@@ -94,13 +95,17 @@ func (s recordService) ListRecords(ctx context.Context, in *signetv1.ListRecords
 	if err != nil {
 		return nil, err
 	}
+	standing, err := s.identities.StandingOf(ctx, caller(ctx))
+	if err != nil {
+		return nil, err
+	}
 	out := &signetv1.ListRecordsResponse{}
 	for i, r := range list {
 		if i == size {
 			out.NextPageToken = s.pages.token(name, list[i-1].Index)
 			break
 		}
-		one, err := record(r)
+		one, err := s.recordFor(ctx, r, standing)
 		if err != nil {
 			return nil, err
 		}
@@ -128,8 +133,17 @@ func (s recordService) ListRecordTypes(context.Context, *signetv1.ListRecordType
 	return out, nil
 }
 
-// record is a record as the wire has it.
-func record(r signing.Record) (*signetv1.Record, error) {
+// record is a record as the wire has it, for the caller.
+func (s *Server) record(ctx context.Context, r signing.Record) (*signetv1.Record, error) {
+	standing, err := s.identities.StandingOf(ctx, caller(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return s.recordFor(ctx, r, standing)
+}
+
+// recordFor is the same for a caller who is named so among approvers.
+func (s *Server) recordFor(ctx context.Context, r signing.Record, standing []string) (*signetv1.Record, error) {
 	digest, err := hex.DecodeString(r.Digest)
 	if err != nil {
 		return nil, err
@@ -144,7 +158,16 @@ func record(r signing.Record) (*signetv1.Record, error) {
 		CreateTime: stamp(r.Created), LedgerIndex: r.Index, Content: r.Content, UnmetConditions: r.Conditions,
 	}
 	for _, a := range r.Approvers {
-		out.Approvers = append(out.Approvers, &signetv1.Approver{Signer: a.ID, PrintedName: a.Name, Decision: decisionOf(a.Decision)})
+		if a.Name == "" {
+			person, err := s.identities.Lookup(ctx, a.ID)
+			if err != nil {
+				return nil, err
+			}
+			a.Name = person.Name
+		}
+		out.Approvers = append(out.Approvers, &signetv1.Approver{
+			Signer: a.ID, PrintedName: a.Name, Decision: decisionOf(a.Decision), Caller: slices.Contains(standing, a.ID),
+		})
 	}
 	return out, nil
 }

@@ -296,7 +296,7 @@ func (s rightsService) StartReview(ctx context.Context, in *signetv1.StartReview
 	for _, f := range files {
 		out.Files = append(out.Files, &signetv1.ReviewFile{Path: f.Path, Content: f.Content})
 	}
-	out.Record, err = record(made)
+	out.Record, err = s.record(ctx, made)
 	return out, err
 }
 

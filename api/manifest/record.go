@@ -2,6 +2,8 @@ package manifest
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"uuid"
 
@@ -131,10 +133,65 @@ type ResolvedPolicy struct {
 	Requires           AuthorizationKind `json:"requires"`
 }
 
-// Approver is a person whose decision counts.
+// Approver is whose decision counts: a person, each member of a group, or whoever holds a role. Who belongs to a group or holds a role is
+// looked at when they sign.
 type Approver struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`
+}
+
+// RolePrefix begins an approver that is a role.
+const RolePrefix = "role:"
+
+// Person reports whether the approver is one person.
+func (a Approver) Person() bool { return strings.HasPrefix(a.ID, "sgn_") }
+
+// Open reports whether groups or roles are among the approvers, so that their number is not known beforehand.
+func (r ResolvedPolicy) Open() bool {
+	return slices.ContainsFunc(r.Approvers, func(a Approver) bool { return !a.Person() })
+}
+
+// Needed says in words how many must approve: "2 of 3", or "2" where it is not known of how many.
+func (r ResolvedPolicy) Needed() string {
+	if r.Open() {
+		return strconv.Itoa(r.K)
+	}
+	return fmt.Sprintf("%d of %d", r.K, len(r.Approvers))
+}
+
+// Each says in words who decides, where the approver is not a person; else empty.
+func (a Approver) Each() string {
+	switch {
+	case strings.HasPrefix(a.ID, GroupPrefix):
+		return "each of its members"
+	case strings.HasPrefix(a.ID, RolePrefix):
+		return "each who has the role"
+	}
+	return ""
+}
+
+// Approver returns the approver whom a signer with these roles is or stands for, a person before a group or a role; empty: none. belongs
+// says whether the signer belongs to a group.
+func (r ResolvedPolicy) Approver(signer string, roles []string, belongs func(group string) bool) string {
+	as := ""
+	for _, a := range r.Approvers {
+		role, isRole := strings.CutPrefix(a.ID, RolePrefix)
+		switch {
+		case a.ID == signer:
+			return a.ID
+		case as != "":
+		case isRole && slices.Contains(roles, role), strings.HasPrefix(a.ID, GroupPrefix) && belongs(a.ID):
+			as = a.ID
+		}
+	}
+	return as
+}
+
+func checkApprover(field, s string) error {
+	if role, ok := strings.CutPrefix(s, RolePrefix); ok {
+		return checkToken(field, role, 64)
+	}
+	return checkHolder(field, s)
 }
 
 // TemplateRef names a policy template.
@@ -398,7 +455,7 @@ func (p Policy) validate() error {
 	if len(r.Approvers) > maxList || len(r.ExcludedSigners) > maxList || len(r.Exclusions) > maxList {
 		return malformed("record: policy: more than %d approvers, excluded signers or exclusions", maxList)
 	}
-	if r.K < 1 || r.K > len(r.Approvers) {
+	if r.K < 1 || r.K > len(r.Approvers) && !r.Open() {
 		return malformed("record: policy: %d approvals of %d approvers; the threshold lies between 1 and their number",
 			r.K, len(r.Approvers))
 	}
@@ -420,7 +477,7 @@ func (p Policy) validate() error {
 		if a.Name == "" {
 			return malformed("record: policy: approver %q has no printed name", a.ID)
 		}
-		if err := first(checkID("record: policy: approver", "sgn_", a.ID),
+		if err := first(checkApprover("record: policy: approver", a.ID),
 			checkName("record: policy: approver's name", a.Name, maxName)); err != nil {
 			return err
 		}

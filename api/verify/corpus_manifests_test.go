@@ -504,6 +504,7 @@ func policyCases() []kase {
 	resolved := func(f func(*manifest.ResolvedPolicy)) func(*manifest.Record) {
 		return func(r *manifest.Record) { f(&r.Policy.Resolved) }
 	}
+	byGroup := resolved(func(p *manifest.ResolvedPolicy) { p.Approvers = []manifest.Approver{{ID: "group:qa", Name: "qa"}} })
 	return []kase{
 		{"rejected", code, func(k *making) { k.both("rejected", manifest.Approve, manifest.Reject) }, nil},
 		{"rejected and closed as approved", code, func(k *making) { k.both(manifest.OutcomeApproved, manifest.Approve, manifest.Reject) }, nil},
@@ -534,6 +535,21 @@ func policyCases() []kase {
 			k.sign(k.enrol("sgn_eve", "Eve"), manifest.Approve)
 			k.close(manifest.OutcomeApproved)
 			k.m = k.manifest()
+		}, nil},
+		{"approved by who belongs to no group of approvers", code, func(k *making) {
+			k.group("sgn_grace")
+			k.approved(byGroup)
+		}, nil},
+		{"approved by who has left the group of approvers", code, func(k *making) {
+			k.group("sgn_ada")
+			k.group("sgn_grace")
+			k.approved(byGroup)
+		}, nil},
+		{"approved for a group, and nothing shows that they belong to it", code, func(k *making) { k.approved(byGroup) }, nil},
+		{"approved by who has not the role", code, func(k *making) {
+			k.approved(resolved(func(p *manifest.ResolvedPolicy) {
+				p.Approvers = []manifest.Approver{{ID: "role:auditor", Name: "auditor"}}
+			}))
 		}, nil},
 		{"approved by somebody who is excluded", code, func(k *making) {
 			k.approved(resolved(func(p *manifest.ResolvedPolicy) { p.ExcludedSigners = []string{"sgn_ada"} }))

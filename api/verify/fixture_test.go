@@ -42,6 +42,7 @@ var start = time.Date(2026, 11, 21, 9, 30, 0, 123e6, time.UTC)
 // world is a whole signing service in memory: a CA, a time-stamping authority, a ledger, signers. It does what the
 // formats say, or, by way of a [forge], what they forbid.
 type world struct {
+	people  map[string]*signer // of stories that name them
 	tb      testing.TB
 	now     time.Time
 	ca      *authority

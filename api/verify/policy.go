@@ -29,7 +29,8 @@ func (j *judge) policy() {
 	j.admitted()
 	j.oneKeyEach()
 	votes := j.votes(resolved)
-	for i, a := range resolved.Approvers {
+	j.standIns(votes, resolved)
+	for i, a := range p.Approvers {
 		newest, rejected := vote{}, false
 		for _, v := range votes[a.ID] {
 			v.s.report.Counted = true
@@ -61,6 +62,27 @@ func (j *judge) policy() {
 	}
 	j.closings(unmet)
 	p.Satisfied = satisfied
+}
+
+// standIns adds those to the approvers of the report who have decided for a group or a role, in the order in which they first did.
+func (j *judge) standIns(votes map[string]map[string]vote, resolved manifest.ResolvedPolicy) {
+	p := &j.report.Policy
+	for _, s := range j.signatures {
+		signer := s.Statement.Predicate.Signer
+		if len(votes[signer.ID]) == 0 || slices.ContainsFunc(p.Approvers, func(a ApproverReport) bool { return a.ID == signer.ID }) {
+			continue
+		}
+		if as := j.approver(s, resolved); as != "" {
+			p.Approvers = append(p.Approvers, ApproverReport{ID: signer.ID, Name: signer.Name, As: as})
+		}
+	}
+}
+
+// approver returns the approver whom the signer is or stands for; empty: none. Of groups the newest state before the signature counts, of
+// roles those that the statement names, for which proved entries account.
+func (j *judge) approver(s *signature, resolved manifest.ResolvedPolicy) string {
+	signer := s.Statement.Predicate.Signer
+	return resolved.Approver(signer.ID, signer.Roles, func(group string) bool { return j.member(s, group, signer.ID) })
 }
 
 // admitted holds the policy itself against the trust file.
@@ -97,6 +119,8 @@ func (j *judge) oneKeyEach() {
 	}
 }
 
+const notDesignated = "the signer is not a designated approver"
+
 // votes returns the newest decision of each person and activity, of the activity's last attempt, and says why others do
 // not count.
 func (j *judge) votes(resolved manifest.ResolvedPolicy) map[string]map[string]vote {
@@ -109,7 +133,11 @@ func (j *judge) votes(resolved manifest.ResolvedPolicy) map[string]map[string]vo
 			s.report.Why = why
 			continue
 		}
-		if p.Decision == manifest.Withdraw {
+		if p.Decision == manifest.Withdraw && len(votes[p.Signer.ID]) == 0 && j.approver(s, resolved) == "" {
+			s.report.Why = notDesignated
+			continue
+		}
+		if p.Decision == manifest.Withdraw { // also of who no longer belongs to the approvers
 			for _, v := range votes[p.Signer.ID] {
 				drop(v, fmt.Sprintf("withdrawn by the entry %d", s.report.Index))
 			}
@@ -156,8 +184,8 @@ func (j *judge) uncounted(s *signature, resolved manifest.ResolvedPolicy) string
 		return "a service's seal never counts as a person's"
 	case slices.Contains(resolved.ExcludedSigners, p.Signer.ID):
 		return "the signer is excluded: separation of duties"
-	case !slices.ContainsFunc(resolved.Approvers, func(a manifest.Approver) bool { return a.ID == p.Signer.ID }):
-		return "the signer is not a designated approver"
+	case p.Decision != manifest.Withdraw && j.approver(s, resolved) == "":
+		return notDesignated
 	case !s.Authorization.Kind.Covers(resolved.Requires):
 		return fmt.Sprintf("the policy requires %s", resolved.Requires)
 	}

@@ -104,6 +104,7 @@ type PolicyReport struct {
 	Template   string           `json:"template"`
 	Digest     string           `json:"sha256"`
 	K          int              `json:"k"`
+	Needed     string           `json:"-"` // how many must approve, in words
 	Requires   string           `json:"requires"`
 	Vetoes     bool             `json:"anyRejectionVetoes"`
 	Approvers  []ApproverReport `json:"approvers"`
@@ -113,10 +114,12 @@ type PolicyReport struct {
 	Satisfied  bool             `json:"satisfied"`
 }
 
-// ApproverReport is a designated approver and the decision of theirs that counts.
+// ApproverReport is a designated approver and the decision of theirs that counts. Who decided as a member of a group, or as the holder of a
+// role, stands after those who are designated.
 type ApproverReport struct {
-	ID       string `json:"id"`
+	ID       string `json:"id"` // sgn_…, or group: or role: and a name
 	Name     string `json:"name"`
+	As       string `json:"as"`       // the group or role that they stand for; empty: they are designated themselves
 	Decision string `json:"decision"` // empty: none
 }
 
@@ -163,7 +166,7 @@ func signatureReport(s manifest.Signature) SignatureReport {
 func policyReport(p manifest.Policy) PolicyReport {
 	r := PolicyReport{
 		Template: p.Template.ID, Digest: p.Template.Digest.SHA256.String(), K: p.Resolved.K, Requires: string(p.Resolved.Requires),
-		Vetoes: p.Resolved.AnyRejectionVetoes, Approvers: []ApproverReport{},
+		Vetoes: p.Resolved.AnyRejectionVetoes, Needed: p.Resolved.Needed(), Approvers: []ApproverReport{},
 		Excluded: append([]string{}, p.Resolved.ExcludedSigners...),
 	}
 	for _, a := range p.Resolved.Approvers {

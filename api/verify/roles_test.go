@@ -15,10 +15,15 @@ import (
 	"github.com/signetd/signet/api/verify"
 )
 
-// What has changed a signer's roles since the enrolment must stand among the proved entries, before the signature. Both verifiers agree.
-func TestRolesSinceTheEnrolment(t *testing.T) {
-	t.Attr("requirement", "C-64")
-	t.Attr("requirement", "11.10(a)")
+// group is an entry that says who belongs to the group qa from then on.
+func (w *world) group(members ...string) {
+	b := manifest.GroupChanged{Added: []manifest.GroupMember{}, ID: "group:qa", Members: append([]string{}, members...), Reason: "r", Removed: []manifest.GroupMember{}}
+	w.support = append(w.support, w.append(chain.GroupChanged, b))
+}
+
+// bothSay holds the verdict of both verifiers against what is wanted.
+func (w *world) bothSay(t *testing.T, want verify.Code) *verify.Report {
+	t.Helper()
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		t.Fatal(err)
@@ -27,6 +32,34 @@ func TestRolesSinceTheEnrolment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	m := w.manifest()
+	r := w.verify(m)
+	if r.Code != want {
+		t.Errorf("verdict %d, want %d: %v", r.Code, want, r.Faults)
+	}
+	dir := t.TempDir()
+	for file, content := range map[string][]byte{"manifest.json": encode(t, m), "trust.json": w.trustFile()} {
+		if err := os.WriteFile(filepath.Join(dir, file), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.CommandContext(t.Context(), python, second, "--trust", filepath.Join(dir, "trust.json"), "--manifest", filepath.Join(dir, "manifest.json")).CombinedOutput()
+	code := 0
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if code != int(want) {
+		t.Errorf("the second verifier: %d, want %d\n%s", code, want, strings.TrimSpace(string(out)))
+	}
+	return r
+}
+
+// What has changed a signer's roles since the enrolment must stand among the proved entries, before the signature. Both verifiers agree.
+func TestRolesSinceTheEnrolment(t *testing.T) {
+	t.Attr("requirement", "C-64")
+	t.Attr("requirement", "11.10(a)")
 	give := func(w *world, change func(*manifest.RoleAssigned)) {
 		b := manifest.RoleAssigned{ID: "ras_1", Reason: "r", Role: "auditor", Subject: "sgn_ada"}
 		if change != nil {
@@ -38,10 +71,7 @@ func TestRolesSinceTheEnrolment(t *testing.T) {
 		b.Reason = "r"
 		w.support = append(w.support, w.append(chain.RoleWithdrawn, b))
 	}
-	group := func(w *world, members ...string) {
-		b := manifest.GroupChanged{Added: []manifest.GroupMember{}, ID: "group:qa", Members: append([]string{}, members...), Reason: "r", Removed: []manifest.GroupMember{}}
-		w.support = append(w.support, w.append(chain.GroupChanged, b))
-	}
+	group := func(w *world, members ...string) { w.group(members...) }
 	toGroup := func(b *manifest.RoleAssigned) { b.Subject = "group:qa" }
 	both, asSigner, asAuditor := []string{"auditor", "signer"}, []string{"signer"}, []string{"auditor"}
 	for name, x := range map[string]struct {
@@ -104,27 +134,7 @@ func TestRolesSinceTheEnrolment(t *testing.T) {
 				x.after(w)
 			}
 			slices.Sort(w.support)
-			m := w.manifest()
-			r := w.verify(m)
-			if r.Code != x.want {
-				t.Errorf("verdict %d, want %d: %v", r.Code, x.want, r.Faults)
-			}
-			dir := t.TempDir()
-			for file, content := range map[string][]byte{"manifest.json": encode(t, m), "trust.json": w.trustFile()} {
-				if err := os.WriteFile(filepath.Join(dir, file), content, 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			out, err := exec.CommandContext(t.Context(), python, second, "--trust", filepath.Join(dir, "trust.json"), "--manifest", filepath.Join(dir, "manifest.json")).CombinedOutput()
-			code := 0
-			if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-				code = exit.ExitCode()
-			} else if err != nil {
-				t.Fatal(err)
-			}
-			if code != int(x.want) {
-				t.Errorf("the second verifier: %d, want %d\n%s", code, x.want, strings.TrimSpace(string(out)))
-			}
+			w.bothSay(t, x.want)
 		})
 	}
 }

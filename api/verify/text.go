@@ -1,11 +1,14 @@
 package verify
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/signetd/signet/api/manifest"
 )
 
 // Text returns the report for people: the verdict, what was signed and what not, each signature with name, time, zone,
@@ -157,7 +160,7 @@ func (r *Report) policyText(line printLine) {
 	line("Policy", "%s: %d of %d needed approvals, %d rejections, at least %s (%s)", state, p.Approvals, p.K,
 		p.Rejections, p.Requires, p.Template)
 	for _, a := range p.Approvers {
-		line("  approver", "%s (%s): %s", a.Name, a.ID, dash(a.Decision))
+		line("  approver", "%s (%s): %s", a.Name, a.Who(), a.Decided())
 	}
 	for _, id := range p.Excluded {
 		line("  excluded", "%s: separation of duties", id)
@@ -168,6 +171,19 @@ func (r *Report) policyText(line printLine) {
 	}
 	line("Complete as of", "%s, entry %d, closed as %s", dash(r.Complete.Time), r.Complete.Index,
 		strconv.Quote(r.Complete.Outcome))
+}
+
+// Who says who it is, and for whom they stand.
+func (a ApproverReport) Who() string {
+	if a.As != "" {
+		return a.ID + " for " + a.As
+	}
+	return a.ID
+}
+
+// Decided says which decision counts. A group or a role decides nothing itself.
+func (a ApproverReport) Decided() string {
+	return cmp.Or((manifest.Approver{ID: a.ID}).Each(), a.Decision, "–")
 }
 
 func dash(s string) string {

@@ -210,6 +210,7 @@ EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 either = lambda a, b: lambda v: b(v) if v != '' else None if a == '' else a(v)
 HEX, HEX_OR_NONE = rx('[0-9a-f]{64}'), rx('([0-9a-f]{64})?')
 DECIMAL, TOKEN = rx('0|[1-9][0-9]{0,18}'), rx('[a-z0-9][a-z0-9._-]{0,127}')
+APPROVER = rx('(sgn_|group:|role:)[a-z0-9][a-z0-9._-]{0,63}')
 SIGNER, SERVICE, ACTOR = rx('sgn_[a-z0-9][a-z0-9._-]{0,63}'), rx('svc_[a-z0-9][a-z0-9._-]{0,63}'), rx('(sgn|svc)_[a-z0-9][a-z0-9._-]{0,63}')
 EVENT = rx('[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}')
 COMMIT = '[0-9a-f]{40}|[0-9a-f]{64}'
@@ -237,7 +238,7 @@ RECORD = obj({
     'name': name(least=1), 'title': line(1024), 'version': rx(r'v?[A-Za-z0-9][A-Za-z0-9._-]{0,63}'), 'supersedes': HEX_OR_NONE,
     'policy': obj({
         'resolved': obj({
-            'anyRejectionVetoes': boolean, 'approvers': seq(obj({'id': SIGNER, 'name': name(least=1)}), unique=lambda a: a['id']),
+            'anyRejectionVetoes': boolean, 'approvers': seq(obj({'id': APPROVER, 'name': name(least=1)}), unique=lambda a: a['id']),
             'excludedSigners': seq(SIGNER, unique=str), 'exclusions': seq(line(1024, 1), unique=str), 'k': num(1), 'requires': one_of(*PERSONAL)}),
         'template': obj({'digest': SHA, 'id': TOKEN, 'version': num(1)})}),
     'readiness': obj({
@@ -387,7 +388,8 @@ def check_statement(s):
 
 def check_record(r):
     must(r['event']['type'] != 'release' or re.fullmatch(SEMVER, r['version']) and r['source']['commit'], 'a release has a version vX.Y.Z and a commit')
-    must(r['policy']['resolved']['k'] <= len(r['policy']['resolved']['approvers']), 'a threshold above the number of approvers')
+    approvers = [a['id'] for a in r['policy']['resolved']['approvers']]
+    must(r['policy']['resolved']['k'] <= len(approvers) or not all(a.startswith('sgn_') for a in approvers), 'a threshold above the number of approvers')
     for b in r['readiness']['blockers']:
         must(len({bool(x) for x in b['cleared'].values()}) == 1, 'a blocker that is cleared in part')
 
@@ -1158,15 +1160,18 @@ class Manifest:
         signer, at = s['p']['signer'], instant(s['p']['preparedAt'])
         before = lambda kind: [e['body'] for e in self.support if e['type'] == kind and s['e'] and e['index'] < s['e']['index']]
         taken = {(w['id'], w['subject'], w['role']) for w in before('role.withdrawn')}
-        groups = {}
-        for e in sorted((e for e in self.support if e['type'] == 'group.changed' and s['e'] and e['index'] < s['e']['index']), key=lambda e: e['index']):
-            groups[e['body']['id']] = e['body']['members']
+        groups = self.groups(s)
         kept = {r for r in enrolled if ('', signer['id'], r) not in taken}
         given = {g['role'] for g in before('role.assigned')
                  if instant(g['start']) <= at and (not instant(g['end']) or at < instant(g['end']))
                  and (g['id'], g['subject'], g['role']) not in taken
                  and (g['subject'] == signer['id'] or signer['id'] in groups.get(g['subject'], ()))}
         must(kept <= set(signer['roles']) <= kept | given, 'nothing accounts for the roles %r of the statement' % signer['roles'])
+
+    def groups(self, s):
+        """The members of each group before the signature."""
+        changes = [e for e in self.support if e['type'] == 'group.changed' and s['e'] and e['index'] < s['e']['index']]
+        return {e['body']['id']: e['body']['members'] for e in sorted(changes, key=lambda e: e['index'])}
 
     def order(self):
         """The signatures stand in the order of the ledger, each vouches for all before it, and all entries agree."""
@@ -1200,14 +1205,18 @@ class Manifest:
             for key in (s['signature']['keyId'], s.get('passkey')):
                 if key and owner.setdefault(key, s['p']['signer']['id']) != s['p']['signer']['id']:
                     s['faults'].add(UNTRUSTED, 'signature', 'one key under two ids')
-        approvers = {a['id'] for a in want['approvers']} - set(want['excludedSigners'])
+        approvers, excluded = {a['id'] for a in want['approvers']}, set(want['excludedSigners'])
+        stands = lambda s: approvers & ({s['p']['signer']['id']} | {'role:' + r for r in s['p']['signer']['roles']}
+                                        | {g for g, members in self.groups(s).items() if s['p']['signer']['id'] in members})
         votes, attempts = {}, {}
         for s in self.signatures:
             p, who = s['p'], s['p']['signer']['id']
-            if s['faults'] or p['decision'] == 'seal' or who not in approvers or not COVERS(s['authorization']['kind'], want['requires']):
+            if s['faults'] or not who.startswith('sgn_') or p['decision'] == 'seal' or who in excluded or not COVERS(s['authorization']['kind'], want['requires']):
                 continue
             if p['decision'] == 'withdraw':
                 votes[who] = {}
+                continue
+            if not stands(s):
                 continue
             activity, attempt = p['activity']['id'], int(p['activity']['attempt'])
             attempts[activity] = max(attempts.get(activity, 0), attempt)

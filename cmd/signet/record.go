@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json/jsontext"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/signetd/signet/api/bundle"
+	"github.com/signetd/signet/api/manifest"
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/clients/go/signet"
 )
@@ -28,7 +30,7 @@ type recordOut struct {
 	FileCount    int64          `json:"fileCount" doc:"how many files the bundle has"`
 	TotalBytes   int64          `json:"totalBytes" doc:"sum of their sizes"`
 	Threshold    int32          `json:"threshold" doc:"how many distinct approvers must approve"`
-	Approvers    []approverOut  `json:"approvers" doc:"designated approvers"`
+	Approvers    []approverOut  `json:"approvers" doc:"designated approvers, and who has decided for a group or a role"`
 	CreateTime   string         `json:"createTime" doc:"when it was created"`
 	LedgerIndex  string         `json:"ledgerIndex" doc:"index of the entry that created it, as a decimal string"`
 	Unmet        []string       `json:"unmetConditions" doc:"what keeps it from being approved"`
@@ -74,15 +76,12 @@ func (p *printer) record(r *signet.Record) {
 		pair{"Bundle", bundled}, pair{"Roles", strings.Join(roles, "\n")},
 		pair{"Repository", c.Source.Repo}, pair{"Commit", c.Source.Commit}, pair{"Branch", c.Source.Branch}, pair{"Tag", c.Source.Tag},
 		pair{"Supersedes", c.Supersedes}, pair{"Environment", c.System.Environment}, pair{"Software", c.System.Software},
-		pair{"Policy", fmt.Sprintf("%s, version %d: %d of %d must approve; each proves themselves by %s", c.Policy.Template.ID, c.Policy.Template.Version,
-			c.Policy.Resolved.K, len(c.Policy.Resolved.Approvers), c.Policy.Resolved.Requires)},
+		pair{"Policy", fmt.Sprintf("%s, version %d: %s must approve; each proves themselves by %s", c.Policy.Template.ID, c.Policy.Template.Version,
+			c.Policy.Resolved.Needed(), c.Policy.Resolved.Requires)},
 		pair{"Must not decide", join(c.Policy.Resolved.ExcludedSigners)},
 	)
 	for _, a := range o.Approvers {
-		decision := a.Decision
-		if decision == "" {
-			decision = "has not decided"
-		}
+		decision := cmp.Or((manifest.Approver{ID: a.Signer}).Each(), a.Decision, "has not decided")
 		p.details(pair{"  Approver", a.PrintedName + " (" + a.Signer + "): " + decision})
 	}
 	for _, u := range o.Unmet {

@@ -61,7 +61,7 @@ func signaturePage(m manifest.Manifest) (*page, error) {
 		add("Content digest", "SHA-256 "+p.Digest+" ("+r.Bundle.Format+", "+files(int64(r.Bundle.Files))+", "+size(r.Bundle.Bytes)+")")
 	}
 	add("Source", strings.TrimSpace(r.Source.Repo+" "+r.Source.Commit+" "+r.Source.Tag))
-	add("Policy", fmt.Sprintf("%s, version %d: %d of %d must approve", r.Policy.Template.ID, r.Policy.Template.Version, r.Policy.Resolved.K, len(r.Policy.Resolved.Approvers)))
+	add("Policy", fmt.Sprintf("%s, version %d: %s must approve", r.Policy.Template.ID, r.Policy.Template.Version, r.Policy.Resolved.Needed()))
 	add("Environment", r.System.Environment)
 	add("Software", r.System.Software)
 	for i, s := range m.Signatures {

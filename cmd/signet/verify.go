@@ -324,13 +324,13 @@ func (p *printer) reportPolicy(r *verify.Report) {
 	if !c.Satisfied {
 		state = p.bad("NOT SATISFIED")
 	}
-	p.line("%s%s: %s, %d of %d must approve by %s; %d approve, %d reject", p.bold("Policy  "), state, clean(c.Template), c.K, len(c.Approvers), clean(c.Requires), c.Approvals, c.Rejections)
+	p.line("%s%s: %s, %s must approve by %s; %d approve, %d reject", p.bold("Policy  "), state, clean(c.Template), c.Needed, clean(c.Requires), c.Approvals, c.Rejections)
 	for _, a := range c.Approvers {
-		decision := a.Decision
-		if decision == "" {
+		decision := a.Decided()
+		if decision == "–" {
 			decision = "none that counts"
 		}
-		p.details(pair{"  approver", a.Name + " (" + a.ID + "): " + decision})
+		p.details(pair{"  approver", a.Name + " (" + a.Who() + "): " + decision})
 	}
 	p.details(pair{"  must not decide", join(c.Excluded)})
 	if r.Complete != nil {

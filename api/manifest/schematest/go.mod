@@ -14,5 +14,6 @@ require (
 require (
 	github.com/klauspost/compress v1.20.3 // indirect
 	golang.org/x/mod v0.42.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 )

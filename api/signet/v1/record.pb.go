@@ -443,8 +443,8 @@ type ApprovalPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Template, for example `single-approver` (k = 1) or `k-of-n`.
 	Template string `protobuf:"bytes,1,opt,name=template,proto3" json:"template,omitempty"`
-	// The designated approvers: signer ids or user names, `group:` and the name of a group, `role:` and a role such as `role:signer`. A group
-	// and a role stand for those who can sign this type of record when the record is made; who has left it when they want to sign is refused.
+	// The designated approvers: signer ids or user names, `group:` and the name of a group, `role:` and a role such as `role:signer`. For a
+	// group or a role decides who belongs to it when they sign, whoever that was when the record was made.
 	Approvers []string `protobuf:"bytes,2,rep,name=approvers,proto3" json:"approvers,omitempty"`
 	// How many distinct approvers must approve; 0 means what the template says.
 	Threshold int32 `protobuf:"varint,3,opt,name=threshold,proto3" json:"threshold,omitempty"`
@@ -702,15 +702,17 @@ func (x *Record) GetUnmetConditions() []string {
 	return nil
 }
 
-// A designated approver of one record.
+// An approver of one record: one who is designated, or one who has decided for a group or a role that is.
 type Approver struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Signer id.
+	// Signer id; of a group `group:` and its name, of a role `role:` and the role.
 	Signer string `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
-	// Printed name when the record was made.
+	// Printed name when the record was made; of who has decided for a group or a role, as it is now.
 	PrintedName string `protobuf:"bytes,2,opt,name=printed_name,json=printedName,proto3" json:"printed_name,omitempty"`
-	// Newest decision that counts; unspecified while there is none.
-	Decision      Decision `protobuf:"varint,3,opt,name=decision,proto3,enum=signet.v1.Decision" json:"decision,omitempty"`
+	// Newest decision that counts; unspecified while there is none. A group or a role has none: each who stands for it decides.
+	Decision Decision `protobuf:"varint,3,opt,name=decision,proto3,enum=signet.v1.Decision" json:"decision,omitempty"`
+	// Whether the caller is the approver, belongs to the group now, or has the role now.
+	Caller        bool `protobuf:"varint,4,opt,name=caller,proto3" json:"caller,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -764,6 +766,13 @@ func (x *Approver) GetDecision() Decision {
 		return x.Decision
 	}
 	return Decision_DECISION_UNSPECIFIED
+}
+
+func (x *Approver) GetCaller() bool {
+	if x != nil {
+		return x.Caller
+	}
+	return false
 }
 
 // The new record.
@@ -1352,11 +1361,12 @@ const file_signet_v1_record_proto_rawDesc = "" +
 	"createTime\x12!\n" +
 	"\fledger_index\x18\x0e \x01(\x04R\vledgerIndex\x12\x18\n" +
 	"\acontent\x18\x0f \x01(\fR\acontent\x12)\n" +
-	"\x10unmet_conditions\x18\x10 \x03(\tR\x0funmetConditions\"v\n" +
+	"\x10unmet_conditions\x18\x10 \x03(\tR\x0funmetConditions\"\x8e\x01\n" +
 	"\bApprover\x12\x16\n" +
 	"\x06signer\x18\x01 \x01(\tR\x06signer\x12!\n" +
 	"\fprinted_name\x18\x02 \x01(\tR\vprintedName\x12/\n" +
-	"\bdecision\x18\x03 \x01(\x0e2\x13.signet.v1.DecisionR\bdecision\"A\n" +
+	"\bdecision\x18\x03 \x01(\x0e2\x13.signet.v1.DecisionR\bdecision\x12\x16\n" +
+	"\x06caller\x18\x04 \x01(\bR\x06caller\"A\n" +
 	"\x14CreateRecordResponse\x12)\n" +
 	"\x06record\x18\x01 \x01(\v2\x11.signet.v1.RecordR\x06record\"F\n" +
 	"\x10GetRecordRequest\x122\n" +

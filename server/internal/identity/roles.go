@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/signetd/signet/api/chain"
@@ -252,6 +253,51 @@ func (d *Directory) standing(r Reader, named rights.Named) ([]string, error) {
 	})
 	slices.Sort(ids)
 	return slices.Compact(ids), failed
+}
+
+// Standing returns for what a signer stands now, as approvers are named: the groups that they belong to and the roles that they have.
+func (d *Directory) Standing(r Reader, id string) ([]string, error) {
+	groups, err := d.book.GroupsOf(r, id)
+	if err != nil {
+		return nil, err
+	}
+	row, ok, err := getSigner(r.View(projectionName), id)
+	if err != nil || !ok {
+		return nil, err
+	}
+	roles, err := d.rolesNow(r, row)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]string, 0, len(groups)+len(roles))
+	for _, g := range groups {
+		out = append(out, manifest.GroupPrefix+g)
+	}
+	for _, role := range roles {
+		out = append(out, manifest.RolePrefix+role)
+	}
+	return out, nil
+}
+
+// StandingOf returns what a caller is named as among approvers now: by id, by group and by role.
+func (d *Directory) StandingOf(ctx context.Context, caller Caller) (out []string, err error) {
+	err = d.settled(ctx, func(r *ledger.Read) error {
+		out, err = d.Standing(r, caller.ID)
+		return err
+	})
+	return append(out, caller.ID), err
+}
+
+// Membership returns the entry that says that a signer belonged to the first of some groups of which it was so, below an index; false: they
+// belonged to none. Groups are named as approvers are.
+func (d *Directory) Membership(r Reader, id string, groups []string, below uint64) (uint64, bool, error) {
+	for _, g := range groups {
+		index, in, err := d.book.Membership(r, strings.TrimPrefix(g, manifest.GroupPrefix), id, below)
+		if err != nil || in {
+			return index, in, err
+		}
+	}
+	return 0, false, nil
 }
 
 // Stands reports whether a signer is, belongs to, or has now what the maker of a record named as approvers: ids of persons, groups, roles.

@@ -300,7 +300,7 @@ func (b *Book) Basis(r Reader, signer string, own, stated []string, at chain.Tim
 		if holders == nil {
 			holders = []Holder{Holder(signer)}
 			for _, g := range tails(view, bucketWasMember, signer) {
-				index, ok, err := b.membership(r, g, signer, below)
+				index, ok, err := b.Membership(r, g, signer, below)
 				if err != nil {
 					return nil, err
 				}
@@ -353,8 +353,8 @@ func (b *Book) source(r Reader, holders []Holder, role string, at chain.Time, be
 	return 0, "", fmt.Errorf("%w: no entry gave the role %s", ErrTampered, role)
 }
 
-// membership finds the newest state of a group below an index, and whether the signer belonged to it.
-func (b *Book) membership(r Reader, group, signer string, below uint64) (uint64, bool, error) {
+// Membership finds the newest state of a group below an index, and whether the signer belonged to it.
+func (b *Book) Membership(r Reader, group, signer string, below uint64) (uint64, bool, error) {
 	var newest uint64
 	prefix := under(group, "")
 	r.View(projectionName).Prefix(bucketGroupEver, prefix, func(k, _ []byte) bool {

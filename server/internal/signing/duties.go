@@ -111,48 +111,49 @@ func (c *Ceremony) earlierApprovers(digest string) ([]string, error) {
 	return out, err
 }
 
-// approvers resolves who may decide about a record: persons by id and printed name, groups and roles by who stands behind them now.
-func (c *Ceremony) approvers(ctx context.Context, n NewRecord, t RecordType, excluded []string, roots *policyRoots) ([]manifest.Approver, error) {
-	approvers := []manifest.Approver{}
-	has := func(id string) bool {
-		return slices.ContainsFunc(approvers, func(a manifest.Approver) bool { return a.ID == id })
-	}
+// approvers resolves who may decide about a record: persons by id and printed name, and groups and roles, for which stands whoever
+// belongs to them when they sign. It also says how many persons that are now.
+func (c *Ceremony) approvers(ctx context.Context, n NewRecord, t RecordType, excluded []string, roots *policyRoots) ([]manifest.Approver, int, error) {
+	fail := func(err error) ([]manifest.Approver, int, error) { return nil, 0, err }
+	approvers, persons := []manifest.Approver{}, map[string]bool{}
 	for _, x := range n.Approvers {
 		named := rights.ParseNamed(x)
 		found, err := c.Identities.Approvers(ctx, t.ID, x)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %q: %w", ErrApprover, x, err)
+			return fail(fmt.Errorf("%w: %q: %w", ErrApprover, x, err))
 		}
 		if named.Person == "" {
-			roots.approvers = append(roots.approvers, x)
-			for _, s := range found {
-				if !slices.Contains(excluded, s.ID) && !has(s.ID) {
-					approvers = append(approvers, manifest.Approver{ID: s.ID, Name: s.Name})
-				}
+			switch {
+			case len(found) == 0:
+				return fail(fmt.Errorf("%w: %s stands for nobody who can sign a %s now", ErrApprover, x, t.ID))
+			case slices.Contains(roots.approvers, x):
+				return fail(fmt.Errorf("%w: %s is named twice", ErrApprover, x))
 			}
-			if len(found) == 0 {
-				return nil, fmt.Errorf("%w: %s stands for nobody who can sign a %s now", ErrApprover, x, t.ID)
+			roots.approvers = append(roots.approvers, x)
+			approvers = append(approvers, manifest.Approver{ID: x, Name: named.Group + named.Role})
+			for _, s := range found {
+				if !slices.Contains(excluded, s.ID) {
+					persons[s.ID] = true
+				}
 			}
 			continue
 		}
 		s := found[0]
 		switch {
 		case !slices.Contains(s.Roles, identity.RoleSigner):
-			return nil, fmt.Errorf("%w: %s does not hold the role signer", ErrApprover, x)
+			return fail(fmt.Errorf("%w: %s does not hold the role signer", ErrApprover, x))
 		case s.State != identity.StateActive:
-			return nil, fmt.Errorf("%w: %s is %s", ErrApprover, x, s.State)
+			return fail(fmt.Errorf("%w: %s is %s", ErrApprover, x, s.State))
 		case slices.Contains(excluded, s.ID):
-			return nil, fmt.Errorf("%w: %s is both designated and excluded%s", ErrApprover, x, roots.why(s.ID))
+			return fail(fmt.Errorf("%w: %s is both designated and excluded%s", ErrApprover, x, roots.why(s.ID)))
 		case slices.Contains(roots.approvers, s.ID):
-			return nil, fmt.Errorf("%w: %s is named twice", ErrApprover, x)
+			return fail(fmt.Errorf("%w: %s is named twice", ErrApprover, x))
 		}
 		roots.approvers = append(roots.approvers, s.ID)
-		if !has(s.ID) {
-			approvers = append(approvers, manifest.Approver{ID: s.ID, Name: s.Name})
-		}
+		approvers, persons[s.ID] = append(approvers, manifest.Approver{ID: s.ID, Name: s.Name}), true
 	}
 	slices.Sort(roots.approvers)
-	return approvers, nil
+	return approvers, len(persons), nil
 }
 
 // why says which part in the record excludes a signer.
@@ -177,7 +178,7 @@ func (a *aboutRecord) explain(err error, signer string) error {
 	return err
 }
 
-// entitled refuses a decision of somebody who no longer stands behind what was named as approver, who is not designated for the type of
+// entitled refuses a decision of somebody who does not stand behind what was named as approver now, who is not designated for the type of
 // record, or whose training has lapsed. What they have decided can be taken back by everybody.
 func (c *Ceremony) entitled(r identity.Reader, about *aboutRecord, signer, decision string) error {
 	if decision == decisionWithdraw {
@@ -188,7 +189,7 @@ func (c *Ceremony) entitled(r identity.Reader, about *aboutRecord, signer, decis
 		return err
 	}
 	if !stands {
-		return fmt.Errorf("%w: its approvers are %s, and you no longer belong to them", ErrNotDesignated, strings.Join(about.roots.approvers, ", "))
+		return fmt.Errorf("%w: its approvers are %s, and you do not belong to them", ErrNotDesignated, strings.Join(about.roots.approvers, ", "))
 	}
 	err = c.Identities.Admit(r, about.record.Event.Type, signer)
 	if errors.Is(err, rights.ErrNotDesignated) {

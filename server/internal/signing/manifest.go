@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/signetd/signet/api/bundle"
@@ -250,6 +251,15 @@ func (c *Ceremony) Manifest(ctx context.Context, event string) (file []byte, nam
 				return err
 			}
 			indices = append(indices, roles...)
+			if groups := groupsOf(about.record.Policy.Resolved, signer.ID); len(groups) > 0 {
+				entry, in, err := c.Identities.Membership(r, signer.ID, groups, s.Index)
+				if err != nil {
+					return err
+				}
+				if in {
+					indices = append(indices, entry)
+				}
+			}
 			for _, i := range indices {
 				if !known[i] && i < head.Checkpoint.Size {
 					known[i] = true
@@ -308,4 +318,18 @@ func (c *Ceremony) document(ctx context.Context, r manifest.Record) (bundle.Docu
 		return bundle.Document{}, errors.Join(blob.ErrCorrupt, err)
 	}
 	return d, nil
+}
+
+// groupsOf are the groups among the approvers of a record, where a signer is not an approver by name.
+func groupsOf(r manifest.ResolvedPolicy, signer string) []string {
+	var groups []string
+	for _, a := range r.Approvers {
+		if a.ID == signer {
+			return nil
+		}
+		if strings.HasPrefix(a.ID, manifest.GroupPrefix) {
+			groups = append(groups, a.ID)
+		}
+	}
+	return groups
 }

@@ -136,27 +136,47 @@ func (c *Ceremony) Awaiting(_ context.Context, caller identity.Caller, before ui
 	var out []Record
 	err := c.Ledger.View(func(r *ledger.Read) error {
 		view := r.View(projectionName)
-		var failed error
-		eachOf(view, bucketAwaiting, caller.ID, before, func(_ uint64, key []byte) bool {
+		names, err := c.Identities.Standing(r, caller.ID)
+		if err != nil {
+			return err
+		}
+		names = append(names, caller.ID)
+		out = nil
+		for below := before; len(out) < limit; {
+			var key []byte
+			if below, key = newestOf(view, bucketAwaiting, names, below); key == nil {
+				return nil
+			}
 			state, ok, err := c.state(view, key)
 			if err != nil || !ok {
-				failed = errors.Join(err, ErrRecordNotFound)
-				return false
+				return errors.Join(err, ErrRecordNotFound)
 			}
 			record, err := describe(view, key, state)
 			if err != nil {
-				failed = err
-				return false
+				return err
 			}
-			if record.Status != statusOpen || slices.ContainsFunc(record.Approvers, func(a Approver) bool { return a.ID == caller.ID && decides(a.Decision) }) {
-				return true
+			if record.Status != statusOpen || slices.Contains(state.Policy.Resolved.ExcludedSigners, caller.ID) ||
+				slices.ContainsFunc(record.Approvers, func(a Approver) bool { return a.ID == caller.ID && decides(a.Decision) }) {
+				continue
 			}
 			out = append(out, record)
-			return len(out) < limit
-		})
-		return failed
+		}
+		return nil
 	})
 	return out, err
+}
+
+// newestOf returns the newest row below an index (0: of all) that is under any of the names; key is nil if there is none.
+func newestOf(view *ledger.State, bucket string, names []string, before uint64) (newest uint64, key []byte) {
+	for _, name := range names {
+		eachOf(view, bucket, name, before, func(index uint64, event []byte) bool {
+			if key == nil || index > newest {
+				newest, key = index, event
+			}
+			return false
+		})
+	}
+	return newest, key
 }
 
 // decides reports whether somebody who has made this decision is not waited for any more: who has reviewed or written a record still is.

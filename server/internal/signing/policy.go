@@ -21,17 +21,14 @@ type tally struct {
 	outcome   string // statusApproved, statusRejected, or statusOpen while undecided
 }
 
-// count evaluates a policy over the signatures of a record in the order of the ledger: of each designated approver the newest decision
+// count evaluates a policy over the signatures of a record in the order of the ledger: of each approver the newest decision
 // counts, a withdrawal takes the earlier ones back, a service never counts, and neither does an excluded signer.
 func count(p manifest.Policy, rows []row) tally {
 	r := p.Resolved
 	t := tally{decisions: map[string]string{}}
-	designated := func(id string) bool {
-		return slices.ContainsFunc(r.Approvers, func(a manifest.Approver) bool { return a.ID == id }) && !slices.Contains(r.ExcludedSigners, id)
-	}
 	for _, s := range rows {
 		switch {
-		case s.Decision == decisionSeal || !designated(s.Signer) || !manifest.AuthorizationKind(s.Authorization).Covers(r.Requires):
+		case s.Decision == decisionSeal || !designated(r, s.Signer) || slices.Contains(r.ExcludedSigners, s.Signer) || !manifest.AuthorizationKind(s.Authorization).Covers(r.Requires):
 		case s.Decision == decisionWithdraw:
 			delete(t.decisions, s.Signer)
 		default:
@@ -48,12 +45,12 @@ func count(p manifest.Policy, rows []row) tally {
 	}
 	eligible := 0
 	for _, a := range r.Approvers {
-		if designated(a.ID) {
+		if !slices.Contains(r.ExcludedSigners, a.ID) {
 			eligible++
 		}
 	}
 	switch {
-	case r.AnyRejectionVetoes && t.rejects > 0, eligible-t.rejects < r.K:
+	case r.AnyRejectionVetoes && t.rejects > 0, !r.Open() && eligible-t.rejects < r.K:
 		t.outcome = statusRejected
 	case t.approvals >= r.K:
 		t.outcome = statusApproved
@@ -61,4 +58,22 @@ func count(p manifest.Policy, rows []row) tally {
 		t.outcome = statusOpen
 	}
 	return t
+}
+
+// designated reports whether a signer is an approver, or may stand for one. Whether they did when they signed was looked at then, in the
+// transaction of their signature ([Ceremony.entitled]).
+func designated(r manifest.ResolvedPolicy, signer string) bool {
+	return r.Open() || slices.ContainsFunc(r.Approvers, func(a manifest.Approver) bool { return a.ID == signer })
+}
+
+// standIns are those who have decided for a group or a role, sorted.
+func (t tally) standIns(p manifest.Policy) []string {
+	var out []string
+	for id := range t.decisions {
+		if !slices.ContainsFunc(p.Resolved.Approvers, func(a manifest.Approver) bool { return a.ID == id }) {
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	return out
 }

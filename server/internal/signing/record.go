@@ -58,7 +58,8 @@ type Record struct {
 	Conditions []string // what keeps it from being approved
 }
 
-// Approver is a designated approver and the decision of theirs that counts.
+// Approver is a designated approver and the decision of theirs that counts. Who has decided for a group or a role stands after those who are
+// designated, without a name.
 type Approver struct{ ID, Name, Decision string }
 
 // Create makes a record about a bundle, given by its document (signet-bundle/v1). The document is nil where the record type
@@ -223,13 +224,13 @@ func (c *Ceremony) policy(ctx context.Context, n NewRecord, kind RecordType) (ma
 	if err != nil {
 		return fail(err)
 	}
-	approvers, err := c.approvers(ctx, n, kind, excluded, &roots)
+	approvers, persons, err := c.approvers(ctx, n, kind, excluded, &roots)
 	if err != nil {
 		return fail(err)
 	}
 	slices.SortFunc(approvers, func(a, b manifest.Approver) int { return strings.Compare(a.ID, b.ID) })
-	if k < 1 || k > len(approvers) {
-		return fail(fmt.Errorf("%w: %d approvals of %d approvers; the threshold lies between 1 and their number", ErrRecordInvalid, k, len(approvers)))
+	if k < 1 || k > persons {
+		return fail(fmt.Errorf("%w: %d approvals of %d approvers; the threshold lies between 1 and their number", ErrRecordInvalid, k, persons))
 	}
 	digest, err := t.Digest()
 	if err != nil {
@@ -317,6 +318,9 @@ func describe(view *ledger.State, key []byte, state recordState) (Record, error)
 	}
 	for _, a := range state.Policy.Resolved.Approvers {
 		out.Approvers = append(out.Approvers, Approver{ID: a.ID, Name: a.Name, Decision: t.decisions[a.ID]})
+	}
+	for _, id := range t.standIns(state.Policy) {
+		out.Approvers = append(out.Approvers, Approver{ID: id, Decision: t.decisions[id]})
 	}
 	switch out.Status {
 	case statusOpen:

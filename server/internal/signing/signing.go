@@ -299,7 +299,7 @@ func admit(state recordState, rows []row, signer, decision string) error {
 	if slices.Contains(r.ExcludedSigners, signer) {
 		return fmt.Errorf("%w: separation of duties excludes you from deciding about it", ErrNotDesignated)
 	}
-	if !slices.ContainsFunc(r.Approvers, func(a manifest.Approver) bool { return a.ID == signer }) {
+	if !designated(r, signer) {
 		return ErrNotDesignated
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/api/manifest"
@@ -82,17 +83,20 @@ func (v *visit) readRecord() (recordPage, error) {
 		return recordPage{}, err
 	}
 	out.Files, out.Trees = rolesOf(out.Content.Bundle.Roles), rolesOf(out.Content.Source.Trees)
+	me := strings.TrimPrefix(v.me.GetSigner().GetName(), "signers/")
+	decided := false
 	for _, a := range out.Record.GetApprovers() {
-		if "signers/"+a.GetSigner() == v.me.GetSigner().GetName() {
-			out.Mine = !slices.Contains(out.Content.Policy.Resolved.ExcludedSigners, a.GetSigner())
+		if a.GetSigner() == me {
 			out.Counted = a.GetDecision() != signetv1.Decision_DECISION_UNSPECIFIED
 			switch a.GetDecision() {
 			case signetv1.Decision_DECISION_APPROVE, signetv1.Decision_DECISION_REJECT, signetv1.Decision_DECISION_ABSTAIN:
-			default:
-				out.Waits = out.Mine && out.Record.GetState() == signetv1.RecordState_RECORD_STATE_OPEN
+				decided = true
 			}
 		}
+		out.Mine = out.Mine || a.GetCaller()
 	}
+	out.Mine = out.Mine && !slices.Contains(out.Content.Policy.Resolved.ExcludedSigners, me)
+	out.Waits = out.Mine && !decided && out.Record.GetState() == signetv1.RecordState_RECORD_STATE_OPEN
 	return out, nil
 }
 

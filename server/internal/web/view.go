@@ -16,6 +16,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/signetd/signet/api/manifest"
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 )
 
@@ -64,7 +65,7 @@ func hasRole(s *signetv1.Signer, role signetv1.Role) bool {
 func (s *site) loadPages() (map[string]*template.Template, error) {
 	frame, err := template.New("frame.html").Funcs(template.FuncMap{
 		"hex": hex.EncodeToString, "when": when, "decision": decisionWord, "decided": decidedWord, "state": stateWord, "role": roleWord, "size": size,
-		"components": components, "last": last, "plural": plural, "passkeyState": passkeyWord, "passkeyPath": passkeyPath,
+		"components": components, "each": func(approver string) string { return manifest.Approver{ID: approver}.Each() }, "last": last, "plural": plural, "passkeyState": passkeyWord, "passkeyPath": passkeyPath,
 		"device": device, "isLast": func(i, n int) bool { return i == n-1 }, "time": timeOf,
 	}).ParseFS(files, "templates/frame.html", "templates/parts.html")
 	if err != nil {

@@ -26,8 +26,8 @@ func initCommand() *cobra.Command {
 
 In the environments demo and validation, without --module, a SoftHSM2 token of the service's own is made in the data folder, with random PINs in
 files of mode 0600. In production the token is there already (--module, --token) and its PIN lies outside of the data
-folder (--pin-file). In the token six keys are made, none extractable: CA (P-384), time-stamping (P-256), sealing and closing (P-256),
-ledger (Ed25519) and a canary. Each is recorded in the ledger with its attributes as the token reports them.
+folder (--pin-file). In the token seven keys are made, none extractable: CA (P-384), time-stamping (P-256), sealing and closing (P-256),
+ledger (Ed25519), a canary, and the one that passwords are checked with (HMAC). Each is recorded in the ledger with its attributes as the token reports them.
 
 Several tokens, and whatever else the flags do not set, come from a configuration that you write before (--settings): the keys are made on the tokens
 that hsm.roles names, a canary on each that is not offline. Keys of a token that has replicas are cloned to them by the device's own means, before the

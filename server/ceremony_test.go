@@ -533,6 +533,7 @@ func TestSignRefuses(t *testing.T) {
 }
 
 func TestPreparationIsVoid(t *testing.T) {
+	t.Attr("requirement", "11.10(f)")
 	t.Run("once it has lapsed", func(t *testing.T) {
 		t.Attr("requirement", "A-06")
 		s := start(t)
@@ -630,6 +631,7 @@ func TestSeal(t *testing.T) {
 }
 
 func TestSupersededAfterApproval(t *testing.T) {
+	t.Attr("requirement", "11.10(f)")
 	s := start(t)
 	s.sign(s.ada, "ada", s.prepare(s.ada))
 	next := header("ada")

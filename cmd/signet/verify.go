@@ -26,7 +26,8 @@ It holds only if everything holds: the content, each signature, the identity of 
 the approval policy. The exit code says what does not (signet help exit); all faults are printed.
 
 With --file or --digest the question is whether this one file is part of what was approved, where it is named, and by whom: the manifest is
-verified but for the other files. Who has the whole bundle gives --bundle.
+verified but for the other files. Who has the whole bundle gives --bundle. Where --manifest is a folder, all manifests in it are searched: it says
+which of them approve the file.
 
 --at TIME asks what somebody found who verified at that time: what was signed, withdrawn, revoked or superseded later does not count. TIME is as in
 RFC 3339 (2026-11-21T09:30:00Z), or a date, which means its end in UTC. Without it everything in the manifest is judged, each signature as of the
@@ -41,6 +42,7 @@ fields are those of the Report in the package api/verify.`,
   signet verify --bundle evidence.tar.zst --manifest signatures/release-v0.1.0.json --trust signet-trust.json
   signet verify --bundle dist/ --manifest signatures/release-v0.1.0.json --json > report.json
   signet verify --file app.exe --manifest signatures/release-v0.1.0.json
+  signet verify --file app.exe --manifest signatures/
   signet verify --bundle dist/ --manifest signatures/release-v0.1.0.json --explain
   signet verify --bundle dist/ --manifest signatures/release-v0.1.0.json --at 2026-11-21T12:00:00Z
   signet verify --export ledger.tar`,
@@ -67,7 +69,7 @@ fields are those of the Report in the package api/verify.`,
 		},
 	}
 	cmd.Flags().StringVar(&o.bundle, "bundle", "", "folder, .tar, .tar.gz, .tar.zst or .zip that was signed")
-	cmd.Flags().StringVar(&o.manifest, "manifest", "", "signature manifest, for example signatures/release-v0.1.0.json")
+	cmd.Flags().StringVar(&o.manifest, "manifest", "", "signature manifest, for example signatures/release-v0.1.0.json; with --file or --digest also a folder of them")
 	cmd.Flags().StringVar(&o.export, "export", "", "export of the ledger, instead of bundle and manifest")
 	cmd.Flags().StringVar(&o.part, "file", "", "one file: is it part of what was approved?")
 	cmd.Flags().StringVar(&o.digest, "digest", "", "the same, by the file's SHA-256 in hex")

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/signetd/signet/api/manifest"
@@ -33,13 +34,28 @@ func (a *app) verifyPart(ctx context.Context, o verifyOptions) error {
 	if err != nil {
 		return err
 	}
+	if info, err := os.Stat(o.manifest); err == nil && info.IsDir() {
+		return a.searchPart(ctx, o, sum)
+	}
 	file, trust, err := a.verifyFiles(o)
 	if err != nil {
 		return err
 	}
-	report, err := verify.Verify(ctx, verify.Input{SkipContent: true, Manifest: file, Trust: trust, At: o.at})
+	out, err := partOf(ctx, o, file, trust, sum)
 	if err != nil {
 		return err
+	}
+	if err := a.print(out, func(p *printer) { p.part(o.part, out) }); err != nil {
+		return err
+	}
+	return out.exit()
+}
+
+// partOf verifies a manifest, and looks for a file in its bundle.
+func partOf(ctx context.Context, o verifyOptions, file, trust []byte, sum string) (partOut, error) {
+	report, err := verify.Verify(ctx, verify.Input{SkipContent: true, Manifest: file, Trust: trust, At: o.at})
+	if err != nil {
+		return partOut{}, err
 	}
 	out := partOut{SHA256: sum, Paths: []string{}, Roles: []string{}, Report: report}
 	if m, err := manifest.Parse(file); err == nil {
@@ -54,16 +70,100 @@ func (a *app) verifyPart(ctx context.Context, o verifyOptions) error {
 			}
 		}
 	}
-	if err := a.print(out, func(p *printer) { p.part(o.part, out) }); err != nil {
-		return err
-	}
+	return out, nil
+}
+
+func (o partOut) exit() error {
 	switch {
-	case report.Code != verify.OK:
-		return exitWith(int(report.Code), report.Verdict)
-	case len(out.Paths) == 0:
+	case o.Report.Code != verify.OK:
+		return exitWith(int(o.Report.Code), o.Report.Verdict)
+	case len(o.Paths) == 0:
 		return exitWith(exitContent, "no part of it")
 	}
 	return nil
+}
+
+// foundOut answers of which approved releases one file is a part.
+type foundOut struct {
+	SHA256    string      `json:"sha256"`    // of the file
+	Manifests []foundPart `json:"manifests"` // that name it
+	Searched  int         `json:"searched"`  // manifests in the folder
+	Malformed []string    `json:"malformed"` // files whose name ends in .json, and that are no manifests
+}
+
+type foundPart struct {
+	File string `json:"file"` // the manifest
+	partOut
+}
+
+// searchPart looks for a file in the manifests of a folder. It is approved if one of them that names it verifies; each that does not is shown, too.
+func (a *app) searchPart(ctx context.Context, o verifyOptions, sum string) error {
+	trust, err := a.trustBytes(o.trust)
+	if err != nil {
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(escapeGlob(o.manifest), "*.json"))
+	if err != nil {
+		return err
+	}
+	out := foundOut{SHA256: sum, Manifests: []foundPart{}, Malformed: []string{}}
+	var failed, good bool
+	var first error
+	for _, name := range files {
+		file, err := readGiven(name, manifest.MaxManifest)
+		if err != nil {
+			return err
+		}
+		if _, err := manifest.Parse(file); err != nil {
+			out.Malformed = append(out.Malformed, name)
+			continue
+		}
+		out.Searched++
+		part, err := partOf(ctx, o, file, trust, sum)
+		if err != nil {
+			return err
+		}
+		if len(part.Paths) == 0 {
+			continue
+		}
+		out.Manifests = append(out.Manifests, foundPart{name, part})
+		if part.Report.Code == verify.OK {
+			good = true
+		} else if !failed {
+			failed, first = true, part.exit()
+		}
+	}
+	if err := a.print(out, func(p *printer) { p.found(o, out) }); err != nil {
+		return err
+	}
+	switch {
+	case good:
+		return nil
+	case failed:
+		return first
+	}
+	return exitWith(exitContent, "no part of any")
+}
+
+// escapeGlob takes a folder's name as it is written.
+func escapeGlob(s string) string {
+	return strings.NewReplacer("\\", "\\\\", "*", "\\*", "?", "\\?", "[", "\\[").Replace(s)
+}
+
+func (p *printer) found(o verifyOptions, out foundOut) {
+	for i, m := range out.Manifests {
+		if i > 0 {
+			p.line("")
+		}
+		p.part(o.part, m.partOut)
+		p.details(pair{"Manifest", m.File})
+	}
+	if len(out.Manifests) == 0 {
+		p.line("%s  no manifest in %s names this content (SHA-256 %s); %d were searched", p.bad("NO PART OF ANY"), clean(o.manifest), out.SHA256, out.Searched)
+	}
+	for _, name := range out.Malformed {
+		p.line("%s %s is no manifest, and was not searched", p.warn("note"), clean(name))
+	}
 }
 
 func partDigest(path, digest string) (string, error) {

@@ -277,6 +277,9 @@ func (s *Server) start(t testing.TB, token keystore.Token, options []Option) {
 // MetricsAddress is where the running server's metrics are read.
 func (s *Server) MetricsAddress() string { return s.server.MetricsAddress() }
 
+// PagesAddress is where the running server's pages are.
+func (s *Server) PagesAddress() string { return s.server.PagesAddress() }
+
 // WebAddress is where the running server answers HTTPS.
 func (s *Server) WebAddress() string { return s.server.WebAddress() }
 

@@ -147,7 +147,7 @@ func TestEveryBlock(t *testing.T) {
 		t.Errorf("%d blocks of shell", counted)
 	}
 	if filtered() {
-		t.Skip("only some tests run: nobody knows which blocks the others do")
+		t.Log("only some tests run: which blocks the others do was not asked")
 	}
 }
 

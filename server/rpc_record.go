@@ -13,6 +13,7 @@ import (
 
 	"github.com/signetd/signet/api/manifest"
 	signetv1 "github.com/signetd/signet/api/signet/v1"
+	"github.com/signetd/signet/server/internal/ledger"
 	"github.com/signetd/signet/server/internal/signing"
 )
 
@@ -95,7 +96,7 @@ func (s recordService) ListRecords(ctx context.Context, in *signetv1.ListRecords
 	if err != nil {
 		return nil, err
 	}
-	standing, err := s.identities.StandingOf(ctx, caller(ctx))
+	standing, err := s.standing(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -135,11 +136,20 @@ func (s recordService) ListRecordTypes(context.Context, *signetv1.ListRecordType
 
 // record is a record as the wire has it, for the caller.
 func (s *Server) record(ctx context.Context, r signing.Record) (*signetv1.Record, error) {
-	standing, err := s.identities.StandingOf(ctx, caller(ctx))
+	standing, err := s.standing(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return s.recordFor(ctx, r, standing)
+}
+
+// standing is what the caller is named as among approvers.
+func (s *Server) standing(ctx context.Context) (names []string, err error) {
+	err = s.ledger.View(func(r *ledger.Read) error {
+		names, err = s.identities.Standing(r, caller(ctx).ID)
+		return err
+	})
+	return names, err
 }
 
 // recordFor is the same for a caller who is named so among approvers.

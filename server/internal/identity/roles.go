@@ -255,37 +255,26 @@ func (d *Directory) standing(r Reader, named rights.Named) ([]string, error) {
 	return slices.Compact(ids), failed
 }
 
-// Standing returns for what a signer stands now, as approvers are named: the groups that they belong to and the roles that they have.
-func (d *Directory) Standing(r Reader, id string) ([]string, error) {
-	groups, err := d.book.GroupsOf(r, id)
+// Standing returns what a signer is named as among approvers now: by id, by group and by role. It is for what is shown, and decides nothing:
+// whether a decision counts is asked of [Directory.Stands].
+func (d *Directory) Standing(r *ledger.Read, id string) ([]string, error) {
+	groups, err := rights.NewBook().GroupsOf(unproved{r}, id) // not the book of the directory, which keeps what was proved
 	if err != nil {
 		return nil, err
 	}
-	row, ok, err := getSigner(r.View(projectionName), id)
-	if err != nil || !ok {
-		return nil, err
-	}
-	roles, err := d.rolesNow(r, row)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]string, 0, len(groups)+len(roles))
+	out := []string{id}
 	for _, g := range groups {
 		out = append(out, manifest.GroupPrefix+g)
 	}
-	for _, role := range roles {
-		out = append(out, manifest.RolePrefix+role)
+	row, ok, err := getSigner(r.View(projectionName), id)
+	if err != nil || !ok {
+		return out, err
 	}
-	return out, nil
-}
-
-// StandingOf returns what a caller is named as among approvers now: by id, by group and by role.
-func (d *Directory) StandingOf(ctx context.Context, caller Caller) (out []string, err error) {
-	err = d.settled(ctx, func(r *ledger.Read) error {
-		out, err = d.Standing(r, caller.ID)
-		return err
-	})
-	return append(out, caller.ID), err
+	roles, err := d.shownRoles(r, row)
+	for _, role := range roles {
+		out = append(out, manifest.RolePrefix+string(role))
+	}
+	return out, err
 }
 
 // Membership returns the entry that says that a signer belonged to the first of some groups of which it was so, below an index; false: they

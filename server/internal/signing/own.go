@@ -140,7 +140,6 @@ func (c *Ceremony) Awaiting(_ context.Context, caller identity.Caller, before ui
 		if err != nil {
 			return err
 		}
-		names = append(names, caller.ID)
 		out = nil
 		for below := before; len(out) < limit; {
 			var key []byte

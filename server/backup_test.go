@@ -253,7 +253,7 @@ func TestArchiveConfig(t *testing.T) {
 		"retain": func(c *server.ArchiveConfig) { c.Store, c.Retain = "archive", 1 },
 	} {
 		c := server.DefaultConfig()
-		c.HSM.PINFile = "/run/pin"
+		c.HSM.PINFile, c.SystemAccess = "/run/pin", "closed"
 		if err := c.Validate(); err != nil {
 			t.Fatal(err)
 		}

@@ -31,6 +31,7 @@ const (
 // The `doc` tags are the reference: `signetd config print` writes them beside the effective values.
 type Config struct {
 	Environment  string         `json:"environment" doc:"production, validation or demo; stands in every record. In production a PIN in the data folder is refused"`
+	SystemAccess string         `json:"systemAccess" doc:"closed: those who answer for the records control who has access to the system; open: they do not (21 CFR 11.3). Stands in every record, so it must be said, except in a demo (closed). Open refuses everything that would leave without encryption (21 CFR 11.30)"`
 	DataDir      string         `json:"dataDir" doc:"folder of the ledger, the blobs and (in a demo) the token; relative paths below are relative to it"`
 	Issuer       string         `json:"issuer" doc:"URL of this service; certificates name signers below it"`
 	Organisation string         `json:"organisation" doc:"organisation in certificates and statements"`
@@ -322,7 +323,7 @@ func (c Config) Validate() error {
 	default:
 		return bad("log.format", "%q; use text or json", c.Log.Format)
 	}
-	return nil
+	return c.validateAccess(bad)
 }
 
 // Path resolves a path of the configuration: relative ones lie in the data folder.

@@ -14,7 +14,7 @@ func TestAlertsConfig(t *testing.T) {
 	t.Attr("requirement", "11.300(d)")
 	good := func() server.Config {
 		c := server.DefaultConfig()
-		c.HSM.PINFile = "credential:pin"
+		c.HSM.PINFile, c.SystemAccess = "credential:pin", "closed"
 		c.Alerts.Mail.Server, c.Alerts.Mail.From, c.Alerts.Mail.Security = "mail.example:587", "signet@example.com", []string{"security@example.com"}
 		c.Alerts.Webhooks = []server.WebhookConfig{{Name: "siem", URL: "https://siem.example/hook", SecretFile: "credential:siem"}}
 		return c

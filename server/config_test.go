@@ -38,13 +38,13 @@ func TestConfigRefuses(t *testing.T) {
 		"unknown nested key":   "environment: demo\nhsm:\n  pin: 1234\n",
 		"duplicate key":        "environment: demo\nenvironment: production\n",
 		"unknown environment":  "environment: test\n",
-		"PIN in data folder":   "environment: production\n",
+		"PIN in data folder":   "environment: production\nsystemAccess: closed\n",
 		"http issuer":          "environment: demo\nissuer: http://x\n",
 		"negative duration":    "environment: demo\nsigning:\n  preparationLifetime: -1s\n",
 		"not a duration":       "environment: demo\nsigning:\n  preparationLifetime: soon\n",
 		"inaccurate":           "environment: demo\ntimestamp:\n  accuracy: 2s\n",
-		"short passwords":      "environment: production\nhsm:\n  pinFile: credential:pin\nidentity:\n  minPassword: 8\n",
-		"cheap passwords":      "environment: production\nhsm:\n  pinFile: credential:pin\nidentity:\n  passwordMemory: 8\n",
+		"short passwords":      "environment: production\nsystemAccess: closed\nhsm:\n  pinFile: credential:pin\nidentity:\n  minPassword: 8\n",
+		"cheap passwords":      "environment: production\nsystemAccess: closed\nhsm:\n  pinFile: credential:pin\nidentity:\n  passwordMemory: 8\n",
 		"no lockout":           "environment: demo\nidentity:\n  lockAfter: 0\n",
 		"address without port": "environment: demo\nlisten:\n  address: localhost\n",
 	} {
@@ -63,7 +63,7 @@ func TestConfigRefuses(t *testing.T) {
 func TestProductionAcceptsAPINElsewhere(t *testing.T) {
 	for _, pin := range []string{"credential:pin", filepath.Join(t.TempDir(), "pin")} {
 		c := DefaultConfig()
-		c.DataDir = t.TempDir()
+		c.DataDir, c.SystemAccess = t.TempDir(), "closed"
 		c.HSM.PINFile = pin
 		if err := c.Validate(); err != nil {
 			t.Errorf("%s: %v", pin, err)
@@ -73,6 +73,7 @@ func TestProductionAcceptsAPINElsewhere(t *testing.T) {
 
 // A configuration of several tokens: the CA on one that is plugged in, the rest on a pair.
 const severalTokens = `environment: production
+systemAccess: closed
 metrics:
   address: 127.0.0.1:9464
 hsm:

@@ -376,7 +376,7 @@ func TestNetworkConfig(t *testing.T) {
 		"services:\n  callsPerSecond: -1\n":              "services.callsPerSecond",
 		"services:\n  revocationLists: [ca.crl]\n":       "services.revocationLists",
 		"identity:\n  sources: everything\n":             "identity.sources",
-		"environment: production\nhsm:\n  pinFile: credential:pin\npages:\n  publicURL: https://sign.example\nidentity:\n  sources: commitment-only\n": "identity.sources",
+		"environment: production\nsystemAccess: closed\nhsm:\n  pinFile: credential:pin\npages:\n  publicURL: https://sign.example\nidentity:\n  sources: commitment-only\n": "identity.sources",
 		"network:\n  allow:\n    anybody: [10.0.0.0/8]\n": "anybody",
 		"network:\n  handshakesPerAddress: 0\n":           "network.handshakesPerAddress",
 	} {

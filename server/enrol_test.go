@@ -244,7 +244,7 @@ func TestFourEyesOff(t *testing.T) {
 // TestEnrolmentConfig: what the configuration refuses.
 func TestEnrolmentConfig(t *testing.T) {
 	for name, text := range map[string]string{
-		"four eyes off in production": "environment: production\nhsm:\n  pinFile: credential:pin\nidentity:\n  fourEyes: 'off'\n",
+		"four eyes off in production": "environment: production\nsystemAccess: closed\nhsm:\n  pinFile: credential:pin\nidentity:\n  fourEyes: 'off'\n",
 		"four eyes sometimes":         "environment: demo\nidentity:\n  fourEyes: sometimes\n",
 		"a proposal for ever":         "environment: demo\nidentity:\n  proposalLifetime: 10000h\n",
 		"a proposal for no time":      "environment: demo\nidentity:\n  proposalLifetime: 0s\n",

@@ -8,6 +8,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/tls"
@@ -304,7 +305,7 @@ func (c Config) system(version string) (manifest.System, error) {
 		return manifest.System{}, err
 	}
 	return manifest.System{
-		Configuration: configuration, Documents: documents, Environment: c.Environment, Software: "signet " + version, Strategy: strategy,
+		Access: cmp.Or(c.SystemAccess, manifest.Closed), Configuration: configuration, Documents: documents, Environment: c.Environment, Software: "signet " + version, Strategy: strategy,
 	}, nil
 }
 

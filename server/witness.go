@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/api/manifest"
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/server/internal/ledger"
 	"github.com/signetd/signet/server/internal/witness"
@@ -55,6 +56,11 @@ func (c Config) witnessPolicy(vkey string) (*chain.Policy, error) {
 	p, err := chain.ParsePolicy(string(text))
 	if err != nil {
 		return nil, fmt.Errorf("%w: ledger.witness.policy: %s: %w", ErrConfig, path, err)
+	}
+	for _, w := range p.Witnesses {
+		if c.SystemAccess == manifest.Open && inClear(w.URL) {
+			return nil, fmt.Errorf("%w: ledger.witness.policy: the witness %q at %q: an open system sends nothing without encryption; use an https URL", ErrConfig, w.Name, w.URL)
+		}
 	}
 	if !p.About(vkey) {
 		return nil, fmt.Errorf("%w: ledger.witness.policy: %s names another log than this ledger, whose key is %s", ErrConfig, path, vkey)

@@ -254,12 +254,18 @@ func TestWitnessConfig(t *testing.T) {
 		return err
 	}
 	w := newWitness(t, "witness.example/x", otherLedger(t))
-	for name, c := range map[string]struct{ text, want string }{
-		"no policy":     {"nothing", "witness policy"},
-		"another log":   {"log " + otherLedger(t) + "\nquorum none\n", "names another log"},
-		"no such place": {"witness x " + w.vkey + " ftp://x\nquorum x\n", "want an http or https URL"},
+	t.Attr("requirement", "11.30") // in an open system
+	for name, c := range map[string]struct{ text, access, want string }{
+		"no policy":             {"nothing", "", "witness policy"},
+		"another log":           {"log " + otherLedger(t) + "\nquorum none\n", "", "names another log"},
+		"no such place":         {"witness x " + w.vkey + " ftp://x\nquorum x\n", "", "want an http or https URL"},
+		"in clear, open":        {"log " + otherLedger(t) + "\nwitness x " + w.vkey + " http://10.0.0.7/x\nquorum x\n", "open", "without encryption"},
+		"in clear, closed":      {"log " + otherLedger(t) + "\nwitness x " + w.vkey + " http://10.0.0.7/x\nquorum x\n", "closed", "names another log"},
+		"in clear, here, open":  {"log " + otherLedger(t) + "\nwitness x " + w.vkey + " http://127.0.0.1:1/x\nquorum x\n", "open", "names another log"},
+		"with encryption, open": {"log " + otherLedger(t) + "\nwitness x " + w.vkey + " https://10.0.0.7/x\nquorum x\n", "open", "names another log"},
 	} {
 		write(c.text)
+		s.Config.SystemAccess = c.access
 		if err := open(); !errors.Is(err, server.ErrConfig) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -275,6 +281,7 @@ func TestWitnessConfig(t *testing.T) {
 			t.Errorf("%+v: %v", c.Ledger.Witness, err)
 		}
 	}
+	s.Config.SystemAccess = ""
 	s.Restart()
 }
 

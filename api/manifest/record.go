@@ -203,11 +203,12 @@ type TemplateRef struct {
 
 // System is the software that made the record.
 type System struct {
-	Configuration string `json:"configuration"` // SHA-256, hex
-	Documents     string `json:"documents"`     // SHA-256 of the documentation set, hex
-	Environment   string `json:"environment"`   // production, validation or demo
-	Software      string `json:"software"`      // name and version
-	Strategy      string `json:"strategy"`      // SHA-256 of the signature strategy, hex
+	Access        string `json:"access,omitempty"` // closed or open, as 21 CFR 11.3 defines the two; absent: made before systems declared it
+	Configuration string `json:"configuration"`    // SHA-256, hex
+	Documents     string `json:"documents"`        // SHA-256 of the documentation set, hex
+	Environment   string `json:"environment"`      // production, validation or demo
+	Software      string `json:"software"`         // name and version
+	Strategy      string `json:"strategy"`         // SHA-256 of the signature strategy, hex
 }
 
 // The environments.
@@ -215,6 +216,12 @@ const (
 	Production = "production"
 	Validation = "validation"
 	Demo       = "demo"
+)
+
+// What a system declares itself to be (21 CFR 11.3): closed, if those who answer for its records control who has access to it.
+const (
+	Closed = "closed"
+	Open   = "open"
 )
 
 // Canonical returns the canonical bytes.
@@ -510,6 +517,9 @@ func (s System) validate() error {
 	case Production, Validation, Demo:
 	default:
 		return malformed("record: system.environment %.80q is not production, validation or demo", s.Environment)
+	}
+	if a := s.Access; a != "" && a != Closed && a != Open {
+		return malformed("record: system.access %.80q is not closed or open", a)
 	}
 	return first(
 		checkLine("record: system.software", s.Software, maxName),

@@ -124,6 +124,7 @@ func TestRecordRefused(t *testing.T) {
 		"blocker cleared by nobody":            func(r *manifest.Record) { r.Readiness.Blockers[0].Cleared.By = "" },
 		"blocker cleared at no time":           func(r *manifest.Record) { r.Readiness.Blockers[0].Cleared.At = "yesterday" },
 		"environment that is none":             func(r *manifest.Record) { r.System.Environment = "" },
+		"system half open":                     func(r *manifest.Record) { r.System.Access = "half" },
 		"configuration that is no hash":        func(r *manifest.Record) { r.System.Configuration = "x" },
 		"name not in NFC":                      func(r *manifest.Record) { r.Policy.Resolved.Approvers[0].Name = "Jose\u0301" },
 		"name with a space behind":             func(r *manifest.Record) { r.Policy.Resolved.Approvers[0].Name = "Ada " },

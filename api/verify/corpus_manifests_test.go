@@ -168,6 +168,7 @@ func soundCases() []kase {
 	return []kase{
 		{"sound", code, func(k *making) { k.approved() }, nil},
 		{"sound with two approvers", code, func(k *making) { k.both(manifest.OutcomeApproved, manifest.Approve, manifest.Approve) }, nil},
+		{"sound of an open system", code, func(k *making) { k.approved(func(r *manifest.Record) { r.System.Access = manifest.Open }) }, nil},
 		{"sound with ECDSA P-384", code, algorithm(manifest.ECDSAP384), nil},
 		{"sound with ECDSA P-521", code, algorithm(manifest.ECDSAP521), nil},
 		{"sound with Ed25519", code, algorithm(manifest.Ed25519), nil},
@@ -244,6 +245,7 @@ func signatureCases() []kase {
 			m.Record.Policy.Resolved.Approvers = append(m.Record.Policy.Resolved.Approvers, manifest.Approver{ID: "sgn_eve", Name: "Eve"})
 		}), nil},
 		{"the environment of the record changed", code, edited(func(_ *making, m *manifest.Manifest) { m.Record.System.Environment = manifest.Production }), nil},
+		{"the system of the record declared open", code, edited(func(_ *making, m *manifest.Manifest) { m.Record.System.Access = manifest.Open }), nil},
 		{"the event of the record changed", code, edited(func(_ *making, m *manifest.Manifest) { m.Record.Event.ID = event[:35] + "2" }), nil},
 		{"the bundle of another record", verify.Content, edited(func(_ *making, m *manifest.Manifest) {
 			m.Bundle.Files = m.Bundle.Files[:2]

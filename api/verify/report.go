@@ -31,6 +31,7 @@ type RecordReport struct {
 	Event       string `json:"event"`
 	Digest      string `json:"sha256"`
 	Environment string `json:"environment"`
+	Access      string `json:"access"` // closed or open system (21 CFR 11.3); empty: not declared
 	Software    string `json:"software"`
 	Repo        string `json:"repo"`
 	Commit      string `json:"commit"`
@@ -147,7 +148,7 @@ func newReport() *Report {
 func recordReport(r manifest.Record, digest manifest.Digest) RecordReport {
 	return RecordReport{
 		Name: r.Name, Version: r.Version, Title: r.Title, Type: r.Event.Type, Event: r.Event.ID, Digest: digest.String(),
-		Environment: r.System.Environment, Software: r.System.Software,
+		Environment: r.System.Environment, Access: r.System.Access, Software: r.System.Software,
 		Repo: r.Source.Repo, Commit: r.Source.Commit, Branch: r.Source.Branch, Tag: r.Source.Tag,
 	}
 }

@@ -65,6 +65,9 @@ func (r *Report) recordText(line printLine) {
 	line("Event", "%s", c.Event)
 	line("Record", "SHA-256 %s", c.Digest)
 	line("Environment", "%s", c.Environment)
+	if c.Access != "" {
+		line("System", "%s, as 21 CFR 11.3 defines it", c.Access)
+	}
 	if c.Commit != "" {
 		line("Source", "%s commit %s branch %s tag %s", dash(c.Repo), c.Commit, dash(c.Branch), dash(c.Tag))
 	}

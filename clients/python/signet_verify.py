@@ -247,8 +247,8 @@ RECORD = obj({
         'gates': seq(obj({'evaluator': obj({'id': TOKEN, 'version': line(128)}), 'id': TOKEN, 'result': TOKEN,
                           'inputs': seq(obj({'digest': SHA, 'name': line(1024)}))}), unique=lambda g: g['id'])}),
     'source': obj({'branch': line(1024), 'commit': rx('(%s)?' % COMMIT), 'repo': line(1024), 'tag': line(1024), 'trees': table(line(1024), rx(COMMIT))}),
-    'system': obj({'configuration': HEX_OR_NONE, 'documents': HEX_OR_NONE, 'environment': one_of('production', 'validation', 'demo'),
-                   'software': line(256), 'strategy': HEX_OR_NONE})})
+    'system': obj({'access': one_of('closed', 'open'), 'configuration': HEX_OR_NONE, 'documents': HEX_OR_NONE,
+                   'environment': one_of('production', 'validation', 'demo'), 'software': line(256), 'strategy': HEX_OR_NONE}, ('access',))})
 
 
 def any_value(v):

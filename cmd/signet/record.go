@@ -75,7 +75,7 @@ func (p *printer) record(r *signet.Record) {
 		pair{"Created", whenStamp(o.CreateTime)}, pair{"Ledger entry", o.LedgerIndex}, pair{"Record digest", o.Digest}, pair{"Bundle digest", o.BundleDigest},
 		pair{"Bundle", bundled}, pair{"Roles", strings.Join(roles, "\n")},
 		pair{"Repository", c.Source.Repo}, pair{"Commit", c.Source.Commit}, pair{"Branch", c.Source.Branch}, pair{"Tag", c.Source.Tag},
-		pair{"Supersedes", c.Supersedes}, pair{"Environment", c.System.Environment}, pair{"Software", c.System.Software},
+		pair{"Supersedes", c.Supersedes}, pair{"Environment", c.System.Environment}, pair{"System", c.System.Access}, pair{"Software", c.System.Software},
 		pair{"Policy", fmt.Sprintf("%s, version %d: %s must approve; each proves themselves by %s", c.Policy.Template.ID, c.Policy.Template.Version,
 			c.Policy.Resolved.Needed(), c.Policy.Resolved.Requires)},
 		pair{"Must not decide", join(c.Policy.Resolved.ExcludedSigners)},

@@ -72,7 +72,7 @@ Each statement is shown byte for byte as it was shown to its signer. With --sign
 			return a.print(o, func(p *printer) {
 				p.line("%s\n", p.warn("Shown, not verified: signet verify --bundle PATH --manifest "+clean(args[0])))
 				p.details(pair{"Record", m.Record.Name + " " + m.Record.Version + " (" + m.Record.Event.Type + ")"}, pair{"Title", m.Record.Title},
-					pair{"Record digest", o.Digest}, pair{"Environment", m.Record.System.Environment}, pair{"Belongs into", o.File})
+					pair{"Record digest", o.Digest}, pair{"Environment", m.Record.System.Environment}, pair{"System", m.Record.System.Access}, pair{"Belongs into", o.File})
 				for i, s := range o.Signatures {
 					p.line("\n%s", p.bold(fmt.Sprintf("%d of %d %s", i+1, len(o.Signatures), strings.Repeat("-", 60))))
 					p.line("%s", strings.TrimSuffix(s.Rendering, "\n"))

@@ -63,6 +63,7 @@ func signaturePage(m manifest.Manifest) (*page, error) {
 	add("Source", strings.TrimSpace(r.Source.Repo+" "+r.Source.Commit+" "+r.Source.Tag))
 	add("Policy", fmt.Sprintf("%s, version %d: %s must approve", r.Policy.Template.ID, r.Policy.Template.Version, r.Policy.Resolved.Needed()))
 	add("Environment", r.System.Environment)
+	add("System", r.System.Access)
 	add("Software", r.System.Software)
 	for i, s := range m.Signatures {
 		b, at, err := pageSignature(i+1, s, m.Support)

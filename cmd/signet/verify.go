@@ -232,7 +232,7 @@ func (p *printer) reportRecord(r *verify.Report) {
 	p.details(
 		pair{"Record", c.Name + " " + c.Version + " (" + c.Type + ")"}, pair{"Title", c.Title}, pair{"Event", c.Event}, pair{"Record digest", c.Digest},
 		pair{"Repository", c.Repo}, pair{"Commit", c.Commit}, pair{"Branch", c.Branch}, pair{"Tag", c.Tag}, pair{"Software", c.Software},
-		pair{"Environment", c.Environment},
+		pair{"Environment", c.Environment}, pair{"System", c.Access},
 	)
 }
 

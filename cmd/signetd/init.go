@@ -36,7 +36,7 @@ first start. The configuration that init writes has all of it.
 The one-time code of the first administrator is written to administrator.code in the data folder, mode 0600. Redeem it with
 ` + "`signet signer redeem`" + ` within 24 hours.`,
 		Example: `  signetd init --data ./var --environment demo
-  signetd init --data /var/lib/signet --environment production --issuer https://sign.example --origin sign.example/ledger \
+  signetd init --data /var/lib/signet --environment production --system-access closed --issuer https://sign.example --origin sign.example/ledger \
     --organisation "Example Medical" --module /opt/hsm/libpkcs11.so --token signet --pin-file credential:hsm-pin
   signetd init --data /var/lib/signet --settings several-tokens.yaml`,
 		Args: noArguments,
@@ -115,6 +115,7 @@ Next: signetd serve --config %s
 	f := cmd.Flags()
 	f.StringVarP(&data, "data", "d", "var", "data folder to make")
 	f.StringVarP(&c.Environment, "environment", "e", defaults.Environment, "production, validation or demo")
+	f.StringVar(&c.SystemAccess, "system-access", "", "closed or open: what this system is by 21 CFR 11.3 (default in a demo: closed)")
 	f.StringVar(&c.Issuer, "issuer", defaults.Issuer, "URL of the service, in certificates")
 	f.StringVar(&c.Organisation, "organisation", defaults.Organisation, "organisation, in certificates and statements")
 	f.StringVar(&c.Ledger.Origin, "origin", defaults.Ledger.Origin, "origin of the ledger; never changes")

@@ -201,7 +201,7 @@ func TestConfigurationIsStrict(t *testing.T) {
 		t.Fatalf("%d: %s%s", code, stdout, stderr)
 	}
 	for name, text := range map[string]string{
-		"unknown key": "colour: red\n", "PIN in the data folder of production": "environment: production\n",
+		"unknown key": "colour: red\n", "PIN in the data folder of production": "environment: production\nsystemAccess: closed\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(s.data, "other.yaml")

@@ -108,7 +108,7 @@ init() {
 	web=127.0.0.1:$(free_port "$((${listen##*:} + 1))")
 	pages=$(free_port "$((${web##*:} + 1))")
 	metrics=127.0.0.1:$(free_port 9464)
-	show signetd init --data "$data" --environment demo --listen "$listen" --web "$web" --pages "127.0.0.1:$pages" --metrics "$metrics" --admin-user grace --admin-name "Grace Hopper"
+	show signetd init --data "$data" --environment demo --system-access closed --listen "$listen" --web "$web" --pages "127.0.0.1:$pages" --metrics "$metrics" --admin-user grace --admin-name "Grace Hopper"
 }
 
 serve() {

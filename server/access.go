@@ -105,6 +105,10 @@ var accessTable = map[string]access{
 	signetv1.CredentialService_ListPasskeys_FullMethodName:   people, // or of everybody: overseers
 	signetv1.CredentialService_RevokePasskey_FullMethodName:  people, // or an administrator
 
+	signetv1.CredentialService_ListCredentials_FullMethodName:   people, // or of everybody: overseers
+	signetv1.CredentialService_StartPasskeyTest_FullMethodName:  people,
+	signetv1.CredentialService_FinishPasskeyTest_FullMethodName: people,
+
 	signetv1.RightsService_AssignRole_FullMethodName:          admins,
 	signetv1.RightsService_WithdrawRole_FullMethodName:        admins,
 	signetv1.RightsService_ListRoleAssignments_FullMethodName: overseers,

@@ -90,6 +90,7 @@ type IdentityConfig struct {
 
 	MinPasswordWithFactor int      `json:"minPasswordWithFactor" doc:"least length of the password of who has set up one-time passwords, in characters"`
 	PasswordAge           Duration `json:"passwordAge" doc:"after this long a password only serves to set another one; 0s: passwords do not age, as NIST SP 800-63B advises"`
+	TestEvery             Duration `json:"testEvery" doc:"a passkey that was neither used nor tested for this long signs nothing until its owner has tested it, and the security unit hears of every credential that old (21 CFR 11.300(e)); 0s: never, and not in production"`
 	Blocklist             string   `json:"blocklist" doc:"file with passwords that nobody may set, one a line, besides those that are built in; empty: none"`
 
 	Preset            string           `json:"preset" doc:"part11: every signature takes user name and password, and what else a policy demands; open: a passkey alone may sign where a policy says so"`
@@ -167,7 +168,7 @@ func DefaultConfig() Config {
 			FourEyes: string(identity.FourEyesAuto), ProposalLifetime: Duration(7 * 24 * time.Hour),
 			SessionIdle: Duration(15 * time.Minute), SessionLifetime: Duration(12 * time.Hour), CodeLifetime: Duration(10 * time.Minute),
 			LockAfter: 5, LockFor: Duration(15 * time.Minute), Lockout: defaultLockout(), PasswordChecks: 2, PasswordMemory: 64, PasswordPasses: 3, MinPassword: 15, Sources: string(identity.SourcesKeep),
-			MinPasswordWithFactor: 8, Preset: PresetPart11, Requires: "password",
+			MinPasswordWithFactor: 8, TestEvery: Duration(180 * day), Preset: PresetPart11, Requires: "password",
 			ContinuousSigning: ContinuousConfig{Idle: Duration(5 * time.Minute), Longest: Duration(time.Hour)},
 		},
 		Signing:   SigningConfig{PreparationLifetime: Duration(5 * time.Minute)},

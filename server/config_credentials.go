@@ -36,6 +36,9 @@ func (c Config) validateCredentials(bad func(key, format string, args ...any) er
 	case k == manifest.AuthorizationPasskey && i.Preset == PresetPart11:
 		return bad("identity.requires", "passkey alone does not go with the preset part11, which always asks for user name and password; use password+passkey")
 	}
+	if i.TestEvery < 0 || i.TestEvery > 0 && time.Duration(i.TestEvery) < day || i.TestEvery == 0 && c.Environment == Production {
+		return bad("identity.testEvery", "%v; use 24h and more (0s, never, outside of production)", time.Duration(i.TestEvery))
+	}
 	if i.PasswordAge < 0 || i.PasswordAge > 0 && time.Duration(i.PasswordAge) < 24*time.Hour {
 		return bad("identity.passwordAge", "%v; use 0s (passwords do not age) or 24h and more", time.Duration(i.PasswordAge))
 	}
@@ -53,6 +56,7 @@ func (c Config) validateCredentials(bad func(key, format string, args ...any) er
 func (c Config) credentials(to *identity.Config) error {
 	i := c.Identity
 	to.MinPassword, to.MinPasswordSecond, to.PasswordAge = i.MinPassword, i.MinPasswordWithFactor, time.Duration(i.PasswordAge)
+	to.TestEvery = time.Duration(i.TestEvery)
 	to.PasskeyAlone, to.Requires = i.Preset == PresetOpen, manifest.AuthorizationKind(i.Requires)
 	to.Continuous = identity.ContinuousSigning{
 		On: i.ContinuousSigning.Enabled, Idle: time.Duration(i.ContinuousSigning.Idle), Longest: time.Duration(i.ContinuousSigning.Longest),

@@ -31,7 +31,7 @@ const (
 	reviewRepeat = 7 * 24 * time.Hour
 )
 
-// keepReviewed raises an alert when a review is overdue, and each week until one is approved.
+// keepReviewed raises an alert when a review is overdue, and each week until one is approved; and tells of credentials that were not tested.
 func (s *Server) keepReviewed(ctx context.Context) {
 	s.background.Go(func() {
 		tick := time.NewTicker(reviewLook)
@@ -39,6 +39,9 @@ func (s *Server) keepReviewed(ctx context.Context) {
 		for {
 			if err := s.lookForReview(ctx); err != nil && ctx.Err() == nil {
 				s.log.Error("it is not known whether a review of rights is overdue", "error", err)
+			}
+			if err := s.identities.TellOfUntested(ctx); err != nil && ctx.Err() == nil {
+				s.log.Error("it is not known which credentials are to be tested", "error", err)
 			}
 			select {
 			case <-ctx.Done():

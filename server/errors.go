@@ -50,6 +50,7 @@ var errorTable = []struct {
 	{identity.ErrPasskeyInvalid, codes.InvalidArgument, "PASSKEY_INVALID", 0},
 	{identity.ErrRegistrationLapsed, codes.FailedPrecondition, "REGISTRATION_LAPSED", 0},
 	{identity.ErrPasskeyTaken, codes.AlreadyExists, "PASSKEY_TAKEN", 0},
+	{identity.ErrTestDue, codes.FailedPrecondition, "CREDENTIAL_TEST_DUE", 0},
 	{identity.ErrPasskeyState, codes.FailedPrecondition, "PASSKEY_STATE", 0},
 	{identity.ErrSessionNotFound, codes.NotFound, "SESSION_NOT_FOUND", 0},
 	{errNotAuthenticated, codes.Unauthenticated, "NOT_AUTHENTICATED", 0},

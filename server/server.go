@@ -137,7 +137,7 @@ type Server struct {
 
 // projections are all projections of the ledger.
 func projections() []ledger.Projection {
-	return []ledger.Projection{keysProjection{}, identity.Projection(), signing.Projection(), notify.Projection(), rights.Projection(), upkeepProjection{}, certificatesProjection{}}
+	return []ledger.Projection{keysProjection{}, identity.Projection(), identity.TestsProjection(), signing.Projection(), notify.Projection(), rights.Projection(), upkeepProjection{}, certificatesProjection{}}
 }
 
 // ledgerOptions opens the ledger with its key in the HSM.

@@ -78,6 +78,8 @@ const (
 
 	RevocationListIssued Type = "crl.issued"          // a new revocation list of a CA, by its digest
 	CertificateLapsing   Type = "certificate.lapsing" // certificates that lapse soon, of which the security unit was told
+	CredentialTested     Type = "credential.tested"   // a passkey has answered a test
+	CredentialUntested   Type = "credential.untested" // credentials whose test is due, of which somebody was told
 )
 
 // types is the list.
@@ -90,7 +92,7 @@ var types = []Type{
 	ActProposed, ActConfirmed, ActWithdrawn, AccountabilitySigned, SignerChanged, CredentialUsed, PasskeyRegistered, PasskeyVouched, PasskeyBound,
 	PasskeyRevoked, RoleAssigned, RoleWithdrawn, GroupChanged, DesignationChanged, TrainingAttested, TrainingWithdrawn, RightsReviewed,
 	ServiceChanged, SourceLocked, SourceUnlocked, AlertRaised, AlertDelivered, AlertAcknowledged, AlertEscalated, ClockChanged,
-	RevocationListIssued, CertificateLapsing,
+	RevocationListIssued, CertificateLapsing, CredentialTested, CredentialUntested,
 }
 
 var known = func() map[Type]bool {

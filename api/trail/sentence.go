@@ -77,6 +77,8 @@ var templates = map[chain.Type]string{
 	chain.BackupCreated:           "A backup of {entries} entries was made.",
 	chain.RevocationListIssued:    "The CA signed its revocation list {number}, which holds until {nextUpdate}.",
 	chain.CertificateLapsing:      "Certificates lapse soon; the security unit is told.",
+	chain.CredentialTested:        "{who} tested a passkey.",
+	chain.CredentialUntested:      "Credentials were not tested for long; their owners or the security unit are told.",
 }
 
 // withStatement are the templates where the statement is at hand; {=path} stands for a member of it.

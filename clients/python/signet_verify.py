@@ -784,7 +784,8 @@ ENTRY_TYPES = frozenset('''ledger.created key.created certificate.issued signer.
     ledger.scrubbed ledger.archived backup.created act.proposed act.confirmed act.withdrawn accountability.signed signer.changed credential.used
     passkey.registered passkey.vouched passkey.bound passkey.revoked role.assigned role.withdrawn group.changed designation.changed
     training.attested training.withdrawn rights.reviewed service.changed source.locked source.unlocked alert.raised alert.delivered
-    alert.acknowledged alert.escalated clock.changed crl.issued certificate.lapsing'''.split())
+    alert.acknowledged alert.escalated clock.changed crl.issued certificate.lapsing
+    credential.tested credential.untested'''.split())
 
 
 def short(v):

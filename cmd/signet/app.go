@@ -78,7 +78,7 @@ func (a *app) commands() []*cobra.Command {
 		inGroup("sign", a.exportCommand()), inGroup("sign", a.checkCommand()),
 		inGroup("session", a.loginCommand()), inGroup("session", a.logoutCommand()), inGroup("session", a.whoamiCommand()),
 		inGroup("session", a.passwordCommand()), inGroup("session", a.totpCommand()), inGroup("session", a.sessionCommand()),
-		inGroup("session", a.passkeyCommand()),
+		inGroup("session", a.passkeyCommand()), inGroup("session", a.credentialCommand()),
 		inGroup("manage", a.recordCommand()), inGroup("manage", a.signerCommand()), inGroup("manage", a.serviceCommand()),
 		inGroup("manage", a.proposalCommand()), inGroup("manage", a.keyCommand()),
 		inGroup("manage", a.roleCommand()), inGroup("manage", a.groupCommand()), inGroup("manage", a.designationCommand()),

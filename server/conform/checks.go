@@ -28,6 +28,8 @@ var checks = []check{
 	{"reviews", []string{"11.300(b)"}, "Credentials and rights are reviewed from time to time.", (*run).reviews},
 	{"training", []string{"11.10(i)"}, "Training is asked for, and recorded.", (*run).training},
 	{"clock-and-hsm", []string{"11.300(e)", "11.10(e)"}, "The HSM passes its known-answer tests, and the clock is believed.", (*run).health},
+	{"credentials", []string{"11.300(e)"}, "Credentials that are not used are tested, or sign nothing.", (*run).credentials},
+	{"declared", []string{"11.3"}, "The system is declared closed or open, and records say so.", (*run).declared},
 	{"documents", []string{"11.10(k)"}, "Records name the documentation that was in force.", (*run).documents},
 	{"copies", []string{"11.10(b)", "11.10(e)"}, "The whole ledger can be taken away, verifies without the service, and reads well.", (*run).copies},
 	{"altered-ledger", []string{"11.10(a)", "11.10(e)"}, "An altered copy of the ledger is told from the genuine one.", (*run).alteredLedger},

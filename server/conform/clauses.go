@@ -2,6 +2,7 @@ package conform
 
 // clauses are those of 21 CFR Part 11 that ask something of a system, in our own words, with what stays with its owner.
 var clauses = []struct{ clause, asks, remark string }{
+	{"11.3", "The system is a closed or an open one, and says which.", "Which of the two it is, is yours to declare."},
 	{"11.10(a)", "Validated; records that were altered are discernible.", "Validation of your own use stays with you: this report is one piece of it."},
 	{"11.10(b)", "Copies that people can read, and electronic ones.", ""},
 	{"11.10(c)", "Records are protected and can be retrieved for as long as they must be kept.", "Where backups are kept, and for how long, is yours."},
@@ -20,7 +21,7 @@ var clauses = []struct{ clause, asks, remark string }{
 	{"11.100(b)", "Identities are verified before a signature is established.", "How you verify identities is yours; that it was done is recorded here."},
 	{"11.200(a)(1)", "Two distinct components, all of them at each signature.", ""},
 	{"11.300(a)", "Each combination of identification and password is unique.", ""},
-	{"11.300(b)", "Passwords are checked, and rights reviewed from time to time.", "The reviews are yours to make: signet rights review."},
+	{"11.300(b)", "Passwords are checked, and rights reviewed from time to time.", "The reviews are yours to make: signet review start."},
 	{"11.300(d)", "Unauthorised attempts are stopped, and reported at once.", "Who reads the alerts is yours to set."},
 	{"11.300(e)", "Devices that make credentials are tested, at first and from time to time.", ""},
 }

@@ -3,6 +3,7 @@ package conform
 import (
 	"encoding/json/jsontext"
 	"encoding/json/v2"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -120,11 +121,40 @@ func (r *run) reviews() error {
 	}
 	switch {
 	case s.GetOverdue():
-		return fmt.Errorf("a review is overdue since %s: signet rights review", s.GetDueTime().AsTime().Format(time.RFC3339))
+		return fmt.Errorf("a review is overdue since %s: signet review start", s.GetDueTime().AsTime().Format(time.RFC3339))
 	case s.GetLastRecord() == "":
 		return notExercised("there was no review yet; the first one is due %s", s.GetDueTime().AsTime().Format(time.RFC3339))
 	}
 	r.saw("the last review is %s, of %s; the next one is due %s", s.GetLastRecord(), s.GetLastTime().AsTime().Format(time.RFC3339), s.GetDueTime().AsTime().Format(time.RFC3339))
+	return nil
+}
+
+func (r *run) credentials() error {
+	r.did("asked when the own credentials were last tested, and whose tests are overdue")
+	client := signetv1.NewCredentialServiceClient(r.conn)
+	own, err := client.ListCredentials(r.ctx, &signetv1.ListCredentialsRequest{})
+	if err != nil {
+		return err
+	}
+	for _, c := range own.GetCredentials() {
+		if c.GetTestDueTime() == nil {
+			return errors.New("credentials never become overdue here: set identity.testEvery")
+		}
+		r.saw("%s: last tested %s, due %s", strings.ToLower(strings.TrimPrefix(c.GetKind().String(), "CREDENTIAL_KIND_")),
+			c.GetLastTestTime().AsTime().Format(time.RFC3339), c.GetTestDueTime().AsTime().Format(time.RFC3339))
+	}
+	n := 0
+	for token := ""; ; {
+		overdue, err := client.ListCredentials(r.ctx, &signetv1.ListCredentialsRequest{Parent: "signers/-", PageToken: token, PageSize: 200})
+		if err != nil {
+			return err
+		}
+		n += len(overdue.GetCredentials())
+		if token = overdue.GetNextPageToken(); token == "" {
+			break
+		}
+	}
+	r.saw("%d credentials of active signers are overdue; a passkey among them signs nothing until its owner has tested it (signet credential list --overdue)", n)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package conform
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -20,27 +21,49 @@ func (r *run) records() ([]*signetv1.Record, error) {
 	return page.GetRecords(), err
 }
 
+// newestRecord reads the record that was made last.
+func (r *run) newestRecord() (string, manifest.Record, error) {
+	list, err := r.records()
+	if err != nil {
+		return "", manifest.Record{}, err
+	}
+	if len(list) == 0 {
+		return "", manifest.Record{}, notExercised("there is no record yet")
+	}
+	one, err := signetv1.NewRecordServiceClient(r.conn).GetRecord(r.ctx, &signetv1.GetRecordRequest{Name: list[0].GetName()})
+	if err != nil {
+		return "", manifest.Record{}, err
+	}
+	record, err := manifest.ParseRecord(one.GetRecord().GetContent())
+	return list[0].GetName(), record, err
+}
+
+func (r *run) declared() error {
+	r.did("read what the configuration declares")
+	declared := cmp.Or(r.o.Config.SystemAccess, manifest.Closed)
+	r.saw("a system that is %s", declared)
+	name, record, err := r.newestRecord()
+	if err != nil {
+		return err
+	}
+	r.did("read the newest record, %s", name)
+	if record.System.Access != declared {
+		return fmt.Errorf("it says %q; was it made under another configuration?", record.System.Access)
+	}
+	r.saw("it says the same")
+	return nil
+}
+
 func (r *run) documents() error {
 	digest, err := deploy.Digest()
 	if err != nil {
 		return err
 	}
-	list, err := r.records()
+	name, record, err := r.newestRecord()
 	if err != nil {
 		return err
 	}
-	if len(list) == 0 {
-		return notExercised("there is no record yet")
-	}
-	one, err := signetv1.NewRecordServiceClient(r.conn).GetRecord(r.ctx, &signetv1.GetRecordRequest{Name: list[0].GetName()})
-	if err != nil {
-		return err
-	}
-	record, err := manifest.ParseRecord(one.GetRecord().GetContent())
-	if err != nil {
-		return err
-	}
-	r.did("read the newest record, %s", list[0].GetName())
+	r.did("read the newest record, %s", name)
 	s := record.System
 	if s.Documents == "" || s.Configuration == "" || s.Strategy == "" || s.Software == "" {
 		return fmt.Errorf("it names no documents, configuration, strategy or software: %+v", s)

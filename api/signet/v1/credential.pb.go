@@ -82,6 +82,63 @@ func (PasskeyState) EnumDescriptor() ([]byte, []int) {
 	return file_signet_v1_credential_proto_rawDescGZIP(), []int{0}
 }
 
+// A kind of credentials.
+type CredentialKind int32
+
+const (
+	// Not known to this client.
+	CredentialKind_CREDENTIAL_KIND_UNSPECIFIED CredentialKind = 0
+	// A password.
+	CredentialKind_CREDENTIAL_KIND_PASSWORD CredentialKind = 1
+	// A secret for time-based one-time passwords.
+	CredentialKind_CREDENTIAL_KIND_TOTP CredentialKind = 2
+	// A passkey.
+	CredentialKind_CREDENTIAL_KIND_PASSKEY CredentialKind = 3
+)
+
+// Enum value maps for CredentialKind.
+var (
+	CredentialKind_name = map[int32]string{
+		0: "CREDENTIAL_KIND_UNSPECIFIED",
+		1: "CREDENTIAL_KIND_PASSWORD",
+		2: "CREDENTIAL_KIND_TOTP",
+		3: "CREDENTIAL_KIND_PASSKEY",
+	}
+	CredentialKind_value = map[string]int32{
+		"CREDENTIAL_KIND_UNSPECIFIED": 0,
+		"CREDENTIAL_KIND_PASSWORD":    1,
+		"CREDENTIAL_KIND_TOTP":        2,
+		"CREDENTIAL_KIND_PASSKEY":     3,
+	}
+)
+
+func (x CredentialKind) Enum() *CredentialKind {
+	p := new(CredentialKind)
+	*p = x
+	return p
+}
+
+func (x CredentialKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CredentialKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_signet_v1_credential_proto_enumTypes[1].Descriptor()
+}
+
+func (CredentialKind) Type() protoreflect.EnumType {
+	return &file_signet_v1_credential_proto_enumTypes[1]
+}
+
+func (x CredentialKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CredentialKind.Descriptor instead.
+func (CredentialKind) EnumDescriptor() ([]byte, []int) {
+	return file_signet_v1_credential_proto_rawDescGZIP(), []int{1}
+}
+
 // Another password.
 type ChangePasswordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1163,6 +1220,427 @@ func (x *RevokePasskeyResponse) GetPasskey() *Passkey {
 	return nil
 }
 
+// A credential, and when it was last tested.
+type Credential struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resource name of the signer whose it is.
+	Signer string `protobuf:"bytes,1,opt,name=signer,proto3" json:"signer,omitempty"`
+	// What it is.
+	Kind CredentialKind `protobuf:"varint,2,opt,name=kind,proto3,enum=signet.v1.CredentialKind" json:"kind,omitempty"`
+	// Resource name of the passkey; empty for other kinds.
+	Passkey string `protobuf:"bytes,3,opt,name=passkey,proto3" json:"passkey,omitempty"`
+	// What the owner calls the passkey; empty for other kinds.
+	Label string `protobuf:"bytes,4,opt,name=label,proto3" json:"label,omitempty"`
+	// When it was last shown to work.
+	LastTestTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=last_test_time,json=lastTestTime,proto3" json:"last_test_time,omitempty"`
+	// Until when it must be shown again; absent: credentials never become overdue here.
+	TestDueTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=test_due_time,json=testDueTime,proto3" json:"test_due_time,omitempty"`
+	// Whether that time is over. A passkey then signs nothing until its owner has tested it.
+	Overdue       bool `protobuf:"varint,7,opt,name=overdue,proto3" json:"overdue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Credential) Reset() {
+	*x = Credential{}
+	mi := &file_signet_v1_credential_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Credential) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Credential) ProtoMessage() {}
+
+func (x *Credential) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_credential_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Credential.ProtoReflect.Descriptor instead.
+func (*Credential) Descriptor() ([]byte, []int) {
+	return file_signet_v1_credential_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Credential) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+func (x *Credential) GetKind() CredentialKind {
+	if x != nil {
+		return x.Kind
+	}
+	return CredentialKind_CREDENTIAL_KIND_UNSPECIFIED
+}
+
+func (x *Credential) GetPasskey() string {
+	if x != nil {
+		return x.Passkey
+	}
+	return ""
+}
+
+func (x *Credential) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *Credential) GetLastTestTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastTestTime
+	}
+	return nil
+}
+
+func (x *Credential) GetTestDueTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TestDueTime
+	}
+	return nil
+}
+
+func (x *Credential) GetOverdue() bool {
+	if x != nil {
+		return x.Overdue
+	}
+	return false
+}
+
+// Whose credentials.
+type ListCredentialsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resource name of the signer: `signers/{signer}`; `signers/-`: those of everybody that are overdue, the oldest first; empty: the caller's.
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// How many at the most, but for those that one entry of the ledger has shown; 0 means 50, more than 200 means 200.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The `next_page_token` of the page before; empty for the first page.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCredentialsRequest) Reset() {
+	*x = ListCredentialsRequest{}
+	mi := &file_signet_v1_credential_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCredentialsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCredentialsRequest) ProtoMessage() {}
+
+func (x *ListCredentialsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_credential_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCredentialsRequest.ProtoReflect.Descriptor instead.
+func (*ListCredentialsRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_credential_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ListCredentialsRequest) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+func (x *ListCredentialsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListCredentialsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// A page of credentials.
+type ListCredentialsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those of one signer are all on one page.
+	Credentials []*Credential `protobuf:"bytes,1,rep,name=credentials,proto3" json:"credentials,omitempty"`
+	// Empty: there are no more.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCredentialsResponse) Reset() {
+	*x = ListCredentialsResponse{}
+	mi := &file_signet_v1_credential_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCredentialsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCredentialsResponse) ProtoMessage() {}
+
+func (x *ListCredentialsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_credential_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCredentialsResponse.ProtoReflect.Descriptor instead.
+func (*ListCredentialsResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_credential_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ListCredentialsResponse) GetCredentials() []*Credential {
+	if x != nil {
+		return x.Credentials
+	}
+	return nil
+}
+
+func (x *ListCredentialsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// The beginning of a test.
+type StartPasskeyTestRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resource name of the passkey.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartPasskeyTestRequest) Reset() {
+	*x = StartPasskeyTestRequest{}
+	mi := &file_signet_v1_credential_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartPasskeyTestRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartPasskeyTestRequest) ProtoMessage() {}
+
+func (x *StartPasskeyTestRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_credential_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartPasskeyTestRequest.ProtoReflect.Descriptor instead.
+func (*StartPasskeyTestRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_credential_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *StartPasskeyTestRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// What the browser needs.
+type StartPasskeyTestResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// PublicKeyCredentialRequestOptionsJSON (WebAuthn Level 3).
+	Options []byte `protobuf:"bytes,1,opt,name=options,proto3" json:"options,omitempty"`
+	// When it lapses.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartPasskeyTestResponse) Reset() {
+	*x = StartPasskeyTestResponse{}
+	mi := &file_signet_v1_credential_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartPasskeyTestResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartPasskeyTestResponse) ProtoMessage() {}
+
+func (x *StartPasskeyTestResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_credential_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartPasskeyTestResponse.ProtoReflect.Descriptor instead.
+func (*StartPasskeyTestResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_credential_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *StartPasskeyTestResponse) GetOptions() []byte {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *StartPasskeyTestResponse) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+// What the device answered.
+type FinishPasskeyTestRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resource name of the passkey.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// An assertion over the challenge in the options of StartPasskeyTest.
+	Assertion     *PasskeyAssertion `protobuf:"bytes,2,opt,name=assertion,proto3" json:"assertion,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishPasskeyTestRequest) Reset() {
+	*x = FinishPasskeyTestRequest{}
+	mi := &file_signet_v1_credential_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishPasskeyTestRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishPasskeyTestRequest) ProtoMessage() {}
+
+func (x *FinishPasskeyTestRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_credential_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishPasskeyTestRequest.ProtoReflect.Descriptor instead.
+func (*FinishPasskeyTestRequest) Descriptor() ([]byte, []int) {
+	return file_signet_v1_credential_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *FinishPasskeyTestRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FinishPasskeyTestRequest) GetAssertion() *PasskeyAssertion {
+	if x != nil {
+		return x.Assertion
+	}
+	return nil
+}
+
+// The passkey works.
+type FinishPasskeyTestResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// With the time of this test.
+	Credential    *Credential `protobuf:"bytes,1,opt,name=credential,proto3" json:"credential,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishPasskeyTestResponse) Reset() {
+	*x = FinishPasskeyTestResponse{}
+	mi := &file_signet_v1_credential_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishPasskeyTestResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishPasskeyTestResponse) ProtoMessage() {}
+
+func (x *FinishPasskeyTestResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_signet_v1_credential_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishPasskeyTestResponse.ProtoReflect.Descriptor instead.
+func (*FinishPasskeyTestResponse) Descriptor() ([]byte, []int) {
+	return file_signet_v1_credential_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *FinishPasskeyTestResponse) GetCredential() *Credential {
+	if x != nil {
+		return x.Credential
+	}
+	return nil
+}
+
 var File_signet_v1_credential_proto protoreflect.FileDescriptor
 
 const file_signet_v1_credential_proto_rawDesc = "" +
@@ -1236,12 +1714,47 @@ const file_signet_v1_credential_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\x12:\n" +
 	"\bpassword\x18\x03 \x01(\v2\x1e.signet.v1.PasswordCredentialsR\bpassword\"E\n" +
 	"\x15RevokePasskeyResponse\x12,\n" +
-	"\apasskey\x18\x01 \x01(\v2\x12.signet.v1.PasskeyR\apasskey*|\n" +
+	"\apasskey\x18\x01 \x01(\v2\x12.signet.v1.PasskeyR\apasskey\"\x9f\x02\n" +
+	"\n" +
+	"Credential\x12\x16\n" +
+	"\x06signer\x18\x01 \x01(\tR\x06signer\x12-\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x19.signet.v1.CredentialKindR\x04kind\x12\x18\n" +
+	"\apasskey\x18\x03 \x01(\tR\apasskey\x12\x14\n" +
+	"\x05label\x18\x04 \x01(\tR\x05label\x12@\n" +
+	"\x0elast_test_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\flastTestTime\x12>\n" +
+	"\rtest_due_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\vtestDueTime\x12\x18\n" +
+	"\aoverdue\x18\a \x01(\bR\aoverdue\"\xab\x01\n" +
+	"\x16ListCredentialsRequest\x12B\n" +
+	"\x06parent\x18\x01 \x01(\tB*\xbaH'r%2#^(signers/(-|sgn_[0-9a-z]{1,64}))?$R\x06parent\x12$\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"z\n" +
+	"\x17ListCredentialsResponse\x127\n" +
+	"\vcredentials\x18\x01 \x03(\v2\x15.signet.v1.CredentialR\vcredentials\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"o\n" +
+	"\x17StartPasskeyTestRequest\x12T\n" +
+	"\x04name\x18\x01 \x01(\tB@\xbaH=r;29^signers/sgn_[0-9a-z]{1,64}/passkeys/[0-9A-Za-z_-]{1,64}$R\x04name\"q\n" +
+	"\x18StartPasskeyTestResponse\x12\x18\n" +
+	"\aoptions\x18\x01 \x01(\fR\aoptions\x12;\n" +
+	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"\xb3\x01\n" +
+	"\x18FinishPasskeyTestRequest\x12T\n" +
+	"\x04name\x18\x01 \x01(\tB@\xbaH=r;29^signers/sgn_[0-9a-z]{1,64}/passkeys/[0-9A-Za-z_-]{1,64}$R\x04name\x12A\n" +
+	"\tassertion\x18\x02 \x01(\v2\x1b.signet.v1.PasskeyAssertionB\x06\xbaH\x03\xc8\x01\x01R\tassertion\"R\n" +
+	"\x19FinishPasskeyTestResponse\x125\n" +
+	"\n" +
+	"credential\x18\x01 \x01(\v2\x15.signet.v1.CredentialR\n" +
+	"credential*|\n" +
 	"\fPasskeyState\x12\x1d\n" +
 	"\x19PASSKEY_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15PASSKEY_STATE_PENDING\x10\x01\x12\x17\n" +
 	"\x13PASSKEY_STATE_BOUND\x10\x02\x12\x19\n" +
-	"\x15PASSKEY_STATE_REVOKED\x10\x032\xe6\x05\n" +
+	"\x15PASSKEY_STATE_REVOKED\x10\x03*\x86\x01\n" +
+	"\x0eCredentialKind\x12\x1f\n" +
+	"\x1bCREDENTIAL_KIND_UNSPECIFIED\x10\x00\x12\x1c\n" +
+	"\x18CREDENTIAL_KIND_PASSWORD\x10\x01\x12\x18\n" +
+	"\x14CREDENTIAL_KIND_TOTP\x10\x02\x12\x1b\n" +
+	"\x17CREDENTIAL_KIND_PASSKEY\x10\x032\xfd\a\n" +
 	"\x11CredentialService\x12U\n" +
 	"\x0eChangePassword\x12 .signet.v1.ChangePasswordRequest\x1a!.signet.v1.ChangePasswordResponse\x12F\n" +
 	"\tStartTotp\x12\x1b.signet.v1.StartTotpRequest\x1a\x1c.signet.v1.StartTotpResponse\x12L\n" +
@@ -1251,7 +1764,10 @@ const file_signet_v1_credential_proto_rawDesc = "" +
 	"\fStartPasskey\x12\x1e.signet.v1.StartPasskeyRequest\x1a\x1f.signet.v1.StartPasskeyResponse\x12R\n" +
 	"\rFinishPasskey\x12\x1f.signet.v1.FinishPasskeyRequest\x1a .signet.v1.FinishPasskeyResponse\x12O\n" +
 	"\fVouchPasskey\x12\x1e.signet.v1.VouchPasskeyRequest\x1a\x1f.signet.v1.VouchPasskeyResponse\x12O\n" +
-	"\fListPasskeys\x12\x1e.signet.v1.ListPasskeysRequest\x1a\x1f.signet.v1.ListPasskeysResponse\x12R\n" +
+	"\fListPasskeys\x12\x1e.signet.v1.ListPasskeysRequest\x1a\x1f.signet.v1.ListPasskeysResponse\x12X\n" +
+	"\x0fListCredentials\x12!.signet.v1.ListCredentialsRequest\x1a\".signet.v1.ListCredentialsResponse\x12[\n" +
+	"\x10StartPasskeyTest\x12\".signet.v1.StartPasskeyTestRequest\x1a#.signet.v1.StartPasskeyTestResponse\x12^\n" +
+	"\x11FinishPasskeyTest\x12#.signet.v1.FinishPasskeyTestRequest\x1a$.signet.v1.FinishPasskeyTestResponse\x12R\n" +
 	"\rRevokePasskey\x12\x1f.signet.v1.RevokePasskeyRequest\x1a .signet.v1.RevokePasskeyResponseB2Z0github.com/signetd/signet/api/signet/v1;signetv1b\x06proto3"
 
 var (
@@ -1266,71 +1782,92 @@ func file_signet_v1_credential_proto_rawDescGZIP() []byte {
 	return file_signet_v1_credential_proto_rawDescData
 }
 
-var file_signet_v1_credential_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_signet_v1_credential_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_signet_v1_credential_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_signet_v1_credential_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_signet_v1_credential_proto_goTypes = []any{
-	(PasskeyState)(0),              // 0: signet.v1.PasskeyState
-	(*ChangePasswordRequest)(nil),  // 1: signet.v1.ChangePasswordRequest
-	(*ChangePasswordResponse)(nil), // 2: signet.v1.ChangePasswordResponse
-	(*StartTotpRequest)(nil),       // 3: signet.v1.StartTotpRequest
-	(*StartTotpResponse)(nil),      // 4: signet.v1.StartTotpResponse
-	(*ConfirmTotpRequest)(nil),     // 5: signet.v1.ConfirmTotpRequest
-	(*ConfirmTotpResponse)(nil),    // 6: signet.v1.ConfirmTotpResponse
-	(*RemoveTotpRequest)(nil),      // 7: signet.v1.RemoveTotpRequest
-	(*RemoveTotpResponse)(nil),     // 8: signet.v1.RemoveTotpResponse
-	(*Passkey)(nil),                // 9: signet.v1.Passkey
-	(*StartPasskeyRequest)(nil),    // 10: signet.v1.StartPasskeyRequest
-	(*StartPasskeyResponse)(nil),   // 11: signet.v1.StartPasskeyResponse
-	(*FinishPasskeyRequest)(nil),   // 12: signet.v1.FinishPasskeyRequest
-	(*FinishPasskeyResponse)(nil),  // 13: signet.v1.FinishPasskeyResponse
-	(*VouchPasskeyRequest)(nil),    // 14: signet.v1.VouchPasskeyRequest
-	(*VouchPasskeyResponse)(nil),   // 15: signet.v1.VouchPasskeyResponse
-	(*ListPasskeysRequest)(nil),    // 16: signet.v1.ListPasskeysRequest
-	(*ListPasskeysResponse)(nil),   // 17: signet.v1.ListPasskeysResponse
-	(*RevokePasskeyRequest)(nil),   // 18: signet.v1.RevokePasskeyRequest
-	(*RevokePasskeyResponse)(nil),  // 19: signet.v1.RevokePasskeyResponse
-	(*PasswordCredentials)(nil),    // 20: signet.v1.PasswordCredentials
-	(*timestamppb.Timestamp)(nil),  // 21: google.protobuf.Timestamp
-	(*PasskeyAssertion)(nil),       // 22: signet.v1.PasskeyAssertion
+	(PasskeyState)(0),                 // 0: signet.v1.PasskeyState
+	(CredentialKind)(0),               // 1: signet.v1.CredentialKind
+	(*ChangePasswordRequest)(nil),     // 2: signet.v1.ChangePasswordRequest
+	(*ChangePasswordResponse)(nil),    // 3: signet.v1.ChangePasswordResponse
+	(*StartTotpRequest)(nil),          // 4: signet.v1.StartTotpRequest
+	(*StartTotpResponse)(nil),         // 5: signet.v1.StartTotpResponse
+	(*ConfirmTotpRequest)(nil),        // 6: signet.v1.ConfirmTotpRequest
+	(*ConfirmTotpResponse)(nil),       // 7: signet.v1.ConfirmTotpResponse
+	(*RemoveTotpRequest)(nil),         // 8: signet.v1.RemoveTotpRequest
+	(*RemoveTotpResponse)(nil),        // 9: signet.v1.RemoveTotpResponse
+	(*Passkey)(nil),                   // 10: signet.v1.Passkey
+	(*StartPasskeyRequest)(nil),       // 11: signet.v1.StartPasskeyRequest
+	(*StartPasskeyResponse)(nil),      // 12: signet.v1.StartPasskeyResponse
+	(*FinishPasskeyRequest)(nil),      // 13: signet.v1.FinishPasskeyRequest
+	(*FinishPasskeyResponse)(nil),     // 14: signet.v1.FinishPasskeyResponse
+	(*VouchPasskeyRequest)(nil),       // 15: signet.v1.VouchPasskeyRequest
+	(*VouchPasskeyResponse)(nil),      // 16: signet.v1.VouchPasskeyResponse
+	(*ListPasskeysRequest)(nil),       // 17: signet.v1.ListPasskeysRequest
+	(*ListPasskeysResponse)(nil),      // 18: signet.v1.ListPasskeysResponse
+	(*RevokePasskeyRequest)(nil),      // 19: signet.v1.RevokePasskeyRequest
+	(*RevokePasskeyResponse)(nil),     // 20: signet.v1.RevokePasskeyResponse
+	(*Credential)(nil),                // 21: signet.v1.Credential
+	(*ListCredentialsRequest)(nil),    // 22: signet.v1.ListCredentialsRequest
+	(*ListCredentialsResponse)(nil),   // 23: signet.v1.ListCredentialsResponse
+	(*StartPasskeyTestRequest)(nil),   // 24: signet.v1.StartPasskeyTestRequest
+	(*StartPasskeyTestResponse)(nil),  // 25: signet.v1.StartPasskeyTestResponse
+	(*FinishPasskeyTestRequest)(nil),  // 26: signet.v1.FinishPasskeyTestRequest
+	(*FinishPasskeyTestResponse)(nil), // 27: signet.v1.FinishPasskeyTestResponse
+	(*PasswordCredentials)(nil),       // 28: signet.v1.PasswordCredentials
+	(*timestamppb.Timestamp)(nil),     // 29: google.protobuf.Timestamp
+	(*PasskeyAssertion)(nil),          // 30: signet.v1.PasskeyAssertion
 }
 var file_signet_v1_credential_proto_depIdxs = []int32{
-	20, // 0: signet.v1.ChangePasswordRequest.password:type_name -> signet.v1.PasswordCredentials
-	20, // 1: signet.v1.StartTotpRequest.password:type_name -> signet.v1.PasswordCredentials
-	21, // 2: signet.v1.StartTotpResponse.expire_time:type_name -> google.protobuf.Timestamp
-	20, // 3: signet.v1.RemoveTotpRequest.password:type_name -> signet.v1.PasswordCredentials
+	28, // 0: signet.v1.ChangePasswordRequest.password:type_name -> signet.v1.PasswordCredentials
+	28, // 1: signet.v1.StartTotpRequest.password:type_name -> signet.v1.PasswordCredentials
+	29, // 2: signet.v1.StartTotpResponse.expire_time:type_name -> google.protobuf.Timestamp
+	28, // 3: signet.v1.RemoveTotpRequest.password:type_name -> signet.v1.PasswordCredentials
 	0,  // 4: signet.v1.Passkey.state:type_name -> signet.v1.PasskeyState
-	21, // 5: signet.v1.Passkey.create_time:type_name -> google.protobuf.Timestamp
-	20, // 6: signet.v1.StartPasskeyRequest.password:type_name -> signet.v1.PasswordCredentials
-	21, // 7: signet.v1.StartPasskeyResponse.expire_time:type_name -> google.protobuf.Timestamp
-	9,  // 8: signet.v1.FinishPasskeyResponse.passkey:type_name -> signet.v1.Passkey
-	22, // 9: signet.v1.VouchPasskeyRequest.assertion:type_name -> signet.v1.PasskeyAssertion
-	9,  // 10: signet.v1.VouchPasskeyResponse.passkey:type_name -> signet.v1.Passkey
-	9,  // 11: signet.v1.ListPasskeysResponse.passkeys:type_name -> signet.v1.Passkey
-	20, // 12: signet.v1.RevokePasskeyRequest.password:type_name -> signet.v1.PasswordCredentials
-	9,  // 13: signet.v1.RevokePasskeyResponse.passkey:type_name -> signet.v1.Passkey
-	1,  // 14: signet.v1.CredentialService.ChangePassword:input_type -> signet.v1.ChangePasswordRequest
-	3,  // 15: signet.v1.CredentialService.StartTotp:input_type -> signet.v1.StartTotpRequest
-	5,  // 16: signet.v1.CredentialService.ConfirmTotp:input_type -> signet.v1.ConfirmTotpRequest
-	7,  // 17: signet.v1.CredentialService.RemoveTotp:input_type -> signet.v1.RemoveTotpRequest
-	10, // 18: signet.v1.CredentialService.StartPasskey:input_type -> signet.v1.StartPasskeyRequest
-	12, // 19: signet.v1.CredentialService.FinishPasskey:input_type -> signet.v1.FinishPasskeyRequest
-	14, // 20: signet.v1.CredentialService.VouchPasskey:input_type -> signet.v1.VouchPasskeyRequest
-	16, // 21: signet.v1.CredentialService.ListPasskeys:input_type -> signet.v1.ListPasskeysRequest
-	18, // 22: signet.v1.CredentialService.RevokePasskey:input_type -> signet.v1.RevokePasskeyRequest
-	2,  // 23: signet.v1.CredentialService.ChangePassword:output_type -> signet.v1.ChangePasswordResponse
-	4,  // 24: signet.v1.CredentialService.StartTotp:output_type -> signet.v1.StartTotpResponse
-	6,  // 25: signet.v1.CredentialService.ConfirmTotp:output_type -> signet.v1.ConfirmTotpResponse
-	8,  // 26: signet.v1.CredentialService.RemoveTotp:output_type -> signet.v1.RemoveTotpResponse
-	11, // 27: signet.v1.CredentialService.StartPasskey:output_type -> signet.v1.StartPasskeyResponse
-	13, // 28: signet.v1.CredentialService.FinishPasskey:output_type -> signet.v1.FinishPasskeyResponse
-	15, // 29: signet.v1.CredentialService.VouchPasskey:output_type -> signet.v1.VouchPasskeyResponse
-	17, // 30: signet.v1.CredentialService.ListPasskeys:output_type -> signet.v1.ListPasskeysResponse
-	19, // 31: signet.v1.CredentialService.RevokePasskey:output_type -> signet.v1.RevokePasskeyResponse
-	23, // [23:32] is the sub-list for method output_type
-	14, // [14:23] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	29, // 5: signet.v1.Passkey.create_time:type_name -> google.protobuf.Timestamp
+	28, // 6: signet.v1.StartPasskeyRequest.password:type_name -> signet.v1.PasswordCredentials
+	29, // 7: signet.v1.StartPasskeyResponse.expire_time:type_name -> google.protobuf.Timestamp
+	10, // 8: signet.v1.FinishPasskeyResponse.passkey:type_name -> signet.v1.Passkey
+	30, // 9: signet.v1.VouchPasskeyRequest.assertion:type_name -> signet.v1.PasskeyAssertion
+	10, // 10: signet.v1.VouchPasskeyResponse.passkey:type_name -> signet.v1.Passkey
+	10, // 11: signet.v1.ListPasskeysResponse.passkeys:type_name -> signet.v1.Passkey
+	28, // 12: signet.v1.RevokePasskeyRequest.password:type_name -> signet.v1.PasswordCredentials
+	10, // 13: signet.v1.RevokePasskeyResponse.passkey:type_name -> signet.v1.Passkey
+	1,  // 14: signet.v1.Credential.kind:type_name -> signet.v1.CredentialKind
+	29, // 15: signet.v1.Credential.last_test_time:type_name -> google.protobuf.Timestamp
+	29, // 16: signet.v1.Credential.test_due_time:type_name -> google.protobuf.Timestamp
+	21, // 17: signet.v1.ListCredentialsResponse.credentials:type_name -> signet.v1.Credential
+	29, // 18: signet.v1.StartPasskeyTestResponse.expire_time:type_name -> google.protobuf.Timestamp
+	30, // 19: signet.v1.FinishPasskeyTestRequest.assertion:type_name -> signet.v1.PasskeyAssertion
+	21, // 20: signet.v1.FinishPasskeyTestResponse.credential:type_name -> signet.v1.Credential
+	2,  // 21: signet.v1.CredentialService.ChangePassword:input_type -> signet.v1.ChangePasswordRequest
+	4,  // 22: signet.v1.CredentialService.StartTotp:input_type -> signet.v1.StartTotpRequest
+	6,  // 23: signet.v1.CredentialService.ConfirmTotp:input_type -> signet.v1.ConfirmTotpRequest
+	8,  // 24: signet.v1.CredentialService.RemoveTotp:input_type -> signet.v1.RemoveTotpRequest
+	11, // 25: signet.v1.CredentialService.StartPasskey:input_type -> signet.v1.StartPasskeyRequest
+	13, // 26: signet.v1.CredentialService.FinishPasskey:input_type -> signet.v1.FinishPasskeyRequest
+	15, // 27: signet.v1.CredentialService.VouchPasskey:input_type -> signet.v1.VouchPasskeyRequest
+	17, // 28: signet.v1.CredentialService.ListPasskeys:input_type -> signet.v1.ListPasskeysRequest
+	22, // 29: signet.v1.CredentialService.ListCredentials:input_type -> signet.v1.ListCredentialsRequest
+	24, // 30: signet.v1.CredentialService.StartPasskeyTest:input_type -> signet.v1.StartPasskeyTestRequest
+	26, // 31: signet.v1.CredentialService.FinishPasskeyTest:input_type -> signet.v1.FinishPasskeyTestRequest
+	19, // 32: signet.v1.CredentialService.RevokePasskey:input_type -> signet.v1.RevokePasskeyRequest
+	3,  // 33: signet.v1.CredentialService.ChangePassword:output_type -> signet.v1.ChangePasswordResponse
+	5,  // 34: signet.v1.CredentialService.StartTotp:output_type -> signet.v1.StartTotpResponse
+	7,  // 35: signet.v1.CredentialService.ConfirmTotp:output_type -> signet.v1.ConfirmTotpResponse
+	9,  // 36: signet.v1.CredentialService.RemoveTotp:output_type -> signet.v1.RemoveTotpResponse
+	12, // 37: signet.v1.CredentialService.StartPasskey:output_type -> signet.v1.StartPasskeyResponse
+	14, // 38: signet.v1.CredentialService.FinishPasskey:output_type -> signet.v1.FinishPasskeyResponse
+	16, // 39: signet.v1.CredentialService.VouchPasskey:output_type -> signet.v1.VouchPasskeyResponse
+	18, // 40: signet.v1.CredentialService.ListPasskeys:output_type -> signet.v1.ListPasskeysResponse
+	23, // 41: signet.v1.CredentialService.ListCredentials:output_type -> signet.v1.ListCredentialsResponse
+	25, // 42: signet.v1.CredentialService.StartPasskeyTest:output_type -> signet.v1.StartPasskeyTestResponse
+	27, // 43: signet.v1.CredentialService.FinishPasskeyTest:output_type -> signet.v1.FinishPasskeyTestResponse
+	20, // 44: signet.v1.CredentialService.RevokePasskey:output_type -> signet.v1.RevokePasskeyResponse
+	33, // [33:45] is the sub-list for method output_type
+	21, // [21:33] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_signet_v1_credential_proto_init() }
@@ -1344,8 +1881,8 @@ func file_signet_v1_credential_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signet_v1_credential_proto_rawDesc), len(file_signet_v1_credential_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   19,
+			NumEnums:      2,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

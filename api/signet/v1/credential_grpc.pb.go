@@ -21,15 +21,18 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	CredentialService_ChangePassword_FullMethodName = "/signet.v1.CredentialService/ChangePassword"
-	CredentialService_StartTotp_FullMethodName      = "/signet.v1.CredentialService/StartTotp"
-	CredentialService_ConfirmTotp_FullMethodName    = "/signet.v1.CredentialService/ConfirmTotp"
-	CredentialService_RemoveTotp_FullMethodName     = "/signet.v1.CredentialService/RemoveTotp"
-	CredentialService_StartPasskey_FullMethodName   = "/signet.v1.CredentialService/StartPasskey"
-	CredentialService_FinishPasskey_FullMethodName  = "/signet.v1.CredentialService/FinishPasskey"
-	CredentialService_VouchPasskey_FullMethodName   = "/signet.v1.CredentialService/VouchPasskey"
-	CredentialService_ListPasskeys_FullMethodName   = "/signet.v1.CredentialService/ListPasskeys"
-	CredentialService_RevokePasskey_FullMethodName  = "/signet.v1.CredentialService/RevokePasskey"
+	CredentialService_ChangePassword_FullMethodName    = "/signet.v1.CredentialService/ChangePassword"
+	CredentialService_StartTotp_FullMethodName         = "/signet.v1.CredentialService/StartTotp"
+	CredentialService_ConfirmTotp_FullMethodName       = "/signet.v1.CredentialService/ConfirmTotp"
+	CredentialService_RemoveTotp_FullMethodName        = "/signet.v1.CredentialService/RemoveTotp"
+	CredentialService_StartPasskey_FullMethodName      = "/signet.v1.CredentialService/StartPasskey"
+	CredentialService_FinishPasskey_FullMethodName     = "/signet.v1.CredentialService/FinishPasskey"
+	CredentialService_VouchPasskey_FullMethodName      = "/signet.v1.CredentialService/VouchPasskey"
+	CredentialService_ListPasskeys_FullMethodName      = "/signet.v1.CredentialService/ListPasskeys"
+	CredentialService_ListCredentials_FullMethodName   = "/signet.v1.CredentialService/ListCredentials"
+	CredentialService_StartPasskeyTest_FullMethodName  = "/signet.v1.CredentialService/StartPasskeyTest"
+	CredentialService_FinishPasskeyTest_FullMethodName = "/signet.v1.CredentialService/FinishPasskeyTest"
+	CredentialService_RevokePasskey_FullMethodName     = "/signet.v1.CredentialService/RevokePasskey"
 )
 
 // CredentialServiceClient is the client API for CredentialService service.
@@ -72,6 +75,19 @@ type CredentialServiceClient interface {
 	VouchPasskey(ctx context.Context, in *VouchPasskeyRequest, opts ...grpc.CallOption) (*VouchPasskeyResponse, error)
 	// Lists the passkeys of one signer, or those of everybody that wait to be vouched for. Persons see their own; administrators and auditors all.
 	ListPasskeys(ctx context.Context, in *ListPasskeysRequest, opts ...grpc.CallOption) (*ListPasskeysResponse, error)
+	// Lists when each credential of a signer was last tested (21 CFR 11.300(e)): by its setting, by a proof that was right, or by a test. Persons
+	// see their own; administrators and auditors all, and the overdue ones of everybody.
+	//
+	// Errors: PERMISSION_DENIED (DENIED), NOT_FOUND (SIGNER_NOT_FOUND).
+	ListCredentials(ctx context.Context, in *ListCredentialsRequest, opts ...grpc.CallOption) (*ListCredentialsResponse, error)
+	// Begins a test of a passkey of the caller's: returns what the browser's `navigator.credentials.get` takes. The answer serves nothing else.
+	//
+	// Errors: NOT_FOUND (PASSKEY_NOT_FOUND), FAILED_PRECONDITION (PASSKEY_STATE, PASSKEYS_OFF).
+	StartPasskeyTest(ctx context.Context, in *StartPasskeyTestRequest, opts ...grpc.CallOption) (*StartPasskeyTestResponse, error)
+	// Ends the test with what the device answered. A passkey that was overdue signs again.
+	//
+	// Errors: UNAUTHENTICATED (BAD_CREDENTIALS), FAILED_PRECONDITION (REGISTRATION_LAPSED, PASSKEY_STATE), RESOURCE_EXHAUSTED (LOCKED).
+	FinishPasskeyTest(ctx context.Context, in *FinishPasskeyTestRequest, opts ...grpc.CallOption) (*FinishPasskeyTestResponse, error)
 	// Ends a passkey at once and for good: its owner, or an administrator.
 	//
 	// Errors: NOT_FOUND (PASSKEY_NOT_FOUND), FAILED_PRECONDITION (PASSKEY_STATE).
@@ -166,6 +182,36 @@ func (c *credentialServiceClient) ListPasskeys(ctx context.Context, in *ListPass
 	return out, nil
 }
 
+func (c *credentialServiceClient) ListCredentials(ctx context.Context, in *ListCredentialsRequest, opts ...grpc.CallOption) (*ListCredentialsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListCredentialsResponse)
+	err := c.cc.Invoke(ctx, CredentialService_ListCredentials_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *credentialServiceClient) StartPasskeyTest(ctx context.Context, in *StartPasskeyTestRequest, opts ...grpc.CallOption) (*StartPasskeyTestResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartPasskeyTestResponse)
+	err := c.cc.Invoke(ctx, CredentialService_StartPasskeyTest_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *credentialServiceClient) FinishPasskeyTest(ctx context.Context, in *FinishPasskeyTestRequest, opts ...grpc.CallOption) (*FinishPasskeyTestResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FinishPasskeyTestResponse)
+	err := c.cc.Invoke(ctx, CredentialService_FinishPasskeyTest_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *credentialServiceClient) RevokePasskey(ctx context.Context, in *RevokePasskeyRequest, opts ...grpc.CallOption) (*RevokePasskeyResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RevokePasskeyResponse)
@@ -216,6 +262,19 @@ type CredentialServiceServer interface {
 	VouchPasskey(context.Context, *VouchPasskeyRequest) (*VouchPasskeyResponse, error)
 	// Lists the passkeys of one signer, or those of everybody that wait to be vouched for. Persons see their own; administrators and auditors all.
 	ListPasskeys(context.Context, *ListPasskeysRequest) (*ListPasskeysResponse, error)
+	// Lists when each credential of a signer was last tested (21 CFR 11.300(e)): by its setting, by a proof that was right, or by a test. Persons
+	// see their own; administrators and auditors all, and the overdue ones of everybody.
+	//
+	// Errors: PERMISSION_DENIED (DENIED), NOT_FOUND (SIGNER_NOT_FOUND).
+	ListCredentials(context.Context, *ListCredentialsRequest) (*ListCredentialsResponse, error)
+	// Begins a test of a passkey of the caller's: returns what the browser's `navigator.credentials.get` takes. The answer serves nothing else.
+	//
+	// Errors: NOT_FOUND (PASSKEY_NOT_FOUND), FAILED_PRECONDITION (PASSKEY_STATE, PASSKEYS_OFF).
+	StartPasskeyTest(context.Context, *StartPasskeyTestRequest) (*StartPasskeyTestResponse, error)
+	// Ends the test with what the device answered. A passkey that was overdue signs again.
+	//
+	// Errors: UNAUTHENTICATED (BAD_CREDENTIALS), FAILED_PRECONDITION (REGISTRATION_LAPSED, PASSKEY_STATE), RESOURCE_EXHAUSTED (LOCKED).
+	FinishPasskeyTest(context.Context, *FinishPasskeyTestRequest) (*FinishPasskeyTestResponse, error)
 	// Ends a passkey at once and for good: its owner, or an administrator.
 	//
 	// Errors: NOT_FOUND (PASSKEY_NOT_FOUND), FAILED_PRECONDITION (PASSKEY_STATE).
@@ -253,6 +312,15 @@ func (UnimplementedCredentialServiceServer) VouchPasskey(context.Context, *Vouch
 }
 func (UnimplementedCredentialServiceServer) ListPasskeys(context.Context, *ListPasskeysRequest) (*ListPasskeysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListPasskeys not implemented")
+}
+func (UnimplementedCredentialServiceServer) ListCredentials(context.Context, *ListCredentialsRequest) (*ListCredentialsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCredentials not implemented")
+}
+func (UnimplementedCredentialServiceServer) StartPasskeyTest(context.Context, *StartPasskeyTestRequest) (*StartPasskeyTestResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartPasskeyTest not implemented")
+}
+func (UnimplementedCredentialServiceServer) FinishPasskeyTest(context.Context, *FinishPasskeyTestRequest) (*FinishPasskeyTestResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FinishPasskeyTest not implemented")
 }
 func (UnimplementedCredentialServiceServer) RevokePasskey(context.Context, *RevokePasskeyRequest) (*RevokePasskeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokePasskey not implemented")
@@ -422,6 +490,60 @@ func _CredentialService_ListPasskeys_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CredentialService_ListCredentials_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCredentialsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CredentialServiceServer).ListCredentials(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CredentialService_ListCredentials_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CredentialServiceServer).ListCredentials(ctx, req.(*ListCredentialsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CredentialService_StartPasskeyTest_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartPasskeyTestRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CredentialServiceServer).StartPasskeyTest(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CredentialService_StartPasskeyTest_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CredentialServiceServer).StartPasskeyTest(ctx, req.(*StartPasskeyTestRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CredentialService_FinishPasskeyTest_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FinishPasskeyTestRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CredentialServiceServer).FinishPasskeyTest(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CredentialService_FinishPasskeyTest_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CredentialServiceServer).FinishPasskeyTest(ctx, req.(*FinishPasskeyTestRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _CredentialService_RevokePasskey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RevokePasskeyRequest)
 	if err := dec(in); err != nil {
@@ -478,6 +600,18 @@ var CredentialService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListPasskeys",
 			Handler:    _CredentialService_ListPasskeys_Handler,
+		},
+		{
+			MethodName: "ListCredentials",
+			Handler:    _CredentialService_ListCredentials_Handler,
+		},
+		{
+			MethodName: "StartPasskeyTest",
+			Handler:    _CredentialService_StartPasskeyTest_Handler,
+		},
+		{
+			MethodName: "FinishPasskeyTest",
+			Handler:    _CredentialService_FinishPasskeyTest_Handler,
 		},
 		{
 			MethodName: "RevokePasskey",

@@ -13,6 +13,7 @@ const (
 	PasskeyTaken       Reason = "PASSKEY_TAKEN"
 	PasskeyNotFound    Reason = "PASSKEY_NOT_FOUND"
 	PasskeyState       Reason = "PASSKEY_STATE"
+	CredentialTestDue  Reason = "CREDENTIAL_TEST_DUE" // a passkey was not used for too long: its owner tests it first
 	RegistrationLapsed Reason = "REGISTRATION_LAPSED"
 )
 
@@ -31,6 +32,39 @@ func (c *Client) Passkeys(ctx context.Context, parent string) ([]*signetv1.Passk
 			return out, nil
 		}
 	}
+}
+
+// Credentials returns when the credentials of a signer ("signers/…"; empty: the caller's) were last tested, or those of everybody that are overdue
+// ("signers/-").
+//
+// Errors: [Denied], [SignerNotFound].
+func (c *Client) Credentials(ctx context.Context, parent string) ([]*signetv1.Credential, error) {
+	var out []*signetv1.Credential
+	for token := ""; ; {
+		answer, err := c.own.ListCredentials(ctx, &signetv1.ListCredentialsRequest{Parent: parent, PageSize: 200, PageToken: token})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, answer.GetCredentials()...)
+		if token = answer.GetNextPageToken(); token == "" {
+			return out, nil
+		}
+	}
+}
+
+// StartPasskeyTest begins a test of a passkey of the caller's: the answer has what a browser's `navigator.credentials.get` takes.
+//
+// Errors: [PasskeyNotFound], [PasskeyState], [PasskeysOff].
+func (c *Client) StartPasskeyTest(ctx context.Context, name string) (*signetv1.StartPasskeyTestResponse, error) {
+	return c.own.StartPasskeyTest(ctx, &signetv1.StartPasskeyTestRequest{Name: name})
+}
+
+// FinishPasskeyTest ends it with what the device answered.
+//
+// Errors: [BadCredentials], [RegistrationLapsed], [PasskeyState], [Locked].
+func (c *Client) FinishPasskeyTest(ctx context.Context, name string, assertion *signetv1.PasskeyAssertion) (*signetv1.Credential, error) {
+	answer, err := c.own.FinishPasskeyTest(ctx, &signetv1.FinishPasskeyTestRequest{Name: name, Assertion: assertion})
+	return answer.GetCredential(), err
 }
 
 // StartPasskey begins the registration of a passkey: the answer has what a browser's `navigator.credentials.create` takes.

@@ -146,6 +146,7 @@ const (
 	purposeService   Purpose = "service"
 
 	purposePassword Purpose = "password" // a change of one's own password
+	purposeTest     Purpose = "test"     // of a passkey
 
 	PurposeKey        Purpose = "key"        // a change of a key
 	PurposeCredential Purpose = "credential" // a change of one's own credential

@@ -81,7 +81,7 @@ func newFixture(t testing.TB) *fixture {
 func prepareFixture(t testing.TB) *fixture {
 	t.Helper()
 	f := &fixture{t: t, clock: ledgertest.NewClock(start), keys: &failingKeys{Store: keystoretest.New(t)}}
-	f.options = ledgertest.Options(t, Projection(), notify.Projection(), rights.Projection())
+	f.options = ledgertest.Options(t, Projection(), TestsProjection(), notify.Projection(), rights.Projection())
 	f.options.Clock = f.clock.Now
 	f.options.CheckPrivate = CheckPrivate
 	f.caKey = keystoretest.Generate(t, f.keys.Store, "ca-1", keystore.ECDSAP384)

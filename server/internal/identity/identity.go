@@ -104,6 +104,7 @@ type Config struct {
 	Requires     manifest.AuthorizationKind // components that every signature takes at least; password
 	PasskeyAlone bool                       // a passkey alone may sign, without user name and password: not with the preset part11
 	PasswordAge  time.Duration              // after it a password only serves to change it; 0: it does not age
+	TestEvery    time.Duration              // what was not used or tested for so long is overdue; 0: nothing ever is
 	Blocklist    *Blocklist                 // passwords that nobody may set besides those that are built in; may be nil
 
 	PasswordChecks int           // at the same time; 2

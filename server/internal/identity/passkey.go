@@ -233,6 +233,9 @@ func (d *Directory) checkAssertion(r Reader, signerID string, challenge [32]byte
 	if err := passkey.Verify(h.Key, challenge, *a); err != nil {
 		return manifest.Authorization{}, &assertionError{err}
 	}
+	if err := d.relyOn(r, signerID, a.CredentialID); err != nil {
+		return manifest.Authorization{}, err
+	}
 	return manifest.Authorization{
 		Kind: manifest.AuthorizationPasskey, AuthenticatorData: a.AuthenticatorData, ClientDataJSON: a.ClientDataJSON, CredentialID: a.CredentialID,
 		Signature: a.Signature,

@@ -32,6 +32,7 @@ type passkeys struct {
 
 	mu      sync.Mutex
 	started map[string]startedRegistration // by signer: each has one at the most
+	tests   map[string]startedTest         // by signer, "/" and passkey
 }
 
 // startedRegistration waits for the answer of a device. It ends with the process.

@@ -76,6 +76,9 @@ func (d *Directory) VouchPasskey(ctx context.Context, caller Caller, signer, id 
 		if err := passkey.Verify(h.Key, challenge, a); err != nil {
 			return &assertionError{err}
 		}
+		if err := d.relyOn(tx, caller.ID, a.CredentialID); err != nil {
+			return err
+		}
 		vouchers := []passkey.Voucher{passkey.NewVoucher(caller.ID, a)}
 		if !self {
 			if !h.Vouches {

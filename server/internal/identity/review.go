@@ -176,11 +176,22 @@ func (d *Directory) snapshotPerson(r *ledger.Read, row signerRow) (SnapshotPerso
 		Credentials: []string{}, EnrolmentRoles: []string{}, ID: row.ID, KeyID: row.KeyID, Name: row.Name, RolesInForce: []string{},
 		State: string(row.State), UserName: row.UserName,
 	}
+	tests, err := testsOf(r.View(testsProjectionName), row.ID)
+	if err != nil {
+		return p, err
+	}
+	last := map[string]string{}
+	for _, t := range tests {
+		last[string(t.key())] = ", last tested " + t.Last.String()
+		if d.overdue(t, d.cfg.Clock()) {
+			last[string(t.key())] += ", which is too long ago"
+		}
+	}
 	if row.Credential != "" {
-		p.Credentials = append(p.Credentials, "password, set "+row.PasswordTime.String())
+		p.Credentials = append(p.Credentials, "password, set "+row.PasswordTime.String()+last[string(testKey(row.ID, TestedPassword, ""))])
 	}
 	if row.TOTP != "" {
-		p.Credentials = append(p.Credentials, "one-time passwords")
+		p.Credentials = append(p.Credentials, "one-time passwords"+last[string(testKey(row.ID, TestedTOTP, ""))])
 	}
 	passkeys, err := passkeysOf(r.View(projectionName), row.ID)
 	if err != nil {
@@ -191,7 +202,7 @@ func (d *Directory) snapshotPerson(r *ledger.Read, row signerRow) (SnapshotPerso
 		if k.Vouches {
 			may = ", may vouch for others"
 		}
-		p.Credentials = append(p.Credentials, fmt.Sprintf("passkey %s, %s since %s%s", k.ID, k.State, k.Created, may))
+		p.Credentials = append(p.Credentials, fmt.Sprintf("passkey %s, %s since %s%s%s", k.ID, k.State, k.Created, may, last[string(testKey(row.ID, TestedPasskey, k.ID))]))
 	}
 	p.EnrolmentRoles = d.book.Kept(r, row.ID, enrolledRoles(row.Roles))
 	if row.Enrolled == 0 {

@@ -53,6 +53,8 @@ const (
 	attachedTimestamps
 )
 
+var _ = [1]struct{}{}[attachedAuthorization-identity.SignatureAuthorization] // the two say the same
+
 // Config is what a ceremony needs.
 type Config struct {
 	Clock      func() time.Time

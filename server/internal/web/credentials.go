@@ -16,6 +16,7 @@ type accountPage struct {
 	Me       *signetv1.Signer
 	Sessions []*signetv1.Session
 	Passkeys []*signetv1.Passkey
+	Tests    map[string]*signetv1.Credential // by the passkey's name
 }
 
 // done says what was done a moment ago, by the word that a redirect brings along.
@@ -29,6 +30,7 @@ var done = map[string]string{
 	"passkey":   "Your passkey is registered. It signs once it is vouched for.",
 	"bound":     "The passkey is vouched for, and signs from now on.",
 	"vouched":   "You have vouched for the passkey. It signs once a second administrator has, too.",
+	"tested":    "Your passkey works: the test is recorded.",
 	"revoked":   "The passkey is revoked. It signs no more.",
 }
 
@@ -43,6 +45,14 @@ func (s *site) account(v *visit) error {
 	body.Sessions = sessions.GetSessions()
 	if body.Passkeys, err = v.ownPasskeys(); err != nil {
 		return err
+	}
+	tests, err := v.credentials.ListCredentials(v.ctx(), &signetv1.ListCredentialsRequest{})
+	if err != nil {
+		return err
+	}
+	body.Tests = map[string]*signetv1.Credential{}
+	for _, c := range tests.GetCredentials() {
+		body.Tests[c.GetPasskey()] = c
 	}
 	return v.show("account", page{Title: "Your account", Done: v.done(), Body: body})
 }

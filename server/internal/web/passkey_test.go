@@ -94,6 +94,18 @@ func TestPasskeys(t *testing.T) {
 	ada.open("/account")
 	ada.wants("blue key", "signs")
 	ada.picture("25-account")
+	t.Run("a test of it", func(t *testing.T) {
+		t.Attr("requirement", "11.300(e)")
+		ada.open(path)
+		ada.wants("Test it", "Last tested")
+		ada.picture("25-passkey-test")
+		ada.send(`form[action$="/test"] button`)
+		ada.wants("Your passkey works: the test is recorded.")
+		second.open(path)
+		if strings.Contains(second.text(), "Test it") {
+			t.Error("somebody else can test it")
+		}
+	})
 
 	ada.open("/" + record.GetName() + "/sign")
 	ada.click(`input[value="` + approve + `"]`)

@@ -159,6 +159,8 @@ type passkeyPage struct {
 	KeyID     string
 	Own       bool
 	CanVouch  bool // the caller has a passkey that may
+	CanTest   bool // it is the caller's, and signs
+	Test      *signetv1.Credential
 	Options   string
 	Challenge string
 }
@@ -188,7 +190,11 @@ func (v *visit) readPasskey() (passkeyPage, error) {
 		return body, err
 	}
 	body.KeyID = passkey.Key{SPKI: body.Passkey.GetSpki()}.ID()
-	if body.Passkey.GetState() != signetv1.PasskeyState_PASSKEY_STATE_PENDING {
+	switch body.Passkey.GetState() {
+	case signetv1.PasskeyState_PASSKEY_STATE_PENDING:
+	case signetv1.PasskeyState_PASSKEY_STATE_BOUND:
+		return body, v.readTest(parent, &body)
+	default:
 		return body, nil
 	}
 	bound, err := v.boundPasskeys()
@@ -209,6 +215,43 @@ func (v *visit) readPasskey() (passkeyPage, error) {
 	return body, err
 }
 
+// readTest adds when the passkey was last tested and, for its owner, a new test.
+func (v *visit) readTest(parent string, body *passkeyPage) error {
+	answer, err := v.credentials.ListCredentials(v.ctx(), &signetv1.ListCredentialsRequest{Parent: parent})
+	if err != nil {
+		return err
+	}
+	for _, c := range answer.GetCredentials() {
+		if c.GetPasskey() == body.Passkey.GetName() {
+			body.Test = c
+		}
+	}
+	if !body.Own || v.r.Method != http.MethodGet {
+		return nil
+	}
+	test, err := v.credentials.StartPasskeyTest(v.ctx(), &signetv1.StartPasskeyTestRequest{Name: body.Passkey.GetName()})
+	body.CanTest, body.Options = err == nil, string(test.GetOptions())
+	return err
+}
+
+func (s *site) testPasskey(v *visit) error {
+	body, err := v.readPasskey()
+	if err != nil {
+		return err
+	}
+	a, err := parseAssertion(v.r.PostFormValue("passkey"))
+	if err != nil {
+		return v.askPasskey(http.StatusBadRequest, &problem{Text: "The browser's answer for the passkey could not be read. Nothing was tested; open this page again and try once more."})
+	}
+	if _, err := v.credentials.FinishPasskeyTest(v.ctx(), &signetv1.FinishPasskeyTestRequest{Name: body.Passkey.GetName(), Assertion: a}); err != nil {
+		if known(err) == nil {
+			return err
+		}
+		return v.askPasskey(statusOf(err), v.problem(err))
+	}
+	return v.redirect(passkeyPath(body.Passkey) + "?done=tested")
+}
+
 func (s *site) showPasskey(v *visit) error { return v.askPasskey(http.StatusOK, nil) }
 
 func (v *visit) askPasskey(status int, p *problem) error {
@@ -216,7 +259,7 @@ func (v *visit) askPasskey(status int, p *problem) error {
 	if err != nil {
 		return err
 	}
-	return v.showAs(status, "passkey", page{Title: "Passkey “" + body.Passkey.GetLabel() + "”", Problem: p, Done: v.done(), Script: body.CanVouch, Body: body})
+	return v.showAs(status, "passkey", page{Title: "Passkey “" + body.Passkey.GetLabel() + "”", Problem: p, Done: v.done(), Script: body.CanVouch || body.CanTest, Body: body})
 }
 
 func (s *site) vouch(v *visit) error {

@@ -141,6 +141,7 @@ func (s *site) routes(mux *http.ServeMux) {
 	inside("GET /passkeys", s.pendingPasskeys)
 	inside("GET /passkeys/{signer}/{passkey}", s.showPasskey)
 	inside("POST /passkeys/{signer}/{passkey}/vouch", s.vouch)
+	inside("POST /passkeys/{signer}/{passkey}/test", s.testPasskey)
 	inside("POST /passkeys/{signer}/{passkey}/revoke", s.revoke)
 	open("/", func(*visit) error {
 		return &refusal{status: http.StatusNotFound, title: "There is no such page", text: "Check the address, or start from what waits for you."}

@@ -27,6 +27,9 @@ const graphemeJoiner = "\u034f"
 // cleanPath returns the one form of a path: relative, separated by slashes, in NFC, without one leading "./". It refuses
 // what could mean two things, or lead out of the bundle.
 func cleanPath(raw string) (string, error) {
+	if plain(raw) {
+		return raw, nil
+	}
 	no := func(format string, args ...any) (string, error) { return "", refuse(ErrPath, raw, format, args...) }
 	p := strings.TrimPrefix(raw, "./")
 	switch {
@@ -72,6 +75,26 @@ func cleanPath(raw string) (string, error) {
 	return p, nil
 }
 
+// plain reports whether a path is certainly in its one form, from one look at its bytes: most are.
+func plain(p string) bool {
+	if len(p) == 0 || len(p) > MaxPath || len(p) > 2 && p[1] == ':' && p[2] == '/' {
+		return false
+	}
+	from := 0 // where the segment begins
+	for i := 0; i <= len(p); i++ {
+		switch {
+		case i == len(p) || p[i] == '/':
+			if n := i - from; n == 0 || p[from] == '.' && (n == 1 || n == 2 && p[from+1] == '.') {
+				return false
+			}
+			from = i + 1
+		case p[i] < ' ' || p[i] >= 0x7f || p[i] == '\\':
+			return false
+		}
+	}
+	return true
+}
+
 func isASCII(s string) bool {
 	for i := range len(s) {
 		if s[i] >= utf8.RuneSelf {
@@ -115,6 +138,9 @@ func cherokee(r rune) rune {
 // Sorted segment by segment, all that share a folded folder stand together, so that neighbours tell everything. Time
 // and memory stay linear in the size of the paths (times a logarithm), however deep a hostile list nests them.
 func checkClashes(paths []string) error {
+	if noClash(paths) {
+		return nil
+	}
 	type key struct{ folded, path string }
 	keys := make([]key, len(paths))
 	f := newFolder()
@@ -136,6 +162,25 @@ func checkClashes(paths []string) error {
 		}
 	}
 	return nil
+}
+
+// noClash reports whether paths certainly do not clash: they are their own folded form, and stand segment by segment in their order already.
+func noClash(paths []string) bool {
+	for i, p := range paths {
+		for j := range len(p) {
+			if c := p[j]; 'A' <= c && c <= 'Z' || c >= utf8.RuneSelf {
+				return false
+			}
+		}
+		if i == 0 {
+			continue
+		}
+		last := paths[i-1]
+		if compareSegments(last, p) >= 0 || len(p) > len(last) && p[len(last)] == '/' && p[:len(last)] == last {
+			return false
+		}
+	}
+	return true
 }
 
 // compareSegments compares paths as if a slash came before every other character: a folder comes right before what lies in it.
@@ -261,7 +306,7 @@ func newMatcher(sorted []string) matcher {
 }
 
 func (m matcher) match(p string) bool {
-	if m.paths[p] {
+	if len(m.paths) > 0 && m.paths[p] {
 		return true
 	}
 	// What sorts between a folder and a path in it lies in the folder too, and so is not in the list.

@@ -123,8 +123,10 @@ func Parse(b []byte) (Manifest, error) {
 	if len(b) > MaxManifest {
 		return Manifest{}, malformed("manifest: %d bytes; the limit is %d", len(b), MaxManifest)
 	}
-	canonical, ok := jcs.FromFile(b)
+	doc, rest, cut := cutBundle(b)
+	canonical, ok := jcs.FromFile(rest)
 	if !ok {
+		doc, cut = bundle.Document{}, false
 		form, err := jcs.Indent(b)
 		if err != nil {
 			return Manifest{}, parsing("manifest", err)
@@ -137,18 +139,14 @@ func Parse(b []byte) (Manifest, error) {
 			return Manifest{}, parsing("manifest", err)
 		}
 	}
-	doc, rest := cutBundle(canonical)
 	var w wire
-	if err := jcs.UnmarshalCanonical(rest, &w); err != nil {
+	if err := jcs.UnmarshalCanonical(canonical, &w); err != nil {
 		return Manifest{}, parsing("manifest", err)
 	}
-	if doc != nil {
-		w.Bundle = doc
-	}
 	m := Manifest{
-		MediaType: w.MediaType, Record: w.Record, Renewals: w.Renewals, Signatures: w.Signatures, Support: w.Support,
+		Bundle: doc, MediaType: w.MediaType, Record: w.Record, Renewals: w.Renewals, Signatures: w.Signatures, Support: w.Support,
 	}
-	if string(w.Bundle) != "{}" {
+	if !cut && string(w.Bundle) != "{}" {
 		var err error
 		if m.Bundle, err = bundle.ParseDocument(w.Bundle); err != nil {
 			return Manifest{}, parsing("manifest: bundle", err)
@@ -160,32 +158,18 @@ func Parse(b []byte) (Manifest, error) {
 	return m, nil
 }
 
-// cutBundle cuts the bundle's document, by far the largest member, out of a manifest in its canonical form: it is read by itself. In the rest {} stands
-// for it. nil: there is none, or nothing is won.
-func cutBundle(canonical []byte) (doc, rest []byte) {
-	const member = `{"bundle":`
-	if !bytes.HasPrefix(canonical, []byte(member+"{")) {
-		return nil, canonical
+// cutBundle reads the bundle's document, by far the largest member, by itself, straight out of the file. In the rest {} stands for it. cut is false,
+// and the rest everything, where there is none, or it is not certain that it is one in the file form.
+func cutBundle(b []byte) (doc bundle.Document, rest []byte, cut bool) {
+	const member = "{\n  \"bundle\": "
+	if !bytes.HasPrefix(b, []byte(member)) {
+		return doc, b, false
 	}
-	from, depth := len(member), 0
-	for i := from; i < len(canonical); i++ {
-		switch canonical[i] {
-		case '"':
-			for i++; canonical[i] != '"'; i++ { // it ends: this is canonical JSON
-				if canonical[i] == '\\' {
-					i++
-				}
-			}
-		case '{', '[':
-			depth++
-		case '}', ']':
-			if depth--; depth == 0 {
-				rest = append(append(rest, member+"{}"...), canonical[i+1:]...)
-				return canonical[from : i+1], rest
-			}
-		}
+	doc, left, cut := bundle.CutMember(b[len(member):])
+	if !cut {
+		return doc, b, false
 	}
-	return nil, canonical
+	return doc, append([]byte(member+"{}"), left...), true
 }
 
 // differingLine returns the number of the line where two texts part.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json/v2"
 	"errors"
 	"fmt"
@@ -235,18 +236,27 @@ func readFile(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return readAll(f, path, limit)
+	size := int64(0)
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		size = info.Size()
+	}
+	return readUpTo(f, path, limit, size)
 }
 
 func readAll(r io.Reader, name string, limit int64) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err != nil {
+	return readUpTo(r, name, limit, 0)
+}
+
+// readUpTo reads everything. size is how much there probably is: a manifest of many files is not copied while it is read.
+func readUpTo(r io.Reader, name string, limit, size int64) ([]byte, error) {
+	b := bytes.NewBuffer(make([]byte, 0, min(size, limit)+bytes.MinRead))
+	if _, err := b.ReadFrom(io.LimitReader(r, limit+1)); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if int64(len(b)) > limit {
+	if int64(b.Len()) > limit {
 		return nil, fmt.Errorf("%s: %w of %d bytes", name, errTooLarge, limit)
 	}
-	return b, nil
+	return b.Bytes(), nil
 }
 
 // writeFile puts a file in place in one step: whoever reads it sees the old one or the new one, whole, whatever happens in between.

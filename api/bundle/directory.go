@@ -12,19 +12,39 @@ import (
 	"sync"
 )
 
-// found is a file that was listed, and then is hashed.
+// found is a file that was listed, and then is hashed. There are many: what they have in common stands in their folder.
 type found struct {
-	in   *listed
-	name string // as the folder has it
-	path string // its one form
+	path string  // its one form
+	raw  *string // how the folder has it, from the top; nil: so
 	id   identity
 	sum  Digest
+}
+
+// full is how the folder has it, from the top.
+func (f *found) full() string {
+	if f.raw != nil {
+		return *f.raw
+	}
+	return f.path
 }
 
 // listed is a folder that was seen.
 type listed struct {
 	prefix string // its name from the top, with a slash at the end; empty: the top itself
 	id     identity
+}
+
+// content is the files of one folder.
+type content struct {
+	in    *listed
+	files []found
+}
+
+// scratch is the memory with which one worker lists folders.
+type scratch struct {
+	block []byte
+	names []string
+	texts texts
 }
 
 // walker lists a directory. It goes down by open folders, never by paths: each folder is opened inside of the open one above, and must be the very
@@ -39,11 +59,11 @@ type walker struct {
 	todo    []*listed // folders that nobody lists yet
 	busy    int       // folders that somebody lists
 	err     error
-	entries int       // seen
-	bytes   int64     // of files
-	paths   int       // bytes of paths
-	count   int       // of files
-	files   [][]found // by folder
+	entries int   // seen
+	bytes   int64 // of files
+	paths   int   // bytes of paths
+	count   int   // of files
+	content []content
 }
 
 func newWalker(top openDir, x exclusions, o Options) *walker {
@@ -65,11 +85,12 @@ func readDirectory(ctx context.Context, dir string, x exclusions, o Options) (Do
 	}
 	jobs, large := w.jobs()
 	m := newMeter(o.Progress, int64(w.count), w.bytes)
+	var files []File
 	var order []*found
 	// Clashes are looked for while the first files are hashed: with one worker, before.
 	err = parallel(ctx, o.Workers, len(jobs)+1, func(ctx context.Context, i int) (err error) {
 		if i == 0 {
-			order, err = w.order()
+			files, order, err = w.order()
 			return err
 		}
 		ahead := i-1 < large && large < o.Workers
@@ -79,27 +100,27 @@ func readDirectory(ctx context.Context, dir string, x exclusions, o Options) (Do
 		return Document{}, err
 	}
 	m.done()
-	files := make([]File, len(order))
 	for i, f := range order {
-		files[i] = File{Path: f.path, SHA256: f.sum, Size: f.id.size()}
+		files[i].SHA256 = f.sum
 	}
 	return Document{Excluded: x.sorted, Files: files, Format: Format}, nil
 }
 
-// order checks that no two paths clash, and returns the files in the byte order of their paths.
-func (w *walker) order() ([]*found, error) {
+// order checks that no two paths clash, and returns the files in the byte order of their paths, without their digests, which are found beside them.
+func (w *walker) order() ([]File, []*found, error) {
 	order := make([]*found, 0, w.count)
-	for _, files := range w.files {
-		for i := range files {
-			order = append(order, &files[i])
+	slices.SortFunc(w.content, func(a, b content) int { return strings.Compare(a.files[0].path, b.files[0].path) })
+	for _, c := range w.content {
+		for i := range c.files {
+			order = append(order, &c.files[i])
 		}
 	}
 	slices.SortFunc(order, func(a, b *found) int { return strings.Compare(a.path, b.path) })
-	paths := make([]string, len(order))
+	files := make([]File, len(order))
 	for i, f := range order {
-		paths[i] = f.path
+		files[i].Path, files[i].Size = f.path, f.id.size()
 	}
-	return order, checkClashes(paths)
+	return files, order, checkClashes(len(files), func(i int) string { return files[i].Path })
 }
 
 // list lists everything. Who asks first for a folder gets the one that was seen last, so that few wait.
@@ -134,6 +155,7 @@ func (w *walker) end(err error) {
 
 // listMore lists folders until there are no more.
 func (w *walker) listMore() {
+	var s scratch
 	for {
 		w.mu.Lock()
 		for len(w.todo) == 0 && w.busy > 0 && w.err == nil {
@@ -149,9 +171,9 @@ func (w *walker) listMore() {
 		w.busy++
 		w.mu.Unlock()
 
-		files, folders, err := w.one(next)
+		files, folders, err := w.one(next, &s)
 		if err == nil {
-			err = w.add(files, folders)
+			err = w.add(next, files, folders)
 		}
 		if err != nil {
 			w.end(err)
@@ -164,7 +186,7 @@ func (w *walker) listMore() {
 }
 
 // add takes what a folder holds.
-func (w *walker) add(files []found, folders []*listed) error {
+func (w *walker) add(in *listed, files []found, folders []*listed) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {
@@ -173,19 +195,19 @@ func (w *walker) add(files []found, folders []*listed) error {
 	for i := range files {
 		f := &files[i]
 		if w.count == w.options.MaxFiles {
-			return refuse(ErrTooLarge, f.in.prefix+f.name, "it is one file more than the %d that a bundle may have", w.options.MaxFiles)
+			return refuse(ErrTooLarge, f.full(), "it is one file more than the %d that a bundle may have", w.options.MaxFiles)
 		}
 		if w.paths += len(f.path); w.paths > MaxDocument {
-			return refuse(ErrTooLarge, f.in.prefix+f.name, "the paths have more than %d bytes together", MaxDocument)
+			return refuse(ErrTooLarge, f.full(), "the paths have more than %d bytes together", MaxDocument)
 		}
 		if f.id.size() > w.options.MaxBytes-w.bytes {
-			return refuse(ErrTooLarge, f.in.prefix+f.name, "with it the files have more than %d bytes together", w.options.MaxBytes)
+			return refuse(ErrTooLarge, f.full(), "with it the files have more than %d bytes together", w.options.MaxBytes)
 		}
 		w.bytes += f.id.size()
 		w.count++
 	}
 	if len(files) > 0 {
-		w.files = append(w.files, files)
+		w.content = append(w.content, content{in, files})
 	}
 	slices.Reverse(folders) // so that one worker goes through them in their order
 	w.todo = append(w.todo, folders...)
@@ -225,25 +247,25 @@ func (w *walker) enter(at *listed) (openDir, error) {
 }
 
 // one lists one folder.
-func (w *walker) one(at *listed) (files []found, folders []*listed, err error) {
+func (w *walker) one(at *listed, s *scratch) (files []found, folders []*listed, err error) {
 	d, err := w.enter(at)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer d.close()
-	names, err := w.names(d, at.prefix)
+	names, err := w.names(d, at.prefix, s)
 	if err != nil {
 		return nil, nil, err
 	}
 	files = make([]found, 0, len(names))
 	for _, n := range names {
-		f, err := w.visit(d, at, n)
+		f, excluded, err := w.visit(d, at, n)
 		switch {
 		case err != nil:
 			return nil, nil, err
-		case f.in == nil: // excluded
+		case excluded:
 		case f.id.dir():
-			folders = append(folders, &listed{prefix: at.prefix + n + "/", id: f.id})
+			folders = append(folders, &listed{prefix: n + "/", id: f.id})
 		default:
 			files = append(files, f)
 		}
@@ -251,15 +273,15 @@ func (w *walker) one(at *listed) (files []found, folders []*listed, err error) {
 	return files, folders, nil
 }
 
-// names reads the names in a folder.
-func (w *walker) names(d openDir, prefix string) ([]string, error) {
+// names reads the names in a folder, from the top.
+func (w *walker) names(d openDir, prefix string, s *scratch) ([]string, error) {
 	w.mu.Lock()
 	left, err := w.options.maxEntries()-w.entries, w.err
 	w.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	names, err := d.names(left + 1)
+	names, err := d.names(prefix, left+1, s)
 	if err != nil {
 		return nil, fmt.Errorf("bundle: %q: %w", prefix, err)
 	}
@@ -271,37 +293,42 @@ func (w *walker) names(d openDir, prefix string) ([]string, error) {
 	return names, nil
 }
 
-// visit looks at one name of a folder: a file, a folder, or, with nothing in what it returns, something excluded.
-func (w *walker) visit(d openDir, at *listed, name string) (found, error) {
-	full := at.prefix + name
+// visit looks at one name of a folder: a file, a folder, or something excluded.
+func (w *walker) visit(d openDir, at *listed, full string) (f found, excluded bool, err error) {
+	name := full[len(at.prefix):]
 	path, err := cleanPath(full)
 	if err != nil {
-		return found{}, err
+		return found{}, false, err
 	}
 	if w.excluded.exact.match(path) {
-		return found{}, nil
+		return found{}, true, nil
 	}
 	id, err := d.lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return found{}, changed(full)
+		return found{}, false, changed(full)
 	}
 	if err != nil {
-		return found{}, fmt.Errorf("bundle: %q: %w", full, err)
+		return found{}, false, fmt.Errorf("bundle: %q: %w", full, err)
 	}
 	if id.dir() {
 		if w.excluded.exact.match(path + "/") {
-			return found{}, nil
+			return found{}, true, nil
 		}
-		return found{in: at, id: id}, nil
+		return found{id: id}, false, nil
 	}
 	if err := w.almost(path); err != nil {
-		return found{}, err
+		return found{}, false, err
 	}
 	if !id.regular() {
-		return found{}, refuse(ErrFileType, full, "it is %s; a bundle holds regular files alone: put the file there, or exclude it",
+		return found{}, false, refuse(ErrFileType, full, "it is %s; a bundle holds regular files alone: put the file there, or exclude it",
 			typeName(id.kind()))
 	}
-	return found{in: at, name: full[len(at.prefix):], path: path, id: id}, nil
+	f = found{path: path, id: id}
+	if path != full {
+		raw := full
+		f.raw = &raw
+	}
+	return f, false, nil
 }
 
 // almost refuses a path that is excluded in all but its case. Folding is for one goroutine at a time, but for ASCII.
@@ -327,15 +354,15 @@ const (
 
 // fileJob is some files of one folder.
 type fileJob struct {
-	files []found
+	content
 	bytes int64
 }
 
 // jobs divides the files: the largest work first, so that no worker is left with much at the end while the others have nothing to do. large is how
 // many of them are one large file.
 func (w *walker) jobs() (jobs []fileJob, large int) {
-	for _, files := range w.files {
-		for len(files) > 0 {
+	for _, c := range w.content {
+		for files := c.files; len(files) > 0; {
 			j, n := fileJob{}, 0
 			for n < min(len(files), jobFiles) {
 				size := files[n].id.size()
@@ -348,7 +375,7 @@ func (w *walker) jobs() (jobs []fileJob, large int) {
 			if j.bytes >= largeFile {
 				large++
 			}
-			j.files, files = files[:n], files[n:]
+			j.content, files = content{c.in, files[:n]}, files[n:]
 			jobs = append(jobs, j)
 		}
 	}
@@ -360,9 +387,9 @@ func (w *walker) jobs() (jobs []fileJob, large int) {
 
 // hash hashes some files of a folder.
 func (w *walker) hash(ctx context.Context, j fileJob, ahead bool, m *meter) error {
-	d, err := w.enter(j.files[0].in)
+	d, err := w.enter(j.in)
 	if errors.Is(err, ErrChanged) {
-		return changed(j.files[0].in.prefix + j.files[0].name)
+		return changed(j.files[0].full())
 	}
 	if err != nil {
 		return err
@@ -371,7 +398,7 @@ func (w *walker) hash(ctx context.Context, j fileJob, ahead bool, m *meter) erro
 	h := newHasher()
 	defer h.release()
 	for i := range j.files {
-		if err := hashFile(ctx, d, &j.files[i], ahead, h, m); err != nil {
+		if err := hashFile(ctx, d, j.in.prefix, &j.files[i], ahead, h, m); err != nil {
 			return err
 		}
 	}
@@ -380,26 +407,30 @@ func (w *walker) hash(ctx context.Context, j fileJob, ahead bool, m *meter) erro
 
 // hashFile hashes one file, which must, when it is read, still be the one that was listed, unchanged. For small files that is asked once, afterwards:
 // with many of them, each call counts.
-func hashFile(ctx context.Context, d openDir, want *found, ahead bool, h *hasher, m *meter) error {
-	full := want.in.prefix + want.name
-	f, err := d.open(want.name)
+func hashFile(ctx context.Context, d openDir, prefix string, want *found, ahead bool, h *hasher, m *meter) error {
+	full, size := want.full(), want.id.size()
+	name := full[len(prefix):]
+	f, err := d.open(name)
 	if err != nil {
-		if now, statErr := d.lstat(want.name); statErr != nil || !now.same(want.id) {
+		if now, statErr := d.lstat(name); statErr != nil || !now.same(want.id) {
 			return changed(full)
 		}
 		return fmt.Errorf("bundle: %q: %w", full, err)
 	}
 	defer f.close()
-	if want.id.size() > bufferSize {
+	if size > bufferSize {
 		if is, err := f.stat(); err != nil || !is.unchanged(want.id) {
 			return stale(full, err)
 		}
 	}
 	var n int64
-	if ahead {
-		want.sum, n, err = hashAhead(ctx, readerOf{f}, want.id.size(), m)
-	} else {
-		want.sum, n, err = h.sum(ctx, readerOf{f}, want.id.size(), m)
+	switch {
+	case size <= bufferSize:
+		want.sum, n, err = h.small(f, size)
+	case ahead:
+		want.sum, n, err = hashAhead(ctx, readerOf{f}, size, m)
+	default:
+		want.sum, n, err = h.sum(ctx, readerOf{f}, size, m)
 	}
 	if err != nil {
 		if context.Cause(ctx) != nil {
@@ -410,10 +441,14 @@ func hashFile(ctx context.Context, d openDir, want *found, ahead bool, h *hasher
 		}
 		return fmt.Errorf("bundle: %q: %w", full, err)
 	}
-	if is, err := f.stat(); err != nil || n != want.id.size() || !is.unchanged(want.id) {
+	if is, err := f.stat(); err != nil || n != size || !is.unchanged(want.id) {
 		return stale(full, err)
 	}
-	m.add(1, 0)
+	if size <= bufferSize {
+		m.add(1, n)
+	} else {
+		m.add(1, 0)
+	}
 	return nil
 }
 

@@ -212,7 +212,7 @@ func TestFoldersThatChange(t *testing.T) {
 				t.Fatal(err)
 			}
 			w := newWalker(top, exclusions{}, Options{}.withDefaults())
-			files, _, err := w.one(&listed{prefix: "sub/", id: seen})
+			files, _, err := w.one(&listed{prefix: "sub/", id: seen}, &scratch{})
 			wantRefusal(t, err, ErrChanged, "sub")
 			if len(files) != 0 {
 				t.Errorf("listed %v", files)

@@ -142,7 +142,6 @@ func (d Document) Validate() error {
 	if !slices.Equal(x.sorted, d.Excluded) {
 		return malformed("the exclusions are not in their order and form, or one stands there twice")
 	}
-	paths := make([]string, len(d.Files))
 	var total int64
 	for i, f := range d.Files {
 		p, err := cleanPath(f.Path)
@@ -166,9 +165,8 @@ func (d Document) Validate() error {
 			return inDocument(refuse(ErrTooLarge, p, "its size is %d", f.Size))
 		}
 		total += f.Size
-		paths[i] = p
 	}
-	if err := checkClashes(paths); err != nil {
+	if err := checkClashes(len(d.Files), func(i int) string { return d.Files[i].Path }); err != nil {
 		return inDocument(err)
 	}
 	return nil

@@ -1,6 +1,8 @@
 package bundle
 
 import (
+	"bytes"
+	"encoding/binary"
 	"io/fs"
 	"os"
 	"slices"
@@ -14,10 +16,11 @@ type openDir struct{ fd int }
 
 // identity is which file or folder something is, and in what state.
 type identity struct {
-	dev, ino  uint64
-	mode      uint32
-	length    int64
-	sec, nsec int64
+	dev, ino uint64
+	length   int64
+	sec      int64
+	nsec     uint32
+	mode     uint32
 }
 
 func (i identity) size() int64   { return i.length }
@@ -53,7 +56,7 @@ func (i identity) kind() fs.FileMode {
 
 func identityOf(s *unix.Stat_t) identity {
 	sec, nsec := s.Mtim.Unix()
-	return identity{dev: uint64(s.Dev), ino: s.Ino, mode: s.Mode, length: s.Size, sec: sec, nsec: nsec} //nolint:unconvert // of another size elsewhere
+	return identity{dev: uint64(s.Dev), ino: s.Ino, mode: s.Mode, length: s.Size, sec: sec, nsec: uint32(nsec)} //nolint:unconvert // of another size elsewhere
 }
 
 // again repeats a call that a signal interrupted.
@@ -89,22 +92,48 @@ func (d openDir) down(name string) (openDir, error) {
 	return openDir{fd}, failed("open", name, err)
 }
 
-// names returns up to limit names, sorted.
-func (d openDir) names(limit int) ([]string, error) {
-	var names []string
-	block := make([]byte, 32<<10)
+// names returns up to limit names, sorted, each with a prefix before it. They hold until s is used again.
+func (d openDir) names(prefix string, limit int, s *scratch) ([]string, error) {
+	if s.block == nil {
+		s.block = make([]byte, 32<<10)
+	}
+	names, before := s.names[:0], []byte(prefix)
+	defer func() { s.names = names }()
 	for len(names) < limit {
-		n, err := again(func() (int, error) { return unix.ReadDirent(d.fd, block) })
+		n, err := again(func() (int, error) { return unix.ReadDirent(d.fd, s.block) })
 		if err != nil {
 			return nil, failed("readdirent", ".", err)
 		}
 		if n == 0 {
 			break
 		}
-		_, _, names = unix.ParseDirent(block[:n], -1, names)
+		for left := s.block[:n]; len(left) > 0; {
+			var name []byte
+			var ok bool
+			if name, left, ok = nextEntry(left); !ok {
+				return nil, failed("readdirent", ".", unix.EBADMSG)
+			}
+			if string(name) != "." && string(name) != ".." {
+				names = append(names, s.texts.keep(before, name))
+			}
+		}
 	}
 	slices.Sort(names)
 	return names[:min(limit, len(names))], nil
+}
+
+// nextEntry takes the name of the first of some directory entries, a struct linux_dirent64 (getdents(2)).
+func nextEntry(b []byte) (name, left []byte, ok bool) {
+	const length, text = 16, 19 // where the entry's length stands, and its name, which ends with a zero
+	if len(b) < text {
+		return nil, nil, false
+	}
+	size := int(binary.NativeEndian.Uint16(b[length:]))
+	if size < text || size > len(b) {
+		return nil, nil, false
+	}
+	name, _, ok = bytes.Cut(b[text:size], []byte{0})
+	return name, b[size:], ok && len(name) > 0
 }
 
 // stat says which folder this is.

@@ -44,8 +44,8 @@ func (d openDir) down(name string) (openDir, error) {
 	return openDir{root}, err
 }
 
-// names returns up to limit names, sorted.
-func (d openDir) names(limit int) ([]string, error) {
+// names returns up to limit names, sorted, each with a prefix before it.
+func (d openDir) names(prefix string, limit int, _ *scratch) ([]string, error) {
 	f, err := d.root.Open(".")
 	if err != nil {
 		return nil, err
@@ -61,6 +61,9 @@ func (d openDir) names(limit int) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
+	}
+	for i, n := range names {
+		names[i] = prefix + n
 	}
 	slices.Sort(names)
 	return names, nil

@@ -72,7 +72,23 @@ func (h *hasher) sum(ctx context.Context, r io.Reader, limit int64, m *meter) (d
 	return d, size, nil
 }
 
-// hashAhead does the same with the next buffer read while one is hashed: for a large file when no other work is left
+// small hashes what a file of no more than a buffer holds, up to limit bytes.
+func (h *hasher) small(f opened, limit int64) (d Digest, size int64, err error) {
+	b := (*h.b)[:limit]
+	for size < limit {
+		n, err := f.read(b[size:])
+		if err != nil {
+			return d, size, err
+		}
+		if n == 0 {
+			break
+		}
+		size += int64(n)
+	}
+	return sha256.Sum256(b[:size]), size, nil
+}
+
+// hashAhead does the same as sum with the next buffer read while one is hashed: for a large file when no other work is left
 // for the second processor.
 func hashAhead(ctx context.Context, r io.Reader, limit int64, m *meter) (d Digest, size int64, err error) {
 	const count = 3 // one that is read, one that waits, one that is hashed

@@ -132,19 +132,20 @@ func cherokee(r rune) rune {
 	return r
 }
 
-// checkClashes refuses clean paths of files two of which are the same, differ in case alone, in themselves or in one of
+// checkClashes refuses n clean paths of files two of which are the same, differ in case alone, in themselves or in one of
 // their folders, or are a file here and a folder there.
 //
 // Sorted segment by segment, all that share a folded folder stand together, so that neighbours tell everything. Time
 // and memory stay linear in the size of the paths (times a logarithm), however deep a hostile list nests them.
-func checkClashes(paths []string) error {
-	if noClash(paths) {
+func checkClashes(n int, path func(i int) string) error {
+	if noClash(n, path) {
 		return nil
 	}
 	type key struct{ folded, path string }
-	keys := make([]key, len(paths))
+	keys := make([]key, n)
 	f := newFolder()
-	for i, p := range paths {
+	for i := range n {
+		p := path(i)
 		keys[i] = key{f.fold(p), p}
 	}
 	byFolder := func(a, b key) int {
@@ -165,20 +166,19 @@ func checkClashes(paths []string) error {
 }
 
 // noClash reports whether paths certainly do not clash: they are their own folded form, and stand segment by segment in their order already.
-func noClash(paths []string) bool {
-	for i, p := range paths {
+func noClash(n int, path func(i int) string) bool {
+	last := ""
+	for i := range n {
+		p := path(i)
 		for j := range len(p) {
 			if c := p[j]; 'A' <= c && c <= 'Z' || c >= utf8.RuneSelf {
 				return false
 			}
 		}
-		if i == 0 {
-			continue
-		}
-		last := paths[i-1]
-		if compareSegments(last, p) >= 0 || len(p) > len(last) && p[len(last)] == '/' && p[:len(last)] == last {
+		if i > 0 && (compareSegments(last, p) >= 0 || len(p) > len(last) && p[len(last)] == '/' && p[:len(last)] == last) {
 			return false
 		}
+		last = p
 	}
 	return true
 }

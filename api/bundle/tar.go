@@ -71,7 +71,7 @@ func (a *archive) readTar(ctx context.Context) (Document, error) {
 		files = append(files, File{Path: f.path, SHA256: *f.digest, Size: f.size})
 		paths = append(paths, f.path)
 	}
-	if err := checkClashes(paths); err != nil {
+	if err := checkClashes(len(paths), func(i int) string { return paths[i] }); err != nil {
 		return Document{}, err
 	}
 	m.done()

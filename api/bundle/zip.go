@@ -116,7 +116,7 @@ func (a *archive) checkEntries(entries []zipEntry, end zipEnd) (files []File, to
 			return nil, 0, refuse(ErrClash, p, "it is a file here and a folder there")
 		}
 	}
-	return files, total, checkClashes(paths)
+	return files, total, checkClashes(len(paths), func(i int) string { return paths[i] })
 }
 
 // readEntry checks an entry's local header and descriptor, and hashes its content.

@@ -34,10 +34,10 @@ type listed struct {
 	id     identity
 }
 
-// content is the files of one folder.
-type content struct {
+// task is some names in a folder.
+type task struct {
 	in    *listed
-	files []found
+	names []string // from the top; nil: all that it has
 }
 
 // scratch is the memory with which one worker lists folders.
@@ -45,6 +45,7 @@ type scratch struct {
 	block []byte
 	names []string
 	texts texts
+	hash  *hasher
 }
 
 // walker lists a directory. It goes down by open folders, never by paths: each folder is opened inside of the open one above, and must be the very
@@ -53,26 +54,29 @@ type walker struct {
 	top      openDir
 	excluded exclusions
 	options  Options
+	meter    *meter
 
 	mu      sync.Mutex
 	waiting *sync.Cond
-	todo    []*listed // folders that nobody lists yet
-	busy    int       // folders that somebody lists
+	todo    []task // that nobody does yet
+	busy    int    // that somebody does
 	err     error
-	entries int   // seen
-	bytes   int64 // of files
-	paths   int   // bytes of paths
-	count   int   // of files
-	content []content
+	entries int       // seen
+	bytes   int64     // of files
+	paths   int       // bytes of paths
+	count   int       // of files
+	runs    [][]found // files between which no other file of the bundle stands; mostly
+	large   []fileJob // files that are not hashed yet
 }
 
 func newWalker(top openDir, x exclusions, o Options) *walker {
-	w := &walker{top: top, excluded: x, options: o}
+	w := &walker{top: top, excluded: x, options: o, meter: newMeter(o.Progress, 0, 0)}
 	w.waiting = sync.NewCond(&w.mu)
 	return w
 }
 
-// readDirectory lists a directory, then hashes its files, both in parallel.
+// readDirectory lists a directory, and hashes its small files, while what the system has just said of them is at hand; then it hashes the large ones.
+// Both are done in parallel.
 func readDirectory(ctx context.Context, dir string, x exclusions, o Options) (Document, error) {
 	top, err := openTop(dir)
 	if err != nil {
@@ -84,22 +88,22 @@ func readDirectory(ctx context.Context, dir string, x exclusions, o Options) (Do
 		return Document{}, err
 	}
 	jobs, large := w.jobs()
-	m := newMeter(o.Progress, int64(w.count), w.bytes)
+	w.meter.total(int64(w.count), w.bytes)
 	var files []File
 	var order []*found
-	// Clashes are looked for while the first files are hashed: with one worker, before.
+	// Clashes are looked for while large files are hashed: with one worker, before.
 	err = parallel(ctx, o.Workers, len(jobs)+1, func(ctx context.Context, i int) (err error) {
 		if i == 0 {
 			files, order, err = w.order()
 			return err
 		}
 		ahead := i-1 < large && large < o.Workers
-		return w.hash(ctx, jobs[i-1], ahead, m)
+		return w.hash(ctx, jobs[i-1], ahead)
 	})
 	if err != nil {
 		return Document{}, err
 	}
-	m.done()
+	w.meter.done()
 	for i, f := range order {
 		files[i].SHA256 = f.sum
 	}
@@ -108,11 +112,11 @@ func readDirectory(ctx context.Context, dir string, x exclusions, o Options) (Do
 
 // order checks that no two paths clash, and returns the files in the byte order of their paths, without their digests, which are found beside them.
 func (w *walker) order() ([]File, []*found, error) {
+	slices.SortFunc(w.runs, func(a, b []found) int { return strings.Compare(a[0].path, b[0].path) })
 	order := make([]*found, 0, w.count)
-	slices.SortFunc(w.content, func(a, b content) int { return strings.Compare(a.files[0].path, b.files[0].path) })
-	for _, c := range w.content {
-		for i := range c.files {
-			order = append(order, &c.files[i])
+	for _, run := range w.runs {
+		for i := range run {
+			order = append(order, &run[i])
 		}
 	}
 	slices.SortFunc(order, func(a, b *found) int { return strings.Compare(a.path, b.path) })
@@ -123,18 +127,18 @@ func (w *walker) order() ([]File, []*found, error) {
 	return files, order, checkClashes(len(files), func(i int) string { return files[i].Path })
 }
 
-// list lists everything. Who asks first for a folder gets the one that was seen last, so that few wait.
+// list lists everything, and hashes what is small. Who asks first for a folder gets the one that was seen last, so that few wait.
 func (w *walker) list(ctx context.Context) error {
 	id, err := w.top.stat()
 	if err != nil {
 		return fmt.Errorf("bundle: %w", err)
 	}
-	w.todo = []*listed{{id: id}}
+	w.todo = []task{{in: &listed{id: id}}}
 	stop := context.AfterFunc(ctx, func() { w.end(context.Cause(ctx)) })
 	defer stop()
 	var running sync.WaitGroup
 	for range w.options.Workers {
-		running.Go(w.listMore)
+		running.Go(func() { w.listMore(ctx) })
 	}
 	running.Wait()
 	if err := context.Cause(ctx); err != nil {
@@ -153,9 +157,10 @@ func (w *walker) end(err error) {
 	w.waiting.Broadcast()
 }
 
-// listMore lists folders until there are no more.
-func (w *walker) listMore() {
-	var s scratch
+// listMore does tasks until there are no more.
+func (w *walker) listMore(ctx context.Context) {
+	s := scratch{hash: newHasher()}
+	defer s.hash.release()
 	for {
 		w.mu.Lock()
 		for len(w.todo) == 0 && w.busy > 0 && w.err == nil {
@@ -171,11 +176,7 @@ func (w *walker) listMore() {
 		w.busy++
 		w.mu.Unlock()
 
-		files, folders, err := w.one(next, &s)
-		if err == nil {
-			err = w.add(next, files, folders)
-		}
-		if err != nil {
+		if err := w.one(ctx, next, &s); err != nil {
 			w.end(err)
 		}
 		w.mu.Lock()
@@ -185,8 +186,8 @@ func (w *walker) listMore() {
 	}
 }
 
-// add takes what a folder holds.
-func (w *walker) add(in *listed, files []found, folders []*listed) error {
+// add takes what a task has found.
+func (w *walker) add(in *listed, files []found, folders []task) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {
@@ -206,12 +207,26 @@ func (w *walker) add(in *listed, files []found, folders []*listed) error {
 		w.bytes += f.id.size()
 		w.count++
 	}
-	if len(files) > 0 {
-		w.content = append(w.content, content{in, files})
-	}
+	slices.SortFunc(folders, func(a, b task) int { return strings.Compare(a.in.prefix, b.in.prefix) })
+	w.runs = appendRuns(w.runs, files, folders)
+	w.large = appendLarge(w.large, in, files)
 	slices.Reverse(folders) // so that one worker goes through them in their order
 	w.todo = append(w.todo, folders...)
 	return nil
+}
+
+// appendRuns divides files of a folder where the paths of its folders come between them.
+func appendRuns(runs [][]found, files []found, folders []task) [][]found {
+	for _, f := range folders {
+		n, _ := slices.BinarySearchFunc(files, f.in.prefix, func(f found, prefix string) int { return strings.Compare(f.path, prefix) })
+		if n > 0 {
+			runs, files = append(runs, files[:n]), files[n:]
+		}
+	}
+	if len(files) > 0 {
+		runs = append(runs, files)
+	}
+	return runs
 }
 
 // enter opens a folder that was seen, from the top down.
@@ -246,31 +261,61 @@ func (w *walker) enter(at *listed) (openDir, error) {
 	return d, nil
 }
 
-// one lists one folder.
-func (w *walker) one(at *listed, s *scratch) (files []found, folders []*listed, err error) {
-	d, err := w.enter(at)
+// one does a task: it lists some names of a folder, and hashes the small files among them. Where there are many, it leaves them to others.
+func (w *walker) one(ctx context.Context, t task, s *scratch) error {
+	d, err := w.enter(t.in)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	defer d.close()
-	names, err := w.names(d, at.prefix, s)
-	if err != nil {
-		return nil, nil, err
+	names := t.names
+	if names == nil {
+		if names, err = w.names(d, t.in.prefix, s); err != nil {
+			return err
+		}
+		if len(names) > jobFiles {
+			w.divide(t.in, names)
+			return nil
+		}
 	}
-	files = make([]found, 0, len(names))
+	files, folders := make([]found, 0, len(names)), []task(nil)
 	for _, n := range names {
-		f, excluded, err := w.visit(d, at, n)
+		f, excluded, err := w.visit(d, t.in, n)
 		switch {
 		case err != nil:
-			return nil, nil, err
+			return err
 		case excluded:
 		case f.id.dir():
-			folders = append(folders, &listed{prefix: n + "/", id: f.id})
+			folders = append(folders, task{in: &listed{prefix: n + "/", id: f.id}})
 		default:
 			files = append(files, f)
 		}
 	}
-	return files, folders, nil
+	if err := w.add(t.in, files, folders); err != nil {
+		return err
+	}
+	for i := range files {
+		if files[i].id.size() > smallFile {
+			continue
+		}
+		if err := hashFile(ctx, d, t.in.prefix, &files[i], false, s.hash, w.meter); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// divide makes tasks of the names in a folder.
+func (w *walker) divide(in *listed, names []string) {
+	names = slices.Clone(names)
+	var tasks []task
+	for some := range slices.Chunk(names, jobFiles) {
+		tasks = append(tasks, task{in, some})
+	}
+	slices.Reverse(tasks)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.todo = append(w.todo, tasks...)
 }
 
 // names reads the names in a folder, from the top.
@@ -348,45 +393,52 @@ func (w *walker) almost(path string) error {
 const (
 	jobBytes = 4 << 20
 	jobFiles = 128
+	// smallFile is one that is hashed right away.
+	smallFile = 16 << 10
 	// largeFile is one that is worth a second worker.
 	largeFile = 8 * bufferSize
 )
 
 // fileJob is some files of one folder.
 type fileJob struct {
-	content
+	in    *listed
+	files []*found
 	bytes int64
 }
 
-// jobs divides the files: the largest work first, so that no worker is left with much at the end while the others have nothing to do. large is how
+// appendLarge divides the large ones among the files of a folder into jobs.
+func appendLarge(jobs []fileJob, in *listed, files []found) []fileJob {
+	j := fileJob{in: in}
+	for i := range files {
+		size := files[i].id.size()
+		if size <= smallFile {
+			continue
+		}
+		if len(j.files) > 0 && size > jobBytes-j.bytes {
+			jobs, j = append(jobs, j), fileJob{in: in}
+		}
+		j.files, j.bytes = append(j.files, &files[i]), j.bytes+size
+	}
+	if len(j.files) > 0 {
+		jobs = append(jobs, j)
+	}
+	return jobs
+}
+
+// jobs is the work that is left: the largest first, so that no worker is left with much at the end while the others have nothing to do. large is how
 // many of them are one large file.
 func (w *walker) jobs() (jobs []fileJob, large int) {
-	for _, c := range w.content {
-		for files := c.files; len(files) > 0; {
-			j, n := fileJob{}, 0
-			for n < min(len(files), jobFiles) {
-				size := files[n].id.size()
-				if n > 0 && size > jobBytes-j.bytes {
-					break
-				}
-				j.bytes += size
-				n++
-			}
-			if j.bytes >= largeFile {
-				large++
-			}
-			j.content, files = content{c.in, files[:n]}, files[n:]
-			jobs = append(jobs, j)
-		}
-	}
-	slices.SortStableFunc(jobs, func(a, b fileJob) int {
+	slices.SortStableFunc(w.large, func(a, b fileJob) int {
 		return cmp.Or(cmp.Compare(b.bytes, a.bytes), cmp.Compare(a.files[0].path, b.files[0].path))
 	})
-	return jobs, large
+	for large < len(w.large) && w.large[large].bytes >= largeFile {
+		large++
+	}
+	return w.large, large
 }
 
 // hash hashes some files of a folder.
-func (w *walker) hash(ctx context.Context, j fileJob, ahead bool, m *meter) error {
+func (w *walker) hash(ctx context.Context, j fileJob, ahead bool) error {
 	d, err := w.enter(j.in)
 	if errors.Is(err, ErrChanged) {
 		return changed(j.files[0].full())
@@ -397,8 +449,8 @@ func (w *walker) hash(ctx context.Context, j fileJob, ahead bool, m *meter) erro
 	defer d.close()
 	h := newHasher()
 	defer h.release()
-	for i := range j.files {
-		if err := hashFile(ctx, d, j.in.prefix, &j.files[i], ahead, h, m); err != nil {
+	for _, f := range j.files {
+		if err := hashFile(ctx, d, j.in.prefix, f, ahead, h, w.meter); err != nil {
 			return err
 		}
 	}

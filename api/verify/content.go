@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/signetd/signet/api/bundle"
 	"github.com/signetd/signet/api/manifest"
@@ -29,9 +30,17 @@ func (j *judge) content(ctx context.Context, in Input) error {
 		j.note("the record is about no bundle: no file was compared")
 		return nil
 	}
-	d, err := doc.DigestOfValid() // as the manifest was read
+	var d bundle.Digest
+	var unlisted error
+	var beside sync.WaitGroup                               // reading the files
+	beside.Go(func() { d, unlisted = doc.DigestOfValid() }) // as the manifest was read
+	got, refused, err := readContent(ctx, in, doc)
+	beside.Wait()
 	if err != nil {
-		j.fault(Malformed, "bundle", "%v", err)
+		return err
+	}
+	if unlisted != nil {
+		j.fault(Malformed, "bundle", "%v", unlisted)
 		return nil
 	}
 	c.Digest, c.Files, c.Bytes = d.String(), len(doc.Files), doc.Bytes()
@@ -51,20 +60,9 @@ func (j *judge) content(ctx context.Context, in Input) error {
 		j.note("the content was not compared with any file")
 		return nil
 	}
-	got := in.Bundle
-	if got == nil {
-		if in.BundlePath == "" {
-			return fmt.Errorf("%w: the record is about a bundle; name the folder or archive", ErrUsage)
-		}
-		read, refused, err := readBundle(ctx, in, doc)
-		if err != nil {
-			return err
-		}
-		if refused != nil {
-			j.fault(Malformed, refused.Path, "the bundle cannot be read: %s", refused.Why)
-			return nil
-		}
-		got = &read
+	if refused != nil {
+		j.fault(Malformed, refused.Path, "the bundle cannot be read: %s", refused.Why)
+		return nil
 	}
 	if in.Bundle != nil { // what was read is valid
 		if err := got.Validate(); err != nil {
@@ -106,6 +104,18 @@ func describe(x bundle.Difference) string {
 		return "changed: another size"
 	}
 	return "changed: it was signed with SHA-256 " + x.Want.String() + ", and has " + x.Got.String()
+}
+
+// readContent reads the bundle, unless it is given, or is not to be compared.
+func readContent(ctx context.Context, in Input, doc bundle.Document) (*bundle.Document, *bundle.PathError, error) {
+	if in.SkipContent || in.Bundle != nil {
+		return in.Bundle, nil, nil
+	}
+	if in.BundlePath == "" {
+		return nil, nil, fmt.Errorf("%w: the record is about a bundle; name the folder or archive", ErrUsage)
+	}
+	read, refused, err := readBundle(ctx, in, doc)
+	return &read, refused, err
 }
 
 // readBundle reads the bundle with the exclusions of its document. refused: it cannot be read as a bundle. err: it

@@ -160,7 +160,7 @@ func algorithm(name string) func(*making) {
 }
 
 func manifestCases() []kase {
-	return slices.Concat(soundCases(), contentCases(), signatureCases(), identityCases(), timeCases(), ledgerCases(), policyCases(), malformedCases(), strictCases(), subtleCases(), passkeyCases())
+	return slices.Concat(soundCases(), contentCases(), signatureCases(), identityCases(), timeCases(), ledgerCases(), policyCases(), malformedCases(), strictCases(), subtleCases(), passkeyCases(), atCases())
 }
 
 func soundCases() []kase {

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"testing"
 	"testing/cryptotest"
+	"time"
 
 	"github.com/signetd/signet/api/export"
 	"github.com/signetd/signet/api/jcs"
@@ -31,6 +32,7 @@ const secondVerifier = "../../clients/python/signet_verify.py"
 
 // sample is one line of the corpus, as in cases.json. Paths are relative to it.
 type sample struct {
+	At     string      `json:"at"`     // as --at takes it; empty: everything that the file holds is judged
 	Bundle string      `json:"bundle"` // a folder; empty for exports, and for records without a bundle
 	Code   verify.Code `json:"code"`   // the verdict
 	File   string      `json:"file"`
@@ -47,6 +49,7 @@ type making struct {
 	raw    []byte // of the manifest, if it is not m
 	bundle string // a folder, or none; default: bundles/good, where the record has one
 	pinned []byte // the trust file, if it is not that of the world
+	at     string // the time that is asked for; empty: none
 }
 
 // build makes a world of its own, which has the same keys each time.
@@ -67,7 +70,7 @@ func build(t *testing.T, kind string, c kase) (sample, map[string][]byte) {
 		if content = k.raw; content == nil {
 			content = encode(t, k.m)
 		}
-		s.File = "manifests/" + fileName(c.name) + ".json"
+		s.File, s.At = "manifests/"+fileName(c.name)+".json", k.at
 		switch s.Bundle = k.bundle; {
 		case s.Bundle == "none":
 			s.Bundle = ""
@@ -211,6 +214,13 @@ func (s sample) judge(ctx context.Context) (verify.Code, string) {
 	if s.Bundle != "" {
 		in.BundlePath = filepath.Join(corpus, s.Bundle)
 	}
+	if day, err := time.Parse(time.DateOnly, s.At); err == nil {
+		in.At = day.AddDate(0, 0, 1).Add(-time.Millisecond)
+	} else if s.At != "" {
+		if in.At, err = time.Parse(time.RFC3339, s.At); err != nil {
+			return verify.Internal, err.Error()
+		}
+	}
 	r, err := verify.Verify(ctx, in)
 	if err != nil {
 		return verify.CodeOf(r, err), err.Error()
@@ -259,6 +269,9 @@ func (s sample) arguments() []string {
 	args := []string{"--trust", filepath.Join(corpus, s.Trust), "--" + s.Kind, filepath.Join(corpus, s.File)}
 	if s.Bundle != "" {
 		args = append(args, "--bundle", filepath.Join(corpus, s.Bundle))
+	}
+	if s.At != "" {
+		args = append(args, "--at", s.At)
 	}
 	return args
 }
@@ -333,7 +346,12 @@ func TestSecondVerifier(t *testing.T) {
 		"no trust":         {[]string{"--export", corpus + "/exports/export-of-a-whole-ledger.tar"}, 12, "nothing is trusted"},
 		"no such file":     {[]string{"--export", corpus + "/none"}, 2, "none"},
 		"no such argument": {[]string{"--all"}, 2, "usage"},
-		"as JSON":          {[]string{"--json", "--trust", corpus + "/trust.json", "--export", corpus + "/exports/export-of-its-middle.tar"}, 0, `"verdict": "verified"`},
+		"as of a time": {[]string{"--trust", corpus + "/trust.json", "--manifest", corpus + "/manifests/taken-back.json", "--bundle", corpus + "/bundles/good", "--at", "2026-11-21T10:00:00.1239+00:00"}, 0,
+			"VERIFIED as of 2026-11-21T10:00:00.123Z\nNote: 2 of 4 signatures are later and were not judged."},
+		"at no time":           {append(sound, "--at", "2026-02-30"), 2, "is no time"},
+		"an export at a time":  {[]string{"--export", corpus + "/exports/export-of-its-middle.tar", "--at", "2026-02-01"}, 2, "without --at"},
+		"as of a time as JSON": {append(sound, "--json", "--bundle", corpus+"/bundles/good", "--at", "2026-11-20"), 15, `"at": "2026-11-20T23:59:59.999Z"`},
+		"as JSON":              {[]string{"--json", "--trust", corpus + "/trust.json", "--export", corpus + "/exports/export-of-its-middle.tar"}, 0, `"verdict": "verified"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), python, append([]string{secondVerifier}, c.args...)...)

@@ -11,6 +11,8 @@ asks no server, and trusts nothing but the trust file that it is given.
 The exit code is the verdict: 0 verified, 1 internal failure, 2 wrong usage, 10 content differs, 11 a signature does not verify, 12 untrusted,
 13 time not proven, 14 ledger, 15 policy not satisfied, 16 malformed. With several faults 16 wins, else the lowest from 10 up.
 
+--at TIME asks what somebody found who verified at that time: signatures, revocations and other entries that are later do not count.
+
 A passkey's signature counts where a chain of bindings, each vouched for by passkeys, leads from the trust file to it. A bundle is a folder, a
 tar, a tar.gz or a zip.
 """
@@ -542,8 +544,9 @@ class OpenSSL:
 # --- Trust --------------------------------------------------------------------------------------------------------------------------------
 
 class Trust:
-    def __init__(self, raw, ssl, faults):
-        self.ssl, self.faults, self.unwitnessed, self.known = ssl, faults, False, {}
+    def __init__(self, raw, ssl, faults, asked=None):
+        """asked: the time, in milliseconds, at which somebody would have verified; None: everything counts."""
+        self.ssl, self.faults, self.unwitnessed, self.known, self.asked = ssl, faults, False, {}, asked
         self.issuer, self.ledgers, self.policies, self.revoked, self.passkeys, self.signer_roots, self.timestamp_roots = '', [], [], [], [], [], []
         if not raw:
             faults.add(UNTRUSTED, 'trust', 'no trust file is pinned, so nothing is trusted')
@@ -564,9 +567,14 @@ class Trust:
                 check_relying_party(p['rpId'], p['origins'])
                 passkey_algorithm(unb64(p['spki']))
             self.issuer, self.ledgers, self.policies, self.revoked, self.passkeys = t['issuer'], t['ledgers'], t['policies'], t['revoked'], t['passkeys']
+            self.revoked = [r for r in self.revoked if not self.later(r['from'])]
             self.signer_roots, self.timestamp_roots = t['signerRoots'], t['timestampRoots']
             return
         raise Stop
+
+    def later(self, time):
+        """Whether a time is later than the one that was asked for."""
+        return self.asked is not None and instant(time) > self.asked
 
     def holding(self, roots, at):
         return [unb64(r['certificate']) for r in roots if at is None or instant(r['from']) <= at and (not r['to'] or at < instant(r['to']))]
@@ -919,17 +927,24 @@ class Manifest:
             subjects.insert(0, {'digest': self.record['bundle']['digest'], 'name': subjects[0]['name'][:-7]})
         self.support = self.supporting()
         self.passkeys()
-        self.signatures = []
+        self.signatures, self.left_out = [], 0
         for i, s in enumerate(self.m['signatures']):
             s = dict(s, where='signatures[%d]' % i, faults=Faults(), at=None, accuracy=0, e=None, canonical=canon(s['statement']), p=s['statement']['predicate'])
+            placed = None
+            with s['faults'].check(LEDGER, 'ledger'):
+                placed = self.prove(s['ledger']['entry'], s['ledger']['proof'])
+            if placed and self.trust.later(placed[0]['time']):
+                self.left_out += 1
+                continue
             self.signatures.append(s)
             with s['faults'].check(SIGNATURE, 'statement'):
                 must(s['statement']['subject'] == subjects and s['p']['event'] == self.record['event']['id'], 'it is about something else than the record')
             with s['faults'].check(TIME, 'timestamps'):
                 self.time(s)
             self.value(s)
-            with s['faults'].check(LEDGER, 'ledger'):
-                self.ledger(s)
+            if placed:
+                with s['faults'].check(LEDGER, 'ledger'):
+                    self.ledger(s, *placed)
             with s['faults'].check(UNTRUSTED, 'authorization'):
                 self.authorization(s)
             self.enrolment(s)
@@ -989,6 +1004,8 @@ class Manifest:
                 must(s['entry'] not in seen, 'it is there twice')
                 seen.add(s['entry'])
                 e, _, _ = self.prove(s['entry'], s['proof'])
+                if self.trust.later(e['time']):
+                    continue
                 if e['type'] in ('signer.enrolled', 'signer.renewed', 'service.enrolled', 'service.renewed'):
                     must(all(k in e['body'] for k in BINDING), 'an enrolment that misses something')
                 elif e['type'] in ('signer.revoked', 'service.revoked'):
@@ -1118,8 +1135,7 @@ class Manifest:
         must(held['backup'] is None or held['backup'] == bool(flags & 8), 'whether it may be copied is not what its binding says')
         must(self.ssl.signed(held['spki'], passkey_algorithm(held['spki']), data + sha256(client), signature), 'the signature is not of this passkey')
 
-    def ledger(self, s):
-        e, size, root = self.prove(s['ledger']['entry'], s['ledger']['proof'])
+    def ledger(self, s, e, size, root):
         s['e'], p = e, s['p']
         must(e['type'] == 'signature.created', 'it is of the type ' + e['type'])
         must(e['body'] == {
@@ -1574,6 +1590,28 @@ class Usage(Exception):
     pass
 
 
+def asked_time(text):
+    """Milliseconds of a time as in RFC 3339, or of the end of a date in UTC."""
+    m = re.fullmatch(r'(\d{4})-(\d\d)-(\d\d)(?:T(\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:Z|([+-])(\d\d):(\d\d)))?', text, re.ASCII)
+    try:
+        year, month, day, hour, minute, second = (int(m[i] or 0) for i in range(1, 7))
+        t = (datetime.datetime(year, month, day, hour, minute, second, tzinfo=datetime.timezone.utc) - EPOCH) // datetime.timedelta(milliseconds=1)
+        if not m[4]:
+            return t + 86400000 - 1
+        hours, minutes = int(m[9] or 0), int(m[10] or 0)
+        must(hours < 24 and minutes < 60, 'an offset of more than a day')
+        t += int((m[7] or '').ljust(3, '0')[:3]) - int((m[8] or '+') + '1') * 60000 * (60 * hours + minutes)
+        must(EPOCH + datetime.timedelta(milliseconds=t) > datetime.datetime.min.replace(tzinfo=datetime.timezone.utc), 'before the year 1')
+        return t
+    except (TypeError, ValueError, OverflowError):
+        raise Usage('--at: %.80r is no time; give one like 2026-11-21T09:30:00Z, or a date like 2026-11-21' % text)
+
+
+def written(milliseconds):
+    t = EPOCH + datetime.timedelta(milliseconds=milliseconds)
+    return t.replace(tzinfo=None).isoformat(timespec='milliseconds') + 'Z'
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(description='Verify a Signet signature manifest or export, offline.')
     parser.add_argument('--trust', help='the pinned trust file; without one nothing is trusted')
@@ -1581,17 +1619,22 @@ def main(arguments=None):
     what.add_argument('--manifest', help='a signature manifest')
     what.add_argument('--export', help='an export of a ledger')
     parser.add_argument('--bundle', help='what was signed: a folder, .tar, .tar.gz or .zip')
+    parser.add_argument('--at', metavar='TIME', help='what somebody found who verified at this time (RFC 3339, or a date: its end in UTC)')
     parser.add_argument('--json', action='store_true', help='print the verdict as JSON')
     o = parser.parse_args(arguments)
-    faults, trust = Faults(), None
+    faults, trust, manifest, asked = Faults(), None, None, None
     if not shutil.which('openssl'):
         print('internal failure: the openssl command is not installed', file=sys.stderr)
         return 1
     try:
+        if o.at:
+            if o.export:
+                raise Usage('an export is verified by itself, without --at')
+            asked = asked_time(o.at)
         pinned = open(o.trust, 'rb').read() if o.trust else b''
         with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Stop):
             ssl = OpenSSL(folder)
-            trust = Trust(pinned, ssl, faults)
+            trust = Trust(pinned, ssl, faults, asked)
             if o.export:
                 with open(o.export, 'rb') as f:
                     Export(f, trust, faults).judge()
@@ -1606,13 +1649,16 @@ def main(arguments=None):
         print('internal failure: %r' % e, file=sys.stderr)
         return 1
     code = faults.verdict()
+    at = '' if asked is None else written(asked)
     if o.json:
-        print(json.dumps({'code': code, 'verdict': VERDICTS[code], 'unwitnessed': bool(trust and trust.unwitnessed),
+        print(json.dumps({'code': code, 'verdict': VERDICTS[code], 'at': at, 'unwitnessed': bool(trust and trust.unwitnessed),
                           'faults': [{'code': c, 'where': w, 'what': x} for c, w, x in faults]}, indent=2))
         return code
-    print('VERIFIED' if code == 0 else 'NOT VERIFIED (%s)' % VERDICTS[code])
+    print(('VERIFIED' if code == 0 else 'NOT VERIFIED (%s)' % VERDICTS[code]) + (' as of ' + at if at else ''))
     for c, where, x in faults:
         print(ascii('  %d %s: %s: %s' % (c, VERDICTS[c], where, x))[1:-1])
+    if at and manifest and getattr(manifest, 'left_out', 0):
+        print('Note: %d of %d signatures are later and were not judged.' % (manifest.left_out, len(manifest.m['signatures'])))
     if trust and trust.unwitnessed:
         print('Note: the ledger is unwitnessed: nobody but its operator vouches that it shows everybody the same entries.')
     return code

@@ -309,6 +309,19 @@ func TestTime(t *testing.T) {
 			if !slices.Equal(found, want) {
 				t.Errorf("faults in %v, want each broken token for itself: %v", found, want)
 			}
+			said := r.Signatures[0].Timestamps
+			if len(said) != 2 {
+				t.Fatalf("%d time-stamps are reported", len(said))
+			}
+			for i, stamp := range said {
+				sound := !slices.Contains(broken, i)
+				if stamp.Holds != sound || (stamp.Why == "") != sound || (stamp.Authority != "") != sound || stamp.Time == "" || stamp.Accuracy != "100ms" {
+					t.Errorf("time-stamp %d, sound: %v: %+v", i, sound, stamp)
+				}
+			}
+			if n := strings.Count(r.Text(), "DOES NOT HOLD: 2026-11-21T"); n != len(broken) {
+				t.Errorf("%d time-stamps are said not to hold:\n%s", n, r.Text())
+			}
 		})
 	}
 	t.Run("an accuracy of two seconds", func(t *testing.T) {

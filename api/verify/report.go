@@ -51,35 +51,45 @@ type ContentReport struct {
 	Roles    map[string]string `json:"roles"`
 }
 
-// SignatureReport is one signature. All its fields but Holds, Counted, Why, Later and Checks come from signed bytes.
+// SignatureReport is one signature. All its fields but Timestamps, Holds, Counted, Why, Later and Checks come from signed bytes.
 type SignatureReport struct {
-	Signer        string         `json:"signer"`
-	Name          string         `json:"name"` // printed name
-	Title         string         `json:"title"`
-	Organisation  string         `json:"organisation"`
-	Decision      string         `json:"decision"`
-	Activity      string         `json:"activity"`
-	Meaning       string         `json:"meaning"`
-	MeaningText   string         `json:"meaningText"`
-	Reason        string         `json:"reason"`
-	Statement     string         `json:"statement"`
-	Authorization string         `json:"authorization"`
-	Passkey       *PasskeyReport `json:"passkey"`   // null: none that holds
-	Time          string         `json:"time"`      // genTime of the first token, UTC; empty: not proven
-	Accuracy      string         `json:"accuracy"`  // of the time
-	LocalTime     string         `json:"localTime"` // with the signer's zone
-	Zone          string         `json:"zone"`
-	Offset        string         `json:"offset"`
-	Algorithm     string         `json:"algorithm"`
-	KeyID         string         `json:"keyId"`
-	Origin        string         `json:"origin"`       // of the ledger
-	Index         uint64         `json:"index,string"` // of the entry
-	Size          uint64         `json:"size,string"`  // of the checkpoint that proves it
-	Holds         bool           `json:"holds"`        // no fault was found in it
-	Counted       bool           `json:"counted"`      // by the policy
-	Why           string         `json:"why"`          // why it is not counted
-	Later         bool           `json:"later"`        // than the time in question: it was not judged
-	Checks        ChecksReport   `json:"checks"`
+	Signer        string            `json:"signer"`
+	Name          string            `json:"name"` // printed name
+	Title         string            `json:"title"`
+	Organisation  string            `json:"organisation"`
+	Decision      string            `json:"decision"`
+	Activity      string            `json:"activity"`
+	Meaning       string            `json:"meaning"`
+	MeaningText   string            `json:"meaningText"`
+	Reason        string            `json:"reason"`
+	Statement     string            `json:"statement"`
+	Authorization string            `json:"authorization"`
+	Passkey       *PasskeyReport    `json:"passkey"`    // null: none that holds
+	Time          string            `json:"time"`       // genTime of the first token, UTC; empty: not proven
+	Accuracy      string            `json:"accuracy"`   // of the time
+	LocalTime     string            `json:"localTime"`  // with the signer's zone
+	Timestamps    []TimestampReport `json:"timestamps"` // each token, in the manifest's order; none where it was not judged
+	Zone          string            `json:"zone"`
+	Offset        string            `json:"offset"`
+	Algorithm     string            `json:"algorithm"`
+	KeyID         string            `json:"keyId"`
+	Origin        string            `json:"origin"`       // of the ledger
+	Index         uint64            `json:"index,string"` // of the entry
+	Size          uint64            `json:"size,string"`  // of the checkpoint that proves it
+	Holds         bool              `json:"holds"`        // no fault was found in it
+	Counted       bool              `json:"counted"`      // by the policy
+	Why           string            `json:"why"`          // why it is not counted
+	Later         bool              `json:"later"`        // than the time in question: it was not judged
+	Checks        ChecksReport      `json:"checks"`
+}
+
+// TimestampReport is what one time-stamping authority says. Every token of a signature must hold.
+type TimestampReport struct {
+	Authority string `json:"authority"` // the subject of its certificate; empty: not proven
+	Time      string `json:"time"`      // genTime, UTC; proven only if the token holds; empty: it cannot be read
+	Accuracy  string `json:"accuracy"`
+	Holds     bool   `json:"holds"`
+	Why       string `json:"why"` // why it does not hold
 }
 
 // ChecksReport says which of the questions about a signature have the answer yes. One that could not be asked to its end, because another failed, has
@@ -160,7 +170,7 @@ func signatureReport(s manifest.Signature) SignatureReport {
 		Decision: p.Decision, Activity: p.Activity.ID, Meaning: p.Meaning.ID, MeaningText: p.Meaning.Text,
 		Reason: p.Reason, Statement: p.Statement,
 		Authorization: string(s.Authorization.Kind), Zone: p.Zone.Name, Offset: p.Zone.Offset,
-		Algorithm: s.Signature.Algorithm, KeyID: s.Signature.KeyID, Origin: p.Ledger.Origin,
+		Timestamps: []TimestampReport{}, Algorithm: s.Signature.Algorithm, KeyID: s.Signature.KeyID, Origin: p.Ledger.Origin,
 	}
 }
 

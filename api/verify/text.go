@@ -115,6 +115,15 @@ func (s *SignatureReport) text(line printLine) {
 	default:
 		line("  Time", "%s ± %s", s.LocalTime, s.Accuracy)
 	}
+	if len(s.Timestamps) > 1 {
+		for i, t := range s.Timestamps {
+			says := t.Says()
+			if !t.Holds {
+				says = "DOES NOT HOLD: " + says
+			}
+			line(fmt.Sprintf("  time-stamp %d", i+1), "%s", says)
+		}
+	}
 	line("  Decision", "%s", s.Decision)
 	block(line, "  Meaning", s.Meaning+": "+s.MeaningText)
 	if s.Reason != "" {
@@ -144,6 +153,18 @@ func (s *SignatureReport) text(line printLine) {
 	default:
 		line("  Holds", "yes; does not count: %s", s.Why)
 	}
+}
+
+// Says is what it says, in words.
+func (t TimestampReport) Says() string {
+	if t.Time == "" {
+		return "a token that cannot be read"
+	}
+	said := t.Time + " ± " + t.Accuracy
+	if t.Authority != "" {
+		said += " by " + strconv.QuoteToGraphic(t.Authority)
+	}
+	return said
 }
 
 // block prints a text of several lines, each marked, so that none can pass for a line of the report.

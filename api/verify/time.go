@@ -40,7 +40,8 @@ func (j *judge) time(s *signature) {
 	var first *rfc3161.Token
 	proven := true
 	for i, der := range s.Timestamps {
-		token, err := j.token(s, der, imprint[:])
+		token, leaf, err := j.token(s, der, imprint[:])
+		s.report.Timestamps = append(s.report.Timestamps, timestampReport(der, token, leaf, err))
 		if err != nil {
 			proven = false
 			j.signatureFault(s, TimeNotProven, fmt.Sprintf(".timestamps[%d]", i), "%v", err)
@@ -60,18 +61,37 @@ func (j *judge) time(s *signature) {
 	r.LocalTime = manifest.LocalTime(at, s.Statement.Predicate.Zone)
 }
 
-func (j *judge) token(s *signature, der, imprint []byte) (*rfc3161.Token, error) {
-	token, _, err := j.stamped(der, imprint)
+// token verifies a time-stamp of a signature. With an error it returns what is proven all the same.
+func (j *judge) token(s *signature, der, imprint []byte) (*rfc3161.Token, *x509.Certificate, error) {
+	token, leaf, err := j.stamped(der, imprint)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	p := s.Statement.Predicate
 	from, to := p.PreparedAt.Time().Add(-token.Accuracy), p.Expires.Time().Add(token.Accuracy)
 	if token.GenTime.Before(from) || token.GenTime.After(to) {
-		return nil, fmt.Errorf("its time %s ± %v lies outside of the statement's window from %s to %s",
+		err = fmt.Errorf("its time %s ± %v lies outside of the statement's window from %s to %s",
 			token.GenTime.Format(time.RFC3339Nano), token.Accuracy, p.PreparedAt, p.Expires)
 	}
-	return token, nil
+	return token, leaf, err
+}
+
+// timestampReport says what a token says, and whether it holds. token and leaf are nil where they are not proven.
+func timestampReport(der []byte, token *rfc3161.Token, leaf *x509.Certificate, why error) TimestampReport {
+	r := TimestampReport{Holds: why == nil}
+	if why != nil {
+		r.Why = why.Error()
+	}
+	if leaf != nil {
+		r.Authority = leaf.Subject.String()
+	}
+	if token == nil {
+		token, _ = rfc3161.Parse(der) // what it claims
+	}
+	if token != nil {
+		r.Time, r.Accuracy = manifest.NewTime(token.GenTime).String(), token.Accuracy.String()
+	}
+	return r
 }
 
 // revokedKey reports whether the trust file revokes a certificate's key for a time.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/signetd/signet/api/verify"
@@ -103,15 +104,15 @@ func (b *treeOf) take(code verify.Code, where string) (found []verify.Fault) {
 }
 
 // node is that of a check. fact says what was found, in short; why, why it was not asked.
-func (b *treeOf) node(c check, ok bool, faults []verify.Fault, fact, why string) node {
-	n := node{text: c.title, faults: faults}
+func (b *treeOf) node(c check, ok bool, faults []verify.Fault, fact, why string, below ...node) node {
+	n := node{text: c.title, faults: faults, below: below}
 	say := func(text string) {
 		if text != "" {
 			n.text += ": " + text
 		}
 	}
 	switch {
-	case len(faults) > 0:
+	case len(faults) > 0, slices.ContainsFunc(below, func(n node) bool { return n.state == fails }):
 		n.state = fails
 		if b.explain {
 			say("it does not hold that " + c.shows)
@@ -176,7 +177,11 @@ func (b *treeOf) signature(i int, s verify.SignatureReport) node {
 		{timeCheck, s.Checks.Time, s.Time},
 		{ledgerCheck, s.Checks.Ledger, fmt.Sprintf("%s, entry %d of %d", s.Origin, s.Index, s.Size)},
 	} {
-		below := b.node(c.check, c.ok, b.take(c.code, where), c.fact, why)
+		var stamps []node
+		if c.code == verify.TimeNotProven && len(s.Timestamps) > 1 {
+			stamps = b.stamps(where, s.Timestamps)
+		}
+		below := b.node(c.check, c.ok, b.take(c.code, where), c.fact, why, stamps...)
 		if below.state == fails {
 			n.state = fails
 		}
@@ -190,4 +195,16 @@ func (b *treeOf) signature(i int, s verify.SignatureReport) node {
 		n.state = holds
 	}
 	return n
+}
+
+// stamps are the nodes of a signature's time-stamps: each authority's word, and whether it holds.
+func (b *treeOf) stamps(where string, stamps []verify.TimestampReport) []node {
+	nodes := make([]node, len(stamps))
+	for i, t := range stamps {
+		nodes[i] = node{state: holds, text: fmt.Sprintf("time-stamp %d: %s", i+1, t.Says()), faults: b.take(verify.TimeNotProven, fmt.Sprintf("%s.timestamps[%d]", where, i))}
+		if !t.Holds {
+			nodes[i].state = fails
+		}
+	}
+	return nodes
 }

@@ -116,7 +116,7 @@ func provedCredential(r Reader, row signerRow, index uint64, kinds ...string) (s
 // inSession returns the caller's row, if they are active and their session is open.
 func (d *Directory) inSession(r Reader, caller Caller) (signerRow, error) {
 	view := r.View(projectionName)
-	row, ok, err := getSigner(view, caller.ID)
+	row, ok, err := d.rows.get(view, caller.ID)
 	switch {
 	case err != nil:
 		return row, err

@@ -292,6 +292,18 @@ func (d *Directory) ProveSignature(ctx context.Context, caller Caller, p Proof, 
 	return out, nil
 }
 
+// StillProven refuses, in the transaction that leans on what was proven, what has ended since: the caller's session, or one of their credentials.
+func (d *Directory) StillProven(r Reader, caller Caller, p Proven) error {
+	row, err := d.inSession(r, caller)
+	if err != nil {
+		return err
+	}
+	if credentialsOf(row) != p.credentials {
+		return fmt.Errorf("%w: your credentials have changed since you gave them; begin again", ErrState)
+	}
+	return nil
+}
+
 // provePasskey checks the assertion of a passkey for one signature. A wrong one counts like a wrong password.
 func (d *Directory) provePasskey(ctx context.Context, caller Caller, own signerRow, assertion *passkey.Assertion, subject string, challenge [32]byte) (manifest.Authorization, error) {
 	a := attempt{purpose: purposeSignature, subject: subject, name: own.UserName, blinded: own.Login, counter: own.Login, owner: own.ID, actor: caller.Actor()}

@@ -65,7 +65,7 @@ func (c *Ceremony) Sign(ctx context.Context, caller identity.Caller, preparation
 	if err != nil {
 		return Released{}, err
 	}
-	index, err := c.make(ctx, caller, by, parsed, statement, proven.Authorization)
+	index, err := c.make(ctx, caller, by, parsed, statement, proven)
 	if err != nil {
 		c.abandon(ctx, caller, p.Event, preparation, err)
 		return Released{}, err
@@ -128,6 +128,9 @@ func (c *Ceremony) attempt(ctx context.Context, caller identity.Caller, preparat
 		if by, err = c.recheck(tx, view, key, st); err != nil {
 			return err
 		}
+		if err := c.Identities.StillProven(tx, caller, proven); err != nil {
+			return err
+		}
 		tx.Emit(ledger.Event{Type: chain.SignatureAttempted, Actor: caller.Actor(), Body: signatureAttempted{
 			Components: proven.Components, Event: p.Event, Instance: c.instance, Lease: tx.Now().Add(lease),
 			Preparation: preparation, Statement: hexOf(digest[:]),
@@ -168,8 +171,8 @@ func (c *Ceremony) recheck(tx *ledger.Tx, view *ledger.State, key []byte, st man
 }
 
 // make signs and stamps outside of any transaction, then commits.
-func (c *Ceremony) make(ctx context.Context, caller identity.Caller, by identity.SigningIdentity, st manifest.Statement, canonical []byte, authorization manifest.Authorization) (uint64, error) {
-	sig, _, err := c.signAndStamp(ctx, by, st, canonical, authorization)
+func (c *Ceremony) make(ctx context.Context, caller identity.Caller, by identity.SigningIdentity, st manifest.Statement, canonical []byte, proven identity.Proven) (uint64, error) {
+	sig, _, err := c.signAndStamp(ctx, by, st, canonical, proven.Authorization)
 	if err != nil {
 		return 0, err
 	}
@@ -201,6 +204,9 @@ func (c *Ceremony) make(ctx context.Context, caller identity.Caller, by identity
 		}
 		if now.KeyID != by.KeyID {
 			return fmt.Errorf("%w: your key has changed", ErrRecordChanged)
+		}
+		if err := c.Identities.StillProven(tx, caller, proven); err != nil {
+			return err
 		}
 		index = tx.Emit(created)
 		return decide(tx, view, key, caller, index, st, sha256.Sum256(canonical))

@@ -1,0 +1,173 @@
+package server_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/signetd/signet/api/chain"
+	"github.com/signetd/signet/api/passkey/passkeytest"
+	signetv1 "github.com/signetd/signet/api/signet/v1"
+	"github.com/signetd/signet/keystore"
+	"github.com/signetd/signet/server/servertest"
+)
+
+// meanwhile lets something happen between the proof of a signer and the commit of their signature: as their key comes out of the HSM with it.
+func (s *scene) meanwhile(signer string, happen func() error) {
+	s.t.Helper()
+	key := "signer-" + strings.TrimPrefix(signer, "signers/")
+	happened := make(chan error, 1)
+	s.SetFault(func(id keystore.ID, signature []byte) ([]byte, error) {
+		if strings.HasPrefix(string(id), key) {
+			select {
+			case happened <- happen():
+			default:
+			}
+		}
+		return signature, nil
+	})
+	s.t.Cleanup(func() {
+		s.SetFault(nil)
+		select {
+		case err := <-happened:
+			if err != nil {
+				s.t.Errorf("meanwhile: %v", err)
+			}
+		default:
+			s.t.Error("the key of the signer did not sign")
+		}
+	})
+}
+
+// TestMeanwhile: what is changed after a signer has proved themselves, and before their signature is committed, counts. The signature is not
+// made, and nothing of it is released.
+func TestMeanwhile(t *testing.T) {
+	s := startWithDevices(t)
+	rights, sessions := signetv1.NewRightsServiceClient(s.Dial()), signetv1.NewSessionServiceClient(s.Dial())
+	reason := "while she signs"
+	designate := func(ctx context.Context, to *signetv1.Designation) error {
+		list, err := rights.ListDesignations(ctx, &signetv1.ListDesignationsRequest{})
+		if err != nil {
+			return err
+		}
+		if to.RecordType = "release"; len(list.GetDesignations()) > 0 {
+			to.Etag = list.GetDesignations()[0].GetEtag()
+		}
+		_, err = rights.SetDesignation(ctx, &signetv1.SetDesignationRequest{Designation: to, Reason: reason})
+		return err
+	}
+	for i, tc := range []struct {
+		name   string
+		rows   []string
+		happen func(ctx context.Context) error
+		code   codes.Code
+		reason string
+		undo   func(ctx context.Context) error
+	}{
+		{
+			"her session is ended", []string{"11.200(a)(1)", "A-02"}, func(ctx context.Context) error {
+				list, err := sessions.ListSessions(ctx, &signetv1.ListSessionsRequest{Parent: s.adaID})
+				for _, one := range list.GetSessions() {
+					if err == nil {
+						_, err = sessions.EndSession(ctx, &signetv1.EndSessionRequest{Name: one.GetName(), Reason: reason})
+					}
+				}
+				return err
+			}, codes.Unauthenticated, "SESSION_ENDED", nil,
+		},
+		{
+			"she is suspended", []string{"B-36"}, func(ctx context.Context) error {
+				_, err := s.signers.SuspendSigner(ctx, &signetv1.SuspendSignerRequest{Name: s.adaID, Reason: reason})
+				return err
+			}, codes.FailedPrecondition, "SIGNER_SUSPENDED", func(ctx context.Context) error {
+				_, err := s.signers.ReinstateSigner(ctx, &signetv1.ReinstateSignerRequest{Name: s.adaID, Reason: reason})
+				return err
+			},
+		},
+		{
+			"she loses the role signer", []string{"11.10(g)"}, func(ctx context.Context) error {
+				_, err := rights.WithdrawRole(ctx, &signetv1.WithdrawRoleRequest{Name: s.adaID, Role: signetv1.Role_ROLE_SIGNER, Reason: reason})
+				return err
+			}, codes.PermissionDenied, "DENIED", func(ctx context.Context) error {
+				_, err := rights.AssignRole(ctx, &signetv1.AssignRoleRequest{Holder: s.adaID, Role: signetv1.Role_ROLE_SIGNER, Reason: reason})
+				return err
+			},
+		},
+		{
+			"others are designated", []string{"B-35"}, func(ctx context.Context) error {
+				return designate(ctx, &signetv1.Designation{Holders: []string{s.bobID}})
+			}, codes.PermissionDenied, "NOT_DESIGNATED", func(ctx context.Context) error {
+				return designate(ctx, &signetv1.Designation{})
+			},
+		},
+		{
+			"a course is asked for that she has not taken", []string{"11.10(i)"}, func(ctx context.Context) error {
+				return designate(ctx, &signetv1.Designation{Courses: []string{"gmp"}})
+			}, codes.PermissionDenied, "TRAINING_LAPSED", func(ctx context.Context) error {
+				return designate(ctx, &signetv1.Designation{})
+			},
+		},
+		{
+			"her passkey is revoked", []string{"B-36", "11.300(c)"}, func(ctx context.Context) error {
+				_, err := s.credentials.RevokePasskey(ctx, &signetv1.RevokePasskeyRequest{Name: s.adasPasskey.GetName(), Password: login("eve"), Reason: reason})
+				return err
+			}, codes.FailedPrecondition, "SIGNER_STATE", func(context.Context) error {
+				s.ada = s.Login("ada")
+				s.adasDevice, s.adasPasskey = s.device(s.ada, "ada", passkeytest.EdDSA)
+				s.vouch(s.Login(servertest.Administrator), s.adasPasskey, s.root1)
+				s.vouch(s.Login("eve"), s.adasPasskey, s.root2)
+				return nil
+			},
+		},
+		{
+			"her password is ended as lost", []string{"11.300(c)", "11.200(a)(1)"}, func(ctx context.Context) error {
+				_, err := s.signers.RenewSigner(ctx, &signetv1.RenewSignerRequest{
+					Name: s.adaID, Reason: reason, RevokeNow: true, Proofing: &signetv1.IdentityProofing{Method: "passport seen", Reference: "P-1"},
+				})
+				return err
+			}, codes.Unauthenticated, "SESSION_ENDED", nil,
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for _, row := range tc.rows {
+				t.Attr("requirement", row)
+			}
+			s.t = t
+			h := passkeyHeader("ada")
+			h.Version = fmt.Sprintf("v1.0.%d", i)
+			s.ada, s.rita = s.Login("ada"), s.Login("rita")
+			eve := s.Login("eve")
+			s.record = s.create(h)
+			p := s.prepare(s.ada)
+			in := signRequest(p, "ada")
+			in.Passkey = assertionOf(t, s.adasDevice, [32]byte(p.GetChallenge()))
+			before := s.size()
+			t.Run("and nothing is signed", func(t *testing.T) {
+				s.t = t
+				s.meanwhile(s.adaID, func() error {
+					ctx, cancel := context.WithTimeout(eve, 20*time.Second)
+					defer cancel()
+					return tc.happen(ctx)
+				})
+				_, err := s.signing.Sign(s.ada, in)
+				wantError(t, err, tc.code, tc.reason)
+			})
+			s.t = t
+			if made := s.find(before, chain.SignatureCreated); len(made) != 0 {
+				t.Errorf("signatures: %v", made)
+			}
+			if closed := s.find(before, chain.SignatureAbandoned); len(closed) != 1 {
+				t.Errorf("%d attempts were abandoned", len(closed))
+			}
+			if tc.undo != nil {
+				if err := tc.undo(s.Login(servertest.Administrator)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}

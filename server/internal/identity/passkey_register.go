@@ -190,11 +190,8 @@ func (d *Directory) FinishPasskey(ctx context.Context, caller Caller, registrati
 	}
 	_, err = d.ledger.Do(ctx, func(tx *ledger.Tx) error {
 		view := tx.View(projectionName)
-		row, ok, err := getSigner(view, caller.ID)
-		if err != nil || !ok {
-			return errors.Join(err, ErrSession)
-		}
-		if err := stateError(row.State); err != nil {
+		row, err := d.inSession(tx, caller)
+		if err != nil {
 			return err
 		}
 		for _, name := range []string{"cred:" + string(credentialKey(b.CredentialID)), "key:" + b.Key().ID()} {

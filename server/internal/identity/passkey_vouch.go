@@ -38,6 +38,9 @@ func (d *Directory) VouchPasskey(ctx context.Context, caller Caller, signer, id 
 	}
 	_, err := d.ledger.Do(ctx, func(tx *ledger.Tx) error {
 		view := tx.View(projectionName)
+		if _, err := d.inSession(tx, caller); err != nil {
+			return err
+		}
 		row, err := mustPasskey(view, signer, id)
 		if err != nil {
 			return err

@@ -418,6 +418,9 @@ func (d *Directory) Confirm(ctx context.Context, caller Caller, id string, diges
 		if err != nil {
 			return err
 		}
+		if _, err := d.inSession(tx, caller); err != nil { // it may have ended since the proof
+			return err
+		}
 		if _, err := provedProposal(tx, now); err != nil {
 			return err
 		}

@@ -2,6 +2,8 @@ package conform
 
 // clauses are those of 21 CFR Part 11 that ask something of a system, in our own words, with what stays with its owner.
 var clauses = []struct{ clause, asks, remark string }{
+	{"11.1", "It is known to which records Part 11 applies.", "Which of your records it applies to is yours to decide."},
+	{"11.2", "Electronic records and signatures may stand for those on paper.", "Whether your agency has said so of yours is for you to know."},
 	{"11.3", "The system is a closed or an open one, and says which.", "Which of the two it is, is yours to declare."},
 	{"11.10(a)", "Validated; records that were altered are discernible.", "Validation of your own use stays with you: this report is one piece of it."},
 	{"11.10(b)", "Copies that people can read, and electronic ones.", ""},
@@ -19,9 +21,16 @@ var clauses = []struct{ clause, asks, remark string }{
 	{"11.70", "Signatures cannot be excised, copied or transferred.", ""},
 	{"11.100(a)", "A signature is one person's, and never reassigned.", ""},
 	{"11.100(b)", "Identities are verified before a signature is established.", "How you verify identities is yours; that it was done is recorded here."},
+	{"11.100(c)", "The agency was told that electronic signatures are meant to bind as handwritten ones.", "The letter is yours to write."},
 	{"11.200(a)(1)", "Two distinct components, all of them at each signature.", ""},
+	{"11.200(a)(1)(i)", "In a continuous period the first signature takes all components, the others at least one.", ""},
+	{"11.200(a)(1)(ii)", "Outside of one every signature takes all components.", ""},
+	{"11.200(a)(2)", "A signature is used by its genuine owner alone.", ""},
+	{"11.200(a)(3)", "To use somebody else's takes two people at least.", ""},
+	{"11.200(b)", "What is based on biometrics can be used by its genuine owner alone.", ""},
 	{"11.300(a)", "Each combination of identification and password is unique.", ""},
 	{"11.300(b)", "Passwords are checked, and rights reviewed from time to time.", "The reviews are yours to make: signet review start."},
+	{"11.300(c)", "Credentials that were lost or stolen are ended, and others issued under control.", "That a loss is reported is yours to see to."},
 	{"11.300(d)", "Unauthorised attempts are stopped, and reported at once.", "Who reads the alerts is yours to set."},
 	{"11.300(e)", "Devices that make credentials are tested, at first and from time to time.", ""},
 }

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/signetd/signet/api/bundle"
+	"github.com/signetd/signet/api/passkey/passkeytest"
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/server"
 	"github.com/signetd/signet/server/conform"
@@ -90,9 +91,44 @@ func signed(t *testing.T, s *servertest.Server) {
 	}
 }
 
+// part11 are the clauses of 21 CFR Part 11 that ask something of a system or of who runs it.
+var part11 = []string{
+	"11.1", "11.2", "11.3", "11.10(a)", "11.10(b)", "11.10(c)", "11.10(d)", "11.10(e)", "11.10(f)", "11.10(g)", "11.10(h)", "11.10(i)", "11.10(j)", "11.10(k)", "11.30",
+	"11.50", "11.70", "11.100(a)", "11.100(b)", "11.100(c)", "11.200(a)(1)", "11.200(a)(1)(i)", "11.200(a)(1)(ii)", "11.200(a)(2)", "11.200(a)(3)", "11.200(b)",
+	"11.300(a)", "11.300(b)", "11.300(c)", "11.300(d)", "11.300(e)",
+}
+
+// people has a second administrator, what the two did together, a passkey, and somebody who has left.
+func people(t *testing.T, s *servertest.Server) {
+	t.Helper()
+	device, err := passkeytest.New(passkeytest.ES256, "sign.example", "https://sign.example:8444")
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin, credentials := s.Login(servertest.Administrator), signetv1.NewCredentialServiceClient(s.Dial())
+	begun, err := credentials.StartPasskey(admin, &signetv1.StartPasskeyRequest{
+		Password: &signetv1.PasswordCredentials{UserName: servertest.Administrator, Password: servertest.Password}, Label: "a device",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := device.Register(begun.GetOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := credentials.FinishPasskey(admin, &signetv1.FinishPasskeyRequest{Registration: begun.GetRegistration(), Response: response}); err != nil {
+		t.Fatal(err)
+	}
+	s.Enroll("olga", "Olga Officer", signetv1.Role_ROLE_ADMINISTRATOR)
+	gone := s.Enroll("max", "Max Former", signetv1.Role_ROLE_SIGNER) // proposed by the one, confirmed by the other
+	if _, err := signetv1.NewSignerServiceClient(s.Dial()).RevokeSigner(admin, &signetv1.RevokeSignerRequest{Name: gone.GetName(), Reason: "has left"}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestConform runs all checks against a live service that is set up as it should be.
 func TestConform(t *testing.T) {
-	for _, row := range []string{"11.10(a)", "11.10(c)", "11.300(d)", "X-21"} {
+	for _, row := range []string{"11.1", "11.2", "11.3", "11.10(a)", "11.10(c)", "11.100", "11.200(a)(2)", "11.200(b)", "11.300(c)", "11.300(d)", "X-21"} {
 		t.Attr("requirement", row)
 	}
 	hook := inbox.StartHook(t)
@@ -102,8 +138,10 @@ func TestConform(t *testing.T) {
 	}
 	s := servertest.Start(t, func(c *server.Config) {
 		c.Alerts.Webhooks = []server.WebhookConfig{{Name: "siem", URL: hook.URL, SecretFile: secret, Audiences: []string{}, Roots: hook.Roots}}
+		c.Identity.LetterReference, c.Pages.PublicURL, c.SystemAccess = "FDA letter of 2026-11-01", "https://sign.example:8444", "closed"
 	})
 	signed(t, s)
+	people(t, s)
 	var seen []string
 	o := options(t, s)
 	o.Progress = func(c conform.Check) { seen = append(seen, c.ID) }
@@ -124,6 +162,11 @@ func TestConform(t *testing.T) {
 	}
 	if len(seen) != len(report.Checks) || !report.Passed() {
 		t.Errorf("%d checks were told of, and %d are in the report", len(seen), len(report.Checks))
+	}
+	for _, clause := range part11 {
+		if !slices.ContainsFunc(report.Clauses, func(c conform.ClauseReport) bool { return c.Clause == clause }) {
+			t.Errorf("the report says nothing of %s", clause)
+		}
 	}
 	for _, c := range report.Clauses {
 		if len(c.Checks) == 0 {

@@ -172,7 +172,7 @@ func (r *run) training() error {
 		}
 	}
 	if len(asks) == 0 {
-		return notExercised("no record type asks for training (signet rights designate)")
+		return notExercised("no record type asks for training (signet designation set)")
 	}
 	t, err := rights.ListTraining(r.ctx, &signetv1.ListTrainingRequest{PageSize: 200})
 	if err != nil {

@@ -376,6 +376,32 @@ func TestSeedAtRest(t *testing.T) {
 	}
 }
 
+// TestEarlierSeed: a seed that its owner has removed does not count again, whoever puts it back into the file: it is sealed for her, and not what
+// the entry says.
+func TestEarlierSeed(t *testing.T) {
+	t.Attr("requirement", "A-15")
+	f := prepareFixture(t)
+	reopen := func() {
+		f.ledger = must(ledger.Open(t.Context(), f.options))
+		f.open()
+	}
+	reopen()
+	t.Cleanup(func() { f.ledger.Close() })
+	_, ada, signer := f.ada()
+	lost := f.totp(ada, "ada", adaPass)
+	earlier := must(f.private(privateTOTP, signer.ID))
+	if err := f.d.RemoveTOTP(t.Context(), ada, "", Proof{UserName: "ada", Password: adaPass, TOTP: lost.next()}, "another device"); err != nil {
+		t.Fatal(err)
+	}
+	f.totp(ada, "ada", adaPass)
+	f.ledger.Close()
+	edit(t, f.options.Path, "private", privateTOTP, func(rows map[string][]byte) { rows[signer.ID] = earlier })
+	reopen()
+	if _, _, _, err := f.d.Login(t.Context(), desk, Proof{UserName: "ada", Password: adaPass, TOTP: lost.next()}); !errors.Is(err, ErrTampered) {
+		t.Errorf("a code of the device that she has lost: %v", err)
+	}
+}
+
 // private reads a private row.
 func (f *fixture) private(bucket, key string) (value []byte, err error) {
 	err = f.ledger.View(func(r *ledger.Read) error {

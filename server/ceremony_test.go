@@ -539,8 +539,12 @@ func TestPreparationIsVoid(t *testing.T) {
 		s := start(t)
 		p := s.prepare(s.ada)
 		s.Clock.Advance(5*time.Minute + time.Second)
+		before := s.size()
 		_, err := s.signing.Sign(s.ada, signRequest(p, "ada"))
 		wantError(t, err, codes.FailedPrecondition, "PREPARATION_EXPIRED")
+		if len(s.find(before, chain.SignatureAttempted)) != 0 {
+			t.Error("her key has signed it all the same")
+		}
 	})
 	t.Run("once a newer version supersedes the record", func(t *testing.T) {
 		t.Attr("requirement", "A-06")

@@ -12,6 +12,7 @@ import (
 	"github.com/signetd/signet/api/index"
 	"github.com/signetd/signet/api/manifest"
 	"github.com/signetd/signet/server/internal/ledger"
+	"github.com/signetd/signet/server/internal/ledger/ledgertest"
 	"github.com/signetd/signet/server/internal/rights"
 )
 
@@ -449,5 +450,57 @@ func TestRightsBodies(t *testing.T) {
 		if err := bad.Validate(); !errors.Is(err, manifest.ErrMalformed) {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+}
+
+// TestNobodyGainsByTheirOwnAct: not even where one administrator is enough, and neither by name nor by a group.
+func TestNobodyGainsByTheirOwnAct(t *testing.T) {
+	t.Attr("requirement", "11.10(g)")
+	f := prepareFixture(t)
+	f.config.FourEyes = FourEyesOff
+	f.ledger = ledgertest.Open(t, f.options)
+	f.open()
+	ctx := t.Context()
+	root, _, ada := f.ada()
+	mallory := f.enrol(root, "mallory", "Mallory Insider", secondPass, RoleAdministrator, RoleSigner)
+	me := f.login("mallory", secondPass)
+	qa := rights.HolderOfGroup("qa")
+	if _, _, err := f.d.PutGroup(ctx, root, rights.Group{Name: "qa", DisplayName: "QA", Members: []string{mallory.ID}}, "the team"); err != nil {
+		t.Fatal(err)
+	}
+	role := rights.Assignment{Holder: qa, Role: string(RoleReleaseManager), Reason: "releases"}
+	if _, _, err := f.d.AssignRole(ctx, me, role); !errors.Is(err, ErrForbidden) {
+		t.Errorf("a role for a group of hers: %v", err)
+	}
+	if _, _, err := f.d.AssignRole(ctx, root, role); err != nil {
+		t.Errorf("the same by somebody who does not belong to it: %v", err)
+	}
+	if _, err := f.d.AttestTraining(ctx, me, rights.Training{Signer: mallory.ID, Course: "gmp", Reference: "x", End: f.clock.Now().Add(time.Hour)}); !errors.Is(err, ErrForbidden) {
+		t.Errorf("a training of her own: %v", err)
+	}
+	set := func(by Caller, courses []string, holders ...rights.Holder) error {
+		list := must(f.d.Designations(ctx))
+		to := rights.Designation{RecordType: "release", Holders: holders, Courses: courses}
+		if len(list) > 0 {
+			to.ETag = list[0].ETag
+		}
+		_, _, err := f.d.SetDesignation(ctx, by, to, "because")
+		return err
+	}
+	if err := set(root, nil, rights.Holder(ada.ID)); err != nil {
+		t.Fatal(err)
+	}
+	for name, holders := range map[string][]rights.Holder{
+		"herself": {rights.Holder(ada.ID), rights.Holder(mallory.ID)}, "a group of hers": {rights.Holder(ada.ID), qa}, "everybody": nil,
+	} {
+		if err := set(me, nil, holders...); !errors.Is(err, ErrForbidden) {
+			t.Errorf("she designates %s: %v", name, err)
+		}
+	}
+	if err := set(root, []string{"gmp"}, rights.Holder(ada.ID), qa); err != nil {
+		t.Fatal(err)
+	}
+	if err := set(me, nil, rights.Holder(ada.ID), qa); !errors.Is(err, ErrForbidden) {
+		t.Errorf("she drops the course that she lacks: %v", err)
 	}
 }

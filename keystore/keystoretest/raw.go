@@ -40,10 +40,11 @@ func (r Rate) Add(o Rate) Rate { return Rate{r.Count + o.Count, r.Elapsed + o.El
 // Measure calls f from that many goroutines for about that long.
 func Measure(tb testing.TB, callers int, d time.Duration, f func() error) Rate {
 	tb.Helper()
-	return measure(tb, callers, d, func() (func() error, func()) { return f, func() {} })
+	return MeasureEach(tb, callers, d, func() (func() error, func()) { return f, func() {} })
 }
 
-func measure(tb testing.TB, callers int, d time.Duration, begin func() (do func() error, end func())) Rate {
+// MeasureEach is Measure where each goroutine has what it calls from begin, and gives it back with end. Neither is measured.
+func MeasureEach(tb testing.TB, callers int, d time.Duration, begin func() (do func() error, end func())) Rate {
 	tb.Helper()
 	ctx, cancel := context.WithCancel(tb.Context())
 	defer cancel()
@@ -114,7 +115,7 @@ func RawSignRateThen(tb testing.TB, token *pkcs11.Token, id keystore.ID, callers
 		tb.Fatalf("cannot load %s", info.Module)
 	}
 	var find sync.Mutex
-	return measure(tb, callers, d, func() (func() error, func()) {
+	return MeasureEach(tb, callers, d, func() (func() error, func()) {
 		runtime.LockOSThread()
 		find.Lock()
 		defer find.Unlock()

@@ -24,9 +24,12 @@ import (
 //   - token/s: the token, that is the queue, the workers and one cgo call, without verification
 //   - store/s: the store
 //   - both/s: the loop of the wrapper that also verifies a signature after each one that it makes
+//   - floor/s: what no program can do without: a goroutine for each worker that the store would use, with a session of its own and the
+//     session copy, one cgo call for each signature, which it verifies before it lets the scheduler go round
 //   - verify-µs: the CPU time of one verification alone
 //
-// store/both needs no formula: it is the store against a loop that does the same work without any of its care.
+// store/both and store/floor need no formula: they are the store against a loop that does the same work without any of its care.
+// store-cpu-µs and floor-cpu-µs, the CPU time of one signature, say the same where other programs take CPUs away.
 //
 // The other ratios take the verification's own cost off. n signatures through the store in the time T cost n verifications of CPU
 // time V, which min(callers, CPUs) CPUs share, so without them they would have taken T' = T - n·V/min(callers, CPUs).
@@ -38,7 +41,8 @@ import (
 //
 // A formula that takes off too much flatters where the raw loop leaves CPUs idle: then token/c is the honest one.
 //
-// service-p99-µs is the 99th percentile of the time in a worker, total-p99-µs that of the whole call of Sign.
+// service-p99-µs is the 99th percentile of the time in a worker, total-p99-µs that of the whole call of Sign. floor-p99-µs is that
+// of the one cgo call of floor: it grows by itself from one thread in the device to as many as there are workers.
 func BenchmarkSign(b *testing.B) {
 	for _, a := range []keystore.Algorithm{keystore.ECDSAP256, keystore.Ed25519, keystore.RSAPSS} {
 		b.Run(string(a), func(b *testing.B) {
@@ -78,7 +82,9 @@ type signing struct {
 	input   []byte
 	callers int
 
-	c, ccopy, wrapper, both, token, verify, stored keystoretest.Rate
+	c, ccopy, wrapper, both, floor, token, verify, stored keystoretest.Rate
+
+	bare keystore.Meter // of the calls of floor
 
 	mu   sync.Mutex
 	took []time.Duration // by signatures through the store
@@ -102,6 +108,28 @@ func (m *signing) turn(b *testing.B, token *pkcs11.Token, loop *keystoretest.Raw
 	}))
 	m.both = m.both.Add(keystoretest.RawSignRateThen(b, token, m.key.ID, m.callers, turn, func() error {
 		return keystore.Verify(m.key.Algorithm, m.key.Public, m.message, signature)
+	}))
+	m.floor = m.floor.Add(keystoretest.MeasureEach(b, min(m.callers, token.Sessions()), turn, func() (func() error, func()) {
+		sign, end, err := token.BareSigner(b.Context(), m.key.ID)
+		if err != nil {
+			return func() error { return err }, func() {}
+		}
+		do := func() error {
+			begin := time.Now()
+			signature, err := sign(m.input)
+			if err != nil {
+				return err
+			}
+			m.bare.Add(time.Since(begin))
+			err = keystore.Verify(m.key.Algorithm, m.key.Public, m.message, signature)
+			runtime.Gosched() // without it the floor lies above the store
+			return err
+		}
+		return do, func() {
+			if err := end(); err != nil {
+				b.Error(err)
+			}
+		}
 	}))
 	m.stored = m.stored.Add(keystoretest.Measure(b, m.callers, turn, func() error {
 		begin := time.Now()
@@ -127,10 +155,15 @@ func (m *signing) report(b *testing.B, best float64) {
 	b.ReportMetric(m.ccopy.PerSecond(), "ccopy/s")
 	b.ReportMetric(m.wrapper.PerSecond(), "wrapper/s")
 	b.ReportMetric(m.both.PerSecond(), "both/s")
+	b.ReportMetric(m.floor.PerSecond(), "floor/s")
 	b.ReportMetric(m.token.PerSecond(), "token/s")
 	b.ReportMetric(m.stored.PerSecond(), "store/s")
 	b.ReportMetric(µs(verification), "verify-µs")
 	b.ReportMetric(m.stored.PerSecond()/m.both.PerSecond(), "store/both")
+	b.ReportMetric(m.stored.PerSecond()/m.floor.PerSecond(), "store/floor")
+	b.ReportMetric(µs(m.stored.CPUEach()), "store-cpu-µs")
+	b.ReportMetric(µs(m.floor.CPUEach()), "floor-cpu-µs")
+	b.ReportMetric(µs(m.bare.Quantile(0.99)), "floor-p99-µs")
 	b.ReportMetric(ratio(m.c), "net/c")
 	b.ReportMetric(ratio(m.ccopy), "net/ccopy")
 	b.ReportMetric(ratio(m.wrapper), "net/wrapper")

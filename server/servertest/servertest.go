@@ -157,6 +157,23 @@ func (t *faultyToken) Sign(ctx context.Context, id keystore.ID, a keystore.Algor
 	return signature, err
 }
 
+// SignChecked lets the token check its signatures itself, as it does in a service, unless a fault is to change them first.
+func (t *faultyToken) SignChecked(ctx context.Context, id keystore.ID, a keystore.Algorithm, input []byte,
+	check func(input, signature []byte) error) ([]byte, error) {
+	c, ok := t.Token.(keystore.CheckingSigner)
+	if ok && t.server.fault.Load() == nil {
+		return c.SignChecked(ctx, id, a, input, check)
+	}
+	signature, err := t.Sign(ctx, id, a, input)
+	if err == nil {
+		err = check(input, signature)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return signature, nil
+}
+
 func (t *faultyToken) Find(ctx context.Context, id keystore.ID) (keystore.Key, error) {
 	key, err := t.Token.Find(ctx, id)
 	if f := t.server.keyFault.Load(); f != nil && err == nil {

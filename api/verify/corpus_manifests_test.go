@@ -163,6 +163,20 @@ func manifestCases() []kase {
 	return slices.Concat(soundCases(), contentCases(), signatureCases(), identityCases(), timeCases(), ledgerCases(), policyCases(), malformedCases(), strictCases(), subtleCases(), passkeyCases(), atCases())
 }
 
+// revokedLater is approved by somebody whose key, or an earlier one of theirs, is revoked an hour later.
+func revokedLater(this bool) func(*making) {
+	return func(k *making) {
+		k.approved()
+		k.tick(time.Hour)
+		key := k.ada.keyID
+		if !this {
+			key = k.closer.keyID
+		}
+		k.support = append(k.support, k.append(chain.SignerRevoked, manifest.SignerRevoked{By: "sgn_admin", ID: "sgn_ada", KeyID: key, Reason: "lost"}))
+		k.m = k.manifest()
+	}
+}
+
 func soundCases() []kase {
 	const code = verify.OK
 	return []kase{
@@ -182,6 +196,8 @@ func soundCases() []kase {
 			k.m = k.manifest()
 		}, nil},
 		{"sound with two time-stamps", code, func(k *making) { k.forged(forge{more: []*rfc3161.Issuer{k.stamp}}) }, nil},
+		{"sound with a key that was revoked later", code, revokedLater(true), nil},
+		{"sound with another key of the signer that was revoked later", code, revokedLater(false), nil},
 		{"sound beside the seal of a service", code, func(k *making) {
 			bot := k.enrolService("svc_ci", "CI")
 			k.begin(1, []*signer{k.ada})

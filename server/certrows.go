@@ -97,7 +97,7 @@ func reasonOf(cause string) int {
 }
 
 func (certificatesProjection) Name() string { return certificatesProjectionName }
-func (certificatesProjection) Version() int { return 1 }
+func (certificatesProjection) Version() int { return 2 }
 
 func (certificatesProjection) Apply(s *ledger.State, e chain.Entry, _ []byte, attachments [][]byte) error {
 	switch e.Type {
@@ -137,6 +137,8 @@ func (certificatesProjection) Apply(s *ledger.State, e chain.Entry, _ []byte, at
 		return applySignerRevocation(s, e)
 	case chain.KeyDisabled, chain.KeyEnabled, chain.KeyRotated, chain.KeyDestructionConfirmed:
 		return applyKeyRevocation(s, e)
+	case chain.LedgerRestored: // newer lists, and what they were about, may be lost
+		s.Put(bucketRevocations, lastRevocationKey, placeKey(e.Index))
 	case chain.RevocationListIssued:
 		var body listIssued
 		if err := readBody(e, &body); err != nil {
@@ -339,7 +341,8 @@ func revokedBelow(s *ledger.State, authority string) (out []revokedCertificate, 
 	return out, err
 }
 
-// lastRevocation is the index of the entry that has last changed what is revoked; 0: nothing ever was.
+// lastRevocation is the index of the entry that has last changed what is revoked, or has gone on after such entries may have been lost; 0: none ever
+// has.
 func lastRevocation(s *ledger.State) uint64 {
 	return place(s.Get(bucketRevocations, lastRevocationKey))
 }

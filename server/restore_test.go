@@ -2,9 +2,11 @@ package server_test
 
 import (
 	"bytes"
+	"crypto/x509"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -287,4 +289,72 @@ func TestRestoreByWhoIsLocked(t *testing.T) {
 	}
 	accepted(s)
 	s.restart()
+}
+
+// TestRevocationListsAfterRestore: a copy of the ledger that knows nothing of the last lists is put back. Their numbers are not used again, and the list
+// that it knows is not shown to people who have a newer one.
+func TestRevocationListsAfterRestore(t *testing.T) {
+	t.Attr("requirement", "B-31")
+	s := startKeys(t)
+	list := func(entries int) uint64 {
+		t.Helper()
+		r, err := s.keys.ListCertificateAuthorities(s.rita, &signetv1.ListCertificateAuthoritiesRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := x509.ParseRevocationList(r.GetAuthorities()[0].GetRevocationList())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := l.Number.Uint64(); n != r.GetAuthorities()[0].GetListNumber() || len(l.RevokedCertificateEntries) != entries {
+			t.Errorf("list %d, as %d, has %d entries, want %d", n, r.GetAuthorities()[0].GetListNumber(), len(l.RevokedCertificateEntries), entries)
+		}
+		return l.Number.Uint64()
+	}
+	revoke := func(entries int, names ...string) (numbers []uint64) {
+		t.Helper()
+		for i, name := range names {
+			s.Clock.Advance(time.Second)
+			if _, err := s.signers.RevokeSigner(s.admin, &signetv1.RevokeSignerRequest{Name: name, Reason: "left", Cause: signetv1.RevocationCause_REVOCATION_CAUSE_LEFT}); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.look(); err != nil {
+				t.Fatal(err)
+			}
+			numbers = append(numbers, list(entries+i+1))
+		}
+		return numbers
+	}
+	first := list(0)
+	s.Stop()
+	path := s.Config.Path(server.LedgerFile)
+	yesterday, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.restart()
+	lost := revoke(0, s.adaID, s.bobID)
+	s.Stop()
+	if err := os.WriteFile(path, yesterday, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.Clock.Advance(time.Second)
+	accepted(s)
+	s.restart()
+	if err := s.look(); err != nil {
+		t.Fatal(err)
+	}
+	anew := list(0)
+	if err := s.look(); err != nil {
+		t.Fatal(err)
+	}
+	if again := list(0); again != anew {
+		t.Errorf("list %d was made without a reason", again)
+	}
+	numbers := slices.Concat([]uint64{first}, lost, []uint64{anew}, revoke(0, s.adaID))
+	for i := 1; i < len(numbers); i++ {
+		if numbers[i] <= numbers[i-1] {
+			t.Errorf("the numbers of the lists: %d; they must rise", numbers)
+		}
+	}
 }

@@ -53,6 +53,9 @@ func cpu() (time.Duration, error) {
 //	raw-cpu-us     processor time of two raw C_Sign
 //	least-cpu-us   processor time of two verified signatures and an empty call, server and client
 //	of-least       seals/s in relation to what the processors could do if a Seal took that alone
+//	floor/s        what a server reaches that verifies two HSM signatures for each call, answers as much, and does nothing else
+//	of-floor       seals/s in relation to that
+//	floor-of-bound and that in relation to raw/s ÷ 2
 func BenchmarkSeal(b *testing.B) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as signetd does
 	s := servertest.Start(b)
@@ -72,6 +75,9 @@ func BenchmarkSeal(b *testing.B) {
 		return r.GetName()
 	}
 	key := keystoretest.Generate(b, s.Keys, "raw", keystore.ECDSAP256)
+	bare := &floor{keys: s.Keys, key: key}
+	bare.sealOnce(b, s.DialSealing(), newRecord())
+	lowest := bare.sealFloor(b, s)
 	for _, callers := range []int{1, 16, 64} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
 			const perRecord = signing.MaxSignatures - 100
@@ -79,7 +85,7 @@ func BenchmarkSeal(b *testing.B) {
 			for i := range records {
 				records[i] = newRecord()
 			}
-			client := startBenchClient(b, s)
+			client := startBenchClient(b, s, s.Address)
 			raw := keystoretest.RawSignRate(b, s.Token, key.ID, callers, time.Second)
 			message := make([]byte, 64)
 			rand.Read(message)
@@ -88,12 +94,13 @@ func BenchmarkSeal(b *testing.B) {
 				return err
 			})
 			empty := client.run(b, benchJob{Callers: callers, Calls: max(2000, min(b.N, 20000))})
+			reached := startBenchClient(b, s, lowest).run(b, benchJob{Callers: callers, Calls: max(2000, min(b.N, 20000)), Records: []string{""}, PerRecord: b.N + 20000})
 			least := 2*signed.CPUEach() + empty.ServerEach() + empty.ClientEach()
 
 			b.ResetTimer()
 			r := client.run(b, benchJob{Callers: callers, Calls: b.N, Records: records, PerRecord: perRecord})
 			b.StopTimer()
-			rate := float64(r.Calls) / r.Elapsed.Seconds()
+			rate := r.PerSecond()
 			us := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
 			b.ReportMetric(rate, "seals/s")
 			b.ReportMetric(raw.PerSecond(), "raw/s")
@@ -103,6 +110,9 @@ func BenchmarkSeal(b *testing.B) {
 			b.ReportMetric(us(2*raw.CPUEach()), "raw-cpu-us")
 			b.ReportMetric(us(least), "least-cpu-us")
 			b.ReportMetric(rate*least.Seconds()/float64(runtime.GOMAXPROCS(0)), "of-least")
+			b.ReportMetric(reached.PerSecond(), "floor/s")
+			b.ReportMetric(rate/reached.PerSecond(), "of-floor")
+			b.ReportMetric(reached.PerSecond()/(raw.PerSecond()/2), "floor-of-bound")
 		})
 	}
 }
@@ -120,6 +130,7 @@ type benchResult struct {
 	Error                   string
 }
 
+func (r benchResult) PerSecond() float64        { return float64(r.Calls) / r.Elapsed.Seconds() }
 func (r benchResult) ServerEach() time.Duration { return r.Server / time.Duration(max(1, r.Calls)) }
 func (r benchResult) ClientEach() time.Duration { return r.Client / time.Duration(max(1, r.Calls)) }
 
@@ -144,9 +155,9 @@ type benchProcess struct {
 	out *bufio.Reader
 }
 
-func startBenchClient(b *testing.B, s *servertest.Server) *benchProcess {
+func startBenchClient(b *testing.B, s *servertest.Server, address string) *benchProcess {
 	host, _, _ := strings.Cut(s.Address, ":")
-	config, err := json.Marshal(benchConfig{s.Address, host, s.Config.Path(s.Config.Listen.Certificate), s.Created.SealingClient})
+	config, err := json.Marshal(benchConfig{address, host, s.Config.Path(s.Config.Listen.Certificate), s.Created.SealingClient})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -40,6 +40,8 @@ const tsaKey = keystore.ID("tsa-1")
 //	raw-cpu-us     processor time of a raw C_Sign
 //	signed-cpu-us  processor time of a verified signature
 //	http-cpu-us    processor time of a request that signs nothing, server and client
+//	floor/s        what a server reaches that verifies one HSM signature for each request and does nothing else
+//	of-floor       tokens/s in relation to that
 func BenchmarkWebTimestamp(b *testing.B) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as signetd does
 	s := servertest.Start(b, func(c *server.Config) { c.Web.Address, c.Timestamp.Web = "127.0.0.1:0", true })
@@ -49,10 +51,13 @@ func BenchmarkWebTimestamp(b *testing.B) {
 	}
 	message := make([]byte, 64)
 	rand.Read(message)
+	bare := &floor{keys: s.Keys, key: key}
+	bare.stampOnce(b, s)
+	lowest := bare.tokenFloor(b, s)
 	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		for _, callers := range []int{1, 16, 64} {
 			b.Run(fmt.Sprintf("%s/callers=%d", proto, callers), func(b *testing.B) {
-				client := startBenchClient(b, s)
+				client := startBenchClient(b, s, s.Address)
 				raw := keystoretest.RawSignRate(b, s.Token, tsaKey, callers, time.Second)
 				signed := keystoretest.Measure(b, callers, time.Second, func() error {
 					_, err := s.Keys.Sign(b.Context(), tsaKey, key.Public, message)
@@ -63,12 +68,15 @@ func BenchmarkWebTimestamp(b *testing.B) {
 				empty.TSA, empty.Calls = job.TSA+"/nothing", max(2000, min(b.N, 20000))
 				nothing := client.run(b, empty)
 				job.TSA += "/tsa"
+				least := job
+				least.TSA, least.Calls = lowest, max(2000, min(b.N, 20000))
+				reached := client.run(b, least)
 
 				b.ReportAllocs()
 				b.ResetTimer()
 				r := client.run(b, job)
 				b.StopTimer()
-				rate := float64(r.Calls) / r.Elapsed.Seconds()
+				rate := r.PerSecond()
 				us := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
 				b.ReportMetric(rate, "tokens/s")
 				b.ReportMetric(raw.PerSecond(), "raw/s")
@@ -78,11 +86,19 @@ func BenchmarkWebTimestamp(b *testing.B) {
 				b.ReportMetric(us(raw.CPUEach()), "raw-cpu-us")
 				b.ReportMetric(us(signed.CPUEach()), "signed-cpu-us")
 				b.ReportMetric(us(nothing.ServerEach()+nothing.ClientEach()), "http-cpu-us")
-				least := signed.CPUEach() + nothing.ServerEach() + nothing.ClientEach()
-				b.ReportMetric(rate*least.Seconds()/float64(runtime.GOMAXPROCS(0)), "of-least")
+				cost := signed.CPUEach() + nothing.ServerEach() + nothing.ClientEach()
+				b.ReportMetric(rate*cost.Seconds()/float64(runtime.GOMAXPROCS(0)), "of-least")
+				b.ReportMetric(reached.PerSecond(), "floor/s")
+				b.ReportMetric(rate/reached.PerSecond(), "of-floor")
 			})
 		}
 	}
+}
+
+// benchQuery is a request for a time-stamp.
+func benchQuery() ([]byte, error) {
+	imprint := sha256.Sum256([]byte("what is to be time-stamped"))
+	return rfc3161.Request{Hash: crypto.SHA256, Imprint: imprint[:], Nonce: big.NewInt(1 << 62), CertReq: true}.Encode()
 }
 
 // stamper returns what asks for one time-stamp, or for a page that is not there.
@@ -90,8 +106,7 @@ func (j benchJob) stamper(roots *x509.CertPool) (stamp func() error, closeIdle f
 	if j.TSA == "" {
 		return nil, func() {}
 	}
-	imprint := sha256.Sum256([]byte("what is to be time-stamped"))
-	query, err := rfc3161.Request{Hash: crypto.SHA256, Imprint: imprint[:], Nonce: big.NewInt(1 << 62), CertReq: true}.Encode()
+	query, err := benchQuery()
 	if err != nil {
 		return func() error { return err }, func() {}
 	}

@@ -51,7 +51,7 @@ func (l *Ledger) sequence() {
 			return
 		}
 		if batch >= gatherFrom {
-			l.gather()
+			l.gather(batch)
 		}
 		l.flush = false
 		jobs := l.takeJobs()
@@ -80,16 +80,18 @@ func (l *Ledger) sequence() {
 }
 
 // Under load a batch waits a little for more commands: a commit and its checkpoint cost as much for one as for fifty. It
-// does so only where the batch before held several, and only as long as commands keep coming.
+// does so only where the batch before held several, and only as long as commands keep coming. When there are as many as in the batch before
+// it goes: those are often all who call, and each waits for an answer before the next call. More come together while a batch is
+// written.
 const (
 	gatherFrom = 4                // commands in the batch before
 	gatherStep = time.Millisecond // nobody came for so long: go
 	gatherMost = 8 * time.Millisecond
 )
 
-// gather waits for commands. The caller holds mu, which is released meanwhile.
-func (l *Ledger) gather() {
-	for waited := time.Duration(0); waited < gatherMost && len(l.queue) < maxBatch && !l.closing; waited += gatherStep {
+// gather waits for commands until there are enough. The caller holds mu, which is released meanwhile.
+func (l *Ledger) gather(enough int) {
+	for waited := time.Duration(0); waited < gatherMost && len(l.queue) < min(enough, maxBatch) && !l.closing; waited += gatherStep {
 		before := len(l.queue)
 		l.mu.Unlock()
 		time.Sleep(gatherStep)

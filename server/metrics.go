@@ -10,12 +10,14 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/signetd/signet/keystore"
+	"github.com/signetd/signet/server/internal/signing"
 )
 
 // callMeters count calls and how long they took, by method and code. There are as many as the contract has methods, times the codes.
 type callMeters struct {
 	known  map[string]bool // full names of methods; not changed once calls come
 	meters sync.Map        // callKind → *keystore.Meter
+	stages sync.Map        // signing.Stage → *keystore.Meter
 }
 
 type callKind struct {
@@ -25,6 +27,15 @@ type callKind struct {
 
 // otherMethods are those that nobody serves: what callers make up is no label.
 const otherMethods = "others"
+
+// stage adds to a stage of signatures.
+func (m *callMeters) stage(s signing.Stage, d time.Duration) {
+	meter, ok := m.stages.Load(s)
+	if !ok {
+		meter, _ = m.stages.LoadOrStore(s, new(keystore.Meter))
+	}
+	meter.(*keystore.Meter).Add(d)
+}
 
 func (m *callMeters) add(method string, code codes.Code, d time.Duration) {
 	if !m.known[method] {
@@ -64,6 +75,7 @@ var (
 	figureService    = tokenFigure("service_seconds", "In the worker.")
 
 	figureCalls     = prometheus.NewDesc("signet_grpc_call_seconds", "Calls and how long they took, by method and code.", []string{"method", "code"}, nil)
+	figureStage     = prometheus.NewDesc("signet_signature_stage_seconds", "What signatures wait for: proof, hsm, timestamp, ledger, release.", []string{"stage"}, nil)
 	figureEntries   = prometheus.NewDesc("signet_ledger_entries", "Entries of the ledger.", nil, nil)
 	figureIndexed   = prometheus.NewDesc("signet_ledger_indexed_entries", "Entries that the newest commitment to the index covers.", nil, nil)
 	figureCosigned  = prometheus.NewDesc("signet_ledger_cosigned_entries", "Entries of the newest checkpoint that the quorum of witnesses has cosigned; 0 without one.", nil, nil)
@@ -89,7 +101,7 @@ func (c serverCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		figureState, figureActive, figureWorkers, figureBusy, figureStuck, figureWaiting, figureQueue, figureSessions, figureProcesses, figureMissing,
 		figureEpoch, figureProved, figureTested, figureRecoveries, figureRespawns, figureSignatures, figureErrors, figureWait, figureService,
-		figureCalls, figureEntries, figureCosigned, figureWitness, figureWitnessUp, figureChanged, figureIndexed, figureReady, figureRefused, figureBuild,
+		figureCalls, figureStage, figureEntries, figureCosigned, figureWitness, figureWitnessUp, figureChanged, figureIndexed, figureReady, figureRefused, figureBuild,
 		figureArchived, figureArchiveFailed,
 	} {
 		to <- d
@@ -112,6 +124,11 @@ func (c serverCollector) Collect(to chan<- prometheus.Metric) {
 		histogram(to, figureCalls, m.(*keystore.Meter).Durations(), kind.method, kind.code.String())
 		return true
 	})
+	for _, stage := range signing.Stages() {
+		if m, ok := c.calls.stages.Load(stage); ok {
+			histogram(to, figureStage, m.(*keystore.Meter).Durations(), string(stage))
+		}
+	}
 	gauge(figureEntries, float64(c.ledger.Size()))
 	to <- prometheus.MustNewConstMetric(figureRefused, prometheus.CounterValue, float64(c.refusedConnections.Load()))
 	gauge(figureCosigned, float64(c.ledger.Cosigned().Checkpoint.Size))

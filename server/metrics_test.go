@@ -16,7 +16,7 @@ import (
 )
 
 // scrape reads the metrics of a server: lines without comments.
-func scrape(t *testing.T, s *servertest.Server) string {
+func scrape(t testing.TB, s *servertest.Server) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.MetricsAddress()+"/metrics", nil)
 	if err != nil {
@@ -72,6 +72,8 @@ func TestMetrics(t *testing.T) {
 		{"workers", after, `signet_hsm_workers{replica="0",token="signet"} [1-9]`},
 		{"the canary", after, `signet_hsm_canary_timestamp_seconds{replica="0",token="signet"} 1\.`},
 		{"known answers", after, `signet_hsm_known_answers_timestamp_seconds{replica="0",token="signet"} 1\.`},
+		{"a signature by a key", after, `signet_signature_stage_seconds_count{stage="hsm"} 1`},
+		{"a signature that was released", after, `signet_signature_stage_seconds_count{stage="release"} 1`},
 		{"a call", after, `signet_grpc_call_seconds_count{code="OK",method="/signet.v1.SigningService/Seal"} 1`},
 		{"entries", after, `signet_ledger_entries [1-9]`},
 		{"Go", after, `go_goroutines [1-9]`},

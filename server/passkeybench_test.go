@@ -3,7 +3,9 @@ package server_test
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -51,6 +53,7 @@ func benchmarkSign(b *testing.B, kind string, callers int) {
 		c.Identity.PasswordMemory, c.Identity.PasswordPasses = full.PasswordMemory, full.PasswordPasses
 		c.Identity.Preset, c.Identity.Requires = server.PresetOpen, kind
 		c.Signing.PreparationLifetime = server.Duration(time.Hour)
+		c.Metrics.Address = "127.0.0.1:0"
 	})
 	fatal := func(err error) {
 		b.Helper()
@@ -119,6 +122,7 @@ func benchmarkSign(b *testing.B, kind string, callers int) {
 	})
 
 	var waited atomic.Int64
+	before := stages(b, s)
 	b.ResetTimer()
 	began := time.Now()
 	each(b, callers, b.N, func(i int) error {
@@ -133,6 +137,23 @@ func benchmarkSign(b *testing.B, kind string, callers int) {
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/time.Since(began).Seconds(), "signs/s")
 	b.ReportMetric(float64(waited.Load())/1e6/float64(b.N), "wait-ms")
+	for stage, seconds := range stages(b, s) {
+		b.ReportMetric((seconds-before[stage])*1e3/float64(b.N), stage+"-ms")
+	}
+}
+
+// stages is how long signatures have been in each of their stages, in seconds.
+func stages(b *testing.B, s *servertest.Server) map[string]float64 {
+	b.Helper()
+	out := map[string]float64{}
+	for _, m := range regexp.MustCompile(`signet_signature_stage_seconds_sum\{stage="([a-z]+)"\} (\S+)`).FindAllStringSubmatch(scrape(b, s), -1) {
+		v, err := strconv.ParseFloat(m[2], 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		out[m[1]] = v
+	}
+	return out
 }
 
 // each calls f for each number below n, with so many callers at the same time.

@@ -271,7 +271,7 @@ func (s *Server) compose(ctx context.Context) error {
 		},
 		StampMore:    s.stampMore,
 		WitnessDelay: time.Duration(s.config.Ledger.Witness.Delay),
-		Lifetime:     time.Duration(s.config.Signing.PreparationLifetime), DocumentLimit: s.config.Limits.DocumentBytes, Log: s.log,
+		Lifetime:     time.Duration(s.config.Signing.PreparationLifetime), DocumentLimit: s.config.Limits.DocumentBytes, Observe: s.calls.stage, Log: s.log,
 	})
 	if err := errors.Join(s.openScrubs(), s.openBrackets(), s.openNotifier()); err != nil {
 		return err

@@ -61,7 +61,7 @@ func (c *Ceremony) closeOnce(ctx context.Context, event string) error {
 		return err
 	}
 	req := Request{Event: event, Decision: decisionSeal, Meaning: meaningClosing, Inputs: inputs}
-	made, _, err := c.seal(ctx, identity.Caller{ID: manifest.ClosingService}, key, req, "")
+	made, _, err := c.seal(ctx, nil, identity.Caller{ID: manifest.ClosingService}, key, req, "")
 	if err != nil {
 		return err
 	}

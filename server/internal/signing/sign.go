@@ -30,6 +30,7 @@ func (c *Ceremony) Sign(ctx context.Context, caller identity.Caller, preparation
 	if _, err := c.Ledger.Checkpointed(ctx, c.Ledger.Size()); err != nil {
 		return Released{}, err
 	}
+	watch := c.stopwatch()
 	var p preparationState
 	var statement []byte
 	err := c.Ledger.View(func(r *ledger.Read) error {
@@ -55,6 +56,7 @@ func (c *Ceremony) Sign(ctx context.Context, caller identity.Caller, preparation
 	if err != nil {
 		return Released{}, err
 	}
+	watch.lap(StageProof)
 	if sha256.Sum256(statement) != shown {
 		return Released{}, ErrStatementDiffers
 	}
@@ -65,13 +67,19 @@ func (c *Ceremony) Sign(ctx context.Context, caller identity.Caller, preparation
 	if err != nil {
 		return Released{}, err
 	}
-	index, err := c.make(ctx, caller, by, parsed, statement, proven)
+	watch.lap(StageLedger)
+	index, err := c.make(ctx, watch, caller, by, parsed, statement, proven)
 	if err != nil {
 		c.abandon(ctx, caller, p.Event, preparation, err)
 		return Released{}, err
 	}
+	watch.lap(StageLedger)
 	c.Identities.Signed(caller, proven)
-	return c.finish(ctx, p.Event, index)
+	released, err := c.finish(ctx, p.Event, index)
+	if err == nil {
+		watch.done()
+	}
+	return released, err
 }
 
 // provedStatement reads the prepared statement from its entry, proved against the last signed checkpoint.
@@ -171,8 +179,8 @@ func (c *Ceremony) recheck(tx *ledger.Tx, view *ledger.State, key []byte, st man
 }
 
 // make signs and stamps outside of any transaction, then commits.
-func (c *Ceremony) make(ctx context.Context, caller identity.Caller, by identity.SigningIdentity, st manifest.Statement, canonical []byte, proven identity.Proven) (uint64, error) {
-	sig, _, err := c.signAndStamp(ctx, by, st, canonical, proven.Authorization)
+func (c *Ceremony) make(ctx context.Context, watch *stopwatch, caller identity.Caller, by identity.SigningIdentity, st manifest.Statement, canonical []byte, proven identity.Proven) (uint64, error) {
+	sig, _, err := c.signAndStamp(ctx, watch, by, st, canonical, proven.Authorization)
 	if err != nil {
 		return 0, err
 	}
@@ -215,11 +223,13 @@ func (c *Ceremony) make(ctx context.Context, caller identity.Caller, by identity
 }
 
 // signAndStamp makes the signature and its time-stamp, and checks that the time lies in the statement's window.
-func (c *Ceremony) signAndStamp(ctx context.Context, by identity.SigningIdentity, st manifest.Statement, canonical []byte, authorization manifest.Authorization) (manifest.Signature, time.Time, error) {
+func (c *Ceremony) signAndStamp(ctx context.Context, watch *stopwatch, by identity.SigningIdentity, st manifest.Statement, canonical []byte, authorization manifest.Authorization) (manifest.Signature, time.Time, error) {
+	watch.skip()
 	value, err := c.Config.Sign(ctx, by, manifest.PAE(canonical))
 	if err != nil {
 		return manifest.Signature{}, time.Time{}, err
 	}
+	watch.lap(StageHSM)
 	token, genTime, err := c.Stamp(ctx, value)
 	if err != nil {
 		return manifest.Signature{}, time.Time{}, err
@@ -235,6 +245,7 @@ func (c *Ceremony) signAndStamp(ctx context.Context, by identity.SigningIdentity
 		}
 		tokens = append(tokens, more...)
 	}
+	watch.lap(StageTimestamp)
 	return manifest.Signature{
 		Authorization: authorization,
 		Certificates:  by.Certificates,
@@ -402,7 +413,8 @@ func (c *Ceremony) Seal(ctx context.Context, caller identity.Caller, req Request
 const sealTries = 2
 
 func (c *Ceremony) sealOnce(ctx context.Context, caller identity.Caller, key []byte, req Request, request string) (Released, error) {
-	made, earlier, err := c.seal(ctx, caller, key, req, request)
+	watch := c.stopwatch()
+	made, earlier, err := c.seal(ctx, watch, caller, key, req, request)
 	if err != nil {
 		return Released{}, err
 	}
@@ -432,6 +444,7 @@ func (c *Ceremony) sealOnce(ctx context.Context, caller identity.Caller, key []b
 	if err != nil {
 		return Released{}, err
 	}
+	watch.lap(StageLedger)
 	head, err := c.witnessed(ctx, index+1)
 	if err != nil {
 		return Released{}, err
@@ -440,11 +453,13 @@ func (c *Ceremony) sealOnce(ctx context.Context, caller identity.Caller, key []b
 		return c.release(ctx, req.Event, index)
 	}
 	made.Index, made.Status = index, status
-	return made, c.prove(&made.Signature, index, head)
+	err = c.prove(&made.Signature, index, head)
+	watch.done()
+	return made, err
 }
 
 // seal builds and signs a service's statement. It returns the index of an earlier answer to the same request instead, if there is one.
-func (c *Ceremony) seal(ctx context.Context, caller identity.Caller, key []byte, req Request, request string) (made Released, earlier *uint64, err error) {
+func (c *Ceremony) seal(ctx context.Context, watch *stopwatch, caller identity.Caller, key []byte, req Request, request string) (made Released, earlier *uint64, err error) {
 	head := c.Ledger.Head()
 	var st manifest.Statement
 	var by identity.SigningIdentity
@@ -488,7 +503,7 @@ func (c *Ceremony) seal(ctx context.Context, caller identity.Caller, key []byte,
 	if made.Statement, err = st.Canonical(); err != nil {
 		return Released{}, nil, fmt.Errorf("%w: %w", ErrRecordInvalid, err)
 	}
-	made.Signature, made.Time, err = c.signAndStamp(ctx, by, st, made.Statement, manifest.Authorization{Kind: manifest.AuthorizationService})
+	made.Signature, made.Time, err = c.signAndStamp(ctx, watch, by, st, made.Statement, manifest.Authorization{Kind: manifest.AuthorizationService})
 	return made, nil, err
 }
 

@@ -75,7 +75,67 @@ type Config struct {
 	WitnessDelay time.Duration
 	// DocumentLimit is the size of the largest bundle document in bytes.
 	DocumentLimit int64
-	Log           *slog.Logger
+	// Observe is told how long each stage of a signature took; nil: nobody is.
+	Observe func(Stage, time.Duration)
+	Log     *slog.Logger
+}
+
+// Stage is a part of a signature's way.
+type Stage string
+
+// The stages, in their order. What else a call takes is the way to the service and back.
+const (
+	StageProof     Stage = "proof"     // the signer proves themselves; a service does not
+	StageHSM       Stage = "hsm"       // the signature is made, and verified
+	StageTimestamp Stage = "timestamp" // and stamped
+	StageLedger    Stage = "ledger"    // its entries are durable
+	StageRelease   Stage = "release"   // the closing seal where it decides, a signed checkpoint, the proofs
+)
+
+// Stages returns them all.
+func Stages() []Stage { return []Stage{StageProof, StageHSM, StageTimestamp, StageLedger, StageRelease} }
+
+// stopwatch times the stages of one signature; nil times nothing.
+type stopwatch struct {
+	observe func(Stage, time.Duration)
+	from    time.Time
+	ledger  time.Duration
+}
+
+func (c *Ceremony) stopwatch() *stopwatch {
+	if c.Observe == nil {
+		return nil
+	}
+	return &stopwatch{observe: c.Observe, from: time.Now()}
+}
+
+// skip leaves out what was done since the last stage.
+func (w *stopwatch) skip() {
+	if w != nil {
+		w.from = time.Now()
+	}
+}
+
+// lap ends a stage. Both commits of a signature are one.
+func (w *stopwatch) lap(s Stage) {
+	if w == nil {
+		return
+	}
+	took := time.Since(w.from)
+	w.from = w.from.Add(took)
+	if s == StageLedger {
+		w.ledger += took
+		return
+	}
+	w.observe(s, took)
+}
+
+// done ends the last stage.
+func (w *stopwatch) done() {
+	if w != nil {
+		w.lap(StageRelease)
+		w.observe(StageLedger, w.ledger)
+	}
 }
 
 // Ceremony makes signatures. It is safe for concurrent use.

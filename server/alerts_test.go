@@ -278,6 +278,40 @@ func TestAlertCalls(t *testing.T) {
 	})
 }
 
+// TestContactTakesAProof: a session alone does not turn away the news of what is done with it.
+func TestContactTakesAProof(t *testing.T) {
+	for _, row := range []string{"11.200(a)(2)", "X-11"} {
+		t.Attr("requirement", row)
+	}
+	s := start(t)
+	before := s.size()
+	for _, tc := range []struct {
+		who         context.Context
+		whose, user string
+		password    string
+		reason      string
+	}{
+		{s.ada, s.adaID, "ada", "a guess of the thief", "BAD_CREDENTIALS"},
+		{s.ada, s.adaID, "bob", servertest.Password, "BAD_CREDENTIALS"},
+		{s.ada, s.adaID, "ada", "", "CREDENTIALS_MISSING"},
+		{s.ada, s.bobID, "ada", servertest.Password, "DENIED"},
+		{s.Login(servertest.Administrator), s.adaID, servertest.Administrator, "a guess of the thief", "BAD_CREDENTIALS"},
+	} {
+		_, err := s.signers.SetContact(tc.who, &signetv1.SetContactRequest{
+			Name: tc.whose, Email: "thief@example.org", Reason: "mine", Password: &signetv1.PasswordCredentials{UserName: tc.user, Password: tc.password},
+		})
+		if reasonOf(err) != tc.reason {
+			t.Errorf("%s, %q: %v, want %s", tc.user, tc.password, err, tc.reason)
+		}
+	}
+	if changed := s.find(before, chain.SignerChanged); len(changed) != 0 {
+		t.Errorf("it was changed: %v", changed)
+	}
+	if denied := s.find(before, chain.AccessDenied); len(denied) != 1 {
+		t.Errorf("%d refusals in the ledger, want that of somebody else's address", len(denied))
+	}
+}
+
 // A signer hears of a signature at the address that they have set, and the address before hears of another one.
 func TestSignatureIsTold(t *testing.T) {
 	s := startAlerts(t)

@@ -266,6 +266,12 @@ func TestChangedNameVerifies(t *testing.T) {
 	s := start(t, func(c *server.Config) { c.Identity.LetterReference = "FDA 2026-11-02" })
 	s.sign(s.ada, "ada", s.prepare(s.ada))
 	before := s.manifest()
+	first := s.record
+	open := header("ada")
+	open.Version = "v0.3.0"
+	s.record = s.create(open)
+	waiting := s.prepare(s.ada)
+	s.record = first
 	admin := s.Login(servertest.Administrator)
 	renewal, err := s.signers.RenewSigner(admin, &signetv1.RenewSignerRequest{
 		Name: s.adaID, Reason: "married", PrintedName: "Ada King", Proofing: &signetv1.IdentityProofing{Method: "marriage certificate seen", Reference: "HR-8"},
@@ -282,6 +288,9 @@ func TestChangedNameVerifies(t *testing.T) {
 		t.Errorf("%v", changed)
 	}
 	s.ada = s.Login("ada")
+	if _, err := s.signing.Sign(s.ada, signRequest(waiting, "ada")); reasonOf(err) != "RECORD_CHANGED" {
+		t.Errorf("a statement that names her as she was called: %v", err)
+	}
 	name := func(file []byte) string {
 		t.Helper()
 		report := s.wantVerdict(file, verify.OK)

@@ -171,3 +171,55 @@ func TestMeanwhile(t *testing.T) {
 		})
 	}
 }
+
+// TestTooLate: a statement says when it was prepared and until when it is signed, and with which roles. What is not so any more is not signed,
+// and nobody waits for ever for a key.
+func TestTooLate(t *testing.T) {
+	t.Attr("requirement", "A-19")
+	s := start(t)
+	rights := signetv1.NewRightsServiceClient(s.Dial())
+	late := func(by time.Duration) func() error {
+		return func() error {
+			s.Clock.Advance(by)
+			return nil
+		}
+	}
+	nothing := func() error { return nil }
+	for i, tc := range []struct {
+		name   string
+		before func() error // she signs
+		while  func() error // her key signs
+		reason string
+	}{
+		{"the key takes longer than a minute", nothing, late(time.Minute + time.Second), "PREPARATION_EXPIRED"},
+		{"the time-stamp is of after the statement's end", late(4*time.Minute + 58*time.Second), late(5 * time.Second), "PREPARATION_EXPIRED"},
+		{"she has another role since", func() error {
+			_, err := rights.AssignRole(s.Login(servertest.Administrator), &signetv1.AssignRoleRequest{Holder: s.adaID, Role: signetv1.Role_ROLE_AUDITOR, Reason: "audits, too"})
+			return err
+		}, nil, "RECORD_CHANGED"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s.t = t
+			h := header("ada")
+			h.Version = fmt.Sprintf("v2.0.%d", i)
+			s.ada, s.rita = s.Login("ada"), s.Login("rita")
+			s.record = s.create(h)
+			p := s.prepare(s.ada)
+			before := s.size()
+			if err := tc.before(); err != nil {
+				t.Fatal(err)
+			}
+			t.Run("and nothing is signed", func(t *testing.T) {
+				if s.t = t; tc.while != nil {
+					s.meanwhile(s.adaID, tc.while)
+				}
+				if _, err := s.signing.Sign(s.ada, signRequest(p, "ada")); reasonOf(err) != tc.reason {
+					t.Errorf("got %v, want %s", err, tc.reason)
+				}
+			})
+			if s.t = t; len(s.find(before, chain.SignatureCreated)) != 0 {
+				t.Error("a signature was made")
+			}
+		})
+	}
+}

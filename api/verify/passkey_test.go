@@ -566,3 +566,33 @@ func TestMissingLink(t *testing.T) {
 		})
 	}
 }
+
+// TestNamesakes: a passkey is a person's, and not a name's. That of somebody else with the same printed name does not sign for her.
+func TestNamesakes(t *testing.T) {
+	for _, row := range []string{"11.70", "11.200(a)(2)"} {
+		t.Attr("requirement", row)
+	}
+	const kind = manifest.AuthorizationPasskey
+	for name, bind := range map[string]func(r *keyring, d *passkeytest.Authenticator){
+		"bound": func(r *keyring, d *passkeytest.Authenticator) {
+			r.bindPasskey(r.vouch(r.binding("sgn_eve", d, func(b *passkey.Binding) { b.Name = nameOf("sgn_ada") }), r.roots()...))
+		},
+		"pinned": func(r *keyring, d *passkeytest.Authenticator) {
+			r.pin("sgn_eve", d)
+			r.trust.Passkeys[len(r.trust.Passkeys)-1].Name = nameOf("sgn_ada")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := &making{world: newWorld(t)}
+			k.ada = k.enrol("sgn_ada", nameOf("sgn_ada"))
+			k.enrol("sgn_eve", nameOf("sgn_ada"))
+			r := k.keyring()
+			d := r.device(passkeytest.ES256)
+			bind(r, d)
+			k.begin(1, []*signer{k.ada}, r.requiring(kind))
+			k.sign(k.ada, manifest.Approve, r.asserted(kind, d))
+			k.close(manifest.OutcomeApproved)
+			want(t, k.verify(k.manifest()), verify.Untrusted, "no proved entry before the entry")
+		})
+	}
+}

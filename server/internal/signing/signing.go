@@ -93,7 +93,9 @@ const (
 )
 
 // Stages returns them all.
-func Stages() []Stage { return []Stage{StageProof, StageHSM, StageTimestamp, StageLedger, StageRelease} }
+func Stages() []Stage {
+	return []Stage{StageProof, StageHSM, StageTimestamp, StageLedger, StageRelease}
+}
 
 // stopwatch times the stages of one signature; nil times nothing.
 type stopwatch struct {

@@ -158,6 +158,15 @@ func (c *compared) enrolled(id ID, keyID string) {
 	c.update(id, func(k *copies) { k.enrolled = keyID })
 }
 
+// holds is told which public key a caller enrolled, once a token showed another one. It counts if this token is known to have it.
+func (c *compared) holds(replica int, id ID, keyID string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k := c.keys[id]; k != nil && k.has[replica] == keyID && k.enrolled != keyID {
+		c.update(id, func(k *copies) { k.enrolled = keyID })
+	}
+}
+
 func (c *compared) destroyed(id ID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

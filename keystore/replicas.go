@@ -235,6 +235,9 @@ func (r *replicas) sign(ctx context.Context, id ID, a Algorithm, want crypto.Pub
 		if err := r.compared.refuses(m.replica, id); err != nil && !(again && errors.Is(err, errLacked)) {
 			return err
 		}
+		if other { // of two tokens that differ the comparison may have refused this one, and it has the key that is wanted
+			r.compared.holds(m.replica, id, KeyID(want))
+		}
 		signature, err = m.guard.sign(ctx, id, a, want, input)
 		r.noted(m, id, err)
 		mismatch := (*errOtherKey)(nil)

@@ -228,13 +228,19 @@ func (w *worker) serve() {
 			case j = <-w.next:
 			}
 		}
-		w.work(j)
 		// The caller goes on before the next signature is begun, on the thread that has its answer warm. Else it waits until
 		// the scheduler takes the CPU from a call into the device, or from this worker for its 10 ms: with a few dozen callers, one
-		// in a hundred waited that long, and threads woken for them pushed the device's aside.
-		runtime.Gosched()
+		// in a hundred waited that long, and threads woken for them pushed the device's aside. That is so where the device is this
+		// CPU itself. One that takes longer leaves the CPU to callers anyway, and is to have as many calls at a time as it has sessions:
+		// yielding to them kept workers from it.
+		if w.work(j) < quick {
+			runtime.Gosched()
+		}
 	}
 }
+
+// quick is what a signature takes by a device that computes on this machine's CPU, at the most.
+const quick = 150 * time.Microsecond
 
 // sessionPause is how long a worker does without a session that the token did not give it.
 const sessionPause = 250 * time.Millisecond
@@ -257,24 +263,27 @@ func (w *worker) leaveToOthers(j *signJob, err error) bool {
 	return true
 }
 
-func (w *worker) work(j *signJob) {
+// work makes a signature, and returns how long the device took.
+func (w *worker) work(j *signJob) time.Duration {
 	t := w.token
 	began := w.busy.begin()
 	raw, err := w.sign(j)
 	w.busy.end()
 	if lacks := (*sessionError)(nil); errors.As(err, &lacks) {
 		if w.leaveToOthers(j, lacks.error) {
-			return
+			return 0
 		}
 		err = t.judge(j.handle.epoch, lacks.error)
 	}
 	t.wait.Add(time.Duration(began - j.arrived))
-	t.service.Add(time.Duration(now() - began))
+	took := time.Duration(now() - began)
+	t.service.Add(took)
 	if err != nil {
 		j.finish(nil, err)
-		return
+		return took
 	}
 	j.finish(j.judge(raw))
+	return took
 }
 
 // judge makes a signature of what the device answered, and has it checked. Where the worker does that, there are never more

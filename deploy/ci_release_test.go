@@ -8,24 +8,12 @@ import (
 	"strings"
 	"testing"
 
-	"sigs.k8s.io/yaml"
-
 	"github.com/signetd/signet/api/manifest"
 )
 
 // releaseJobs reads the two samples for what a tag ships.
 func releaseJobs(t *testing.T, tag, trust, temporary string) []job {
 	t.Helper()
-	read := func(path string, into any) {
-		t.Helper()
-		b, err := os.ReadFile(path)
-		if err == nil {
-			err = yaml.Unmarshal(b, into)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	var github struct {
 		On          map[string]struct{ Tags []string } `json:"true"` // what YAML 1.1 makes of "on"
 		Permissions map[string]string
@@ -36,7 +24,7 @@ func releaseJobs(t *testing.T, tag, trust, temporary string) []job {
 			}
 		}
 	}
-	read("ci/github-actions-release.yml", &github)
+	readYAML(t, "ci/github-actions-release.yml", &github)
 	if !slices.Equal(github.On["push"].Tags, []string{"v*"}) || len(github.On) != 1 || len(github.Permissions) != 1 || github.Permissions["contents"] != "read" {
 		t.Errorf("it runs on %v, and may %v", github.On, github.Permissions)
 	}
@@ -62,7 +50,7 @@ func releaseJobs(t *testing.T, tag, trust, temporary string) []job {
 			Script []string
 		}
 	}
-	read("ci/gitlab-ci-release.yml", &gitlab)
+	readYAML(t, "ci/gitlab-ci-release.yml", &gitlab)
 	if len(gitlab.Approved.Rules) != 1 || gitlab.Approved.Rules[0].If != "$CI_COMMIT_TAG" {
 		t.Errorf("%+v", gitlab.Approved.Rules)
 	}

@@ -20,19 +20,21 @@ type job struct {
 	env   []string
 }
 
+// readYAML reads a sample.
+func readYAML(t *testing.T, path string, into any) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = yaml.Unmarshal(b, into)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // jobs reads the two samples. base is the commit that a change is compared with, trust the trust file.
 func jobs(t *testing.T, base, trust, temporary string) []job {
 	t.Helper()
-	read := func(path string, into any) {
-		t.Helper()
-		b, err := os.ReadFile(path)
-		if err == nil {
-			err = yaml.Unmarshal(b, into)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	var github struct {
 		On          map[string]struct{ Paths []string } `json:"true"` // what YAML 1.1 makes of "on"
 		Permissions map[string]string
@@ -44,7 +46,7 @@ func jobs(t *testing.T, base, trust, temporary string) []job {
 			}
 		}
 	}
-	read("ci/github-actions.yml", &github)
+	readYAML(t, "ci/github-actions.yml", &github)
 	if !slices.Equal(github.On["pull_request"].Paths, []string{"signatures/**"}) || len(github.On) != 1 {
 		t.Errorf("it runs on %v", github.On)
 	}
@@ -86,7 +88,7 @@ func jobs(t *testing.T, base, trust, temporary string) []job {
 			Script    []string
 		}
 	}
-	read("ci/gitlab-ci.yml", &gitlab)
+	readYAML(t, "ci/gitlab-ci.yml", &gitlab)
 	if gitlab.Signatures.Variables["GIT_DEPTH"] != "0" || len(gitlab.Signatures.Rules) != 1 || !strings.Contains(gitlab.Signatures.Rules[0].If, "merge_request_event") {
 		t.Errorf("%+v", gitlab.Signatures)
 	}

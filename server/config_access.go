@@ -1,12 +1,17 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/url"
 
 	"github.com/signetd/signet/api/manifest"
+	"github.com/signetd/signet/server/internal/notify"
 )
+
+// Access is what the system declares itself to be; a demo that does not say is closed.
+func (c Config) Access() string { return cmp.Or(c.SystemAccess, manifest.Closed) }
 
 // validateAccess holds the system to what it declares itself to be (21 CFR 11.3). An open one sends nothing over a network without
 // encryption (21 CFR 11.30); what it listens on speaks TLS 1.3 whatever it is.
@@ -23,7 +28,7 @@ func (c Config) validateAccess(bad func(key, format string, args ...any) error) 
 	default:
 		return bad("systemAccess", "%q; use closed or open (21 CFR 11.3)", c.SystemAccess)
 	}
-	if host, _, err := net.SplitHostPort(c.Metrics.Address); err == nil && !loopback(host) {
+	if host, _, err := net.SplitHostPort(c.Metrics.Address); err == nil && !notify.Loopback(host) {
 		return bad("metrics.address", "%q: an open system tells its figures, which are not encrypted, to the same machine alone; use 127.0.0.1", c.Metrics.Address)
 	}
 	if inClear(c.Web.PublicURL) {
@@ -40,10 +45,5 @@ func (c Config) validateAccess(bad func(key, format string, args ...any) error) 
 // inClear tells whether what goes to a URL can be read on a network.
 func inClear(address string) bool {
 	u, err := url.Parse(address)
-	return err == nil && u.Scheme == "http" && !loopback(u.Hostname())
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return err == nil && u.Scheme == "http" && !notify.Loopback(u.Hostname())
 }

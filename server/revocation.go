@@ -18,9 +18,10 @@ import (
 )
 
 // A revocation list (RFC 5280) says to tools that know nothing of the ledger which certificates no longer count. It follows from the entries that
-// revoke signers and disable, replace or destroy keys; each list is an entry itself. Its number is the time at which it was made, or one more than the
-// last: so it rises even where a restore has lost the entries of some. After
-// a restore each list is made anew, so that nobody is shown an older one than they may have. A list is signed by the key of the CA whose certificates it is about. Where that key is not at hand, the last list stays until it lapses, and the status says so.
+// revoke signers and disable, replace or destroy keys; each list is an entry itself. Its number is the time at which it was made, or one more than
+// the last: so it rises even where a restore has lost the entries of some. After a restore each list is made anew, so that nobody is shown an older
+// one than they may have. A list is signed by the key of the CA whose certificates it is about. Where that key is not at hand, the last list stays
+// until it lapses, and the status says so.
 
 // listIssued is the body of crl.issued. The list is attached.
 type listIssued struct {

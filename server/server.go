@@ -8,7 +8,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/tls"
@@ -305,7 +304,7 @@ func (c Config) system(version string) (manifest.System, error) {
 		return manifest.System{}, err
 	}
 	return manifest.System{
-		Access: cmp.Or(c.SystemAccess, manifest.Closed), Configuration: configuration, Documents: documents, Environment: c.Environment, Software: "signet " + version, Strategy: strategy,
+		Access: c.Access(), Configuration: configuration, Documents: documents, Environment: c.Environment, Software: "signet " + version, Strategy: strategy,
 	}, nil
 }
 

@@ -1,7 +1,6 @@
 package conform
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -40,7 +39,7 @@ func (r *run) newestRecord() (string, manifest.Record, error) {
 
 func (r *run) declared() error {
 	r.did("read what the configuration declares")
-	declared := cmp.Or(r.o.Config.SystemAccess, manifest.Closed)
+	declared := r.o.Config.Access()
 	r.saw("a system that is %s", declared)
 	name, record, err := r.newestRecord()
 	if err != nil {

@@ -173,7 +173,7 @@ func (d *Directory) FinishPasskeyTest(ctx context.Context, caller Caller, id str
 		return CredentialTest{}, err
 	}
 	a := attempt{purpose: purposeTest, subject: "passkeys/" + id, name: own.UserName, blinded: own.Login, counter: own.Login, owner: own.ID, actor: caller.Actor()}
-	answers := func(r Reader) error {
+	err = d.settled(ctx, func(r *ledger.Read) error {
 		if err := d.checkLock(r.View(projectionName), a); err != nil {
 			return err
 		}
@@ -192,8 +192,7 @@ func (d *Directory) FinishPasskeyTest(ctx context.Context, caller Caller, id str
 			return &assertionError{err}
 		}
 		return nil
-	}
-	err = d.settled(ctx, func(r *ledger.Read) error { return answers(r) })
+	})
 	if errors.Is(err, ErrBadCredentials) {
 		return CredentialTest{}, d.failed(ctx, a, own.ID)
 	}
@@ -201,7 +200,7 @@ func (d *Directory) FinishPasskeyTest(ctx context.Context, caller Caller, id str
 		return CredentialTest{}, err
 	}
 	_, err = d.ledger.Do(ctx, func(tx *ledger.Tx) error {
-		if err := answers(tx); err != nil { // it may have been revoked meanwhile
+		if _, err := d.ownPasskey(tx, caller, id); err != nil { // it, or the session, may have ended meanwhile
 			return err
 		}
 		row, _, err := getTested(tx.View(testsProjectionName), testKey(caller.ID, TestedPasskey, id))

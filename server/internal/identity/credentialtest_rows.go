@@ -162,6 +162,9 @@ func testedBySetting(s *ledger.State, e chain.Entry) error {
 	}
 	row := testedRow{Signer: body.ID, Kind: TestedPassword, Commitment: body.Commitment}
 	switch body.Kind {
+	case credentialPassword:
+	case credentialTOTP:
+		row = testedRow{Signer: body.ID, Kind: TestedTOTP}
 	case credentialVerifier: // the same password: only how it is kept is another way
 		before, ok, err := getTested(s, row.key())
 		if err != nil || !ok {
@@ -169,8 +172,8 @@ func testedBySetting(s *ledger.State, e chain.Entry) error {
 		}
 		before.Commitment = body.Commitment
 		return put(s, bucketTested, before.key(), before)
-	case credentialTOTP:
-		row = testedRow{Signer: body.ID, Kind: TestedTOTP}
+	default:
+		return fmt.Errorf("entry %d: signer.credential of the unknown kind %.40q", e.Index, body.Kind)
 	}
 	if body.Commitment == "" {
 		return dropTests(s, row.key())

@@ -54,7 +54,7 @@ func (m Mail) Check() error {
 	if !slices.Contains([]string{TLSStart, TLSImplicit, TLSNone}, m.TLS) {
 		return fmt.Errorf("mail: tls %q: use starttls, tls, or none for a relay on the same machine", m.TLS)
 	}
-	if host, _, _ := m.split(); m.TLS == TLSNone && !loopback(host) {
+	if host, _, _ := m.split(); m.TLS == TLSNone && !Loopback(host) {
 		return fmt.Errorf("mail: tls %q: use starttls or tls; without it, mail goes to the same machine alone", m.TLS)
 	}
 	if m.User != "" && (m.Password == nil || m.TLS == TLSNone) {
@@ -92,7 +92,8 @@ func newMailer(m Mail, t texts) (*mailer, error) {
 }
 
 // loopback reports whether a host is this machine.
-func loopback(host string) bool {
+// Loopback reports whether a host is this machine itself.
+func Loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

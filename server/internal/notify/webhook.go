@@ -69,7 +69,7 @@ type webhook struct {
 // CheckURL refuses an address to which nothing is posted.
 func CheckURL(address string) error {
 	u, err := url.Parse(address)
-	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
+	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !Loopback(u.Hostname())) {
 		return errors.New("use an https URL without a user, or an http one on the same machine")
 	}
 	return nil

@@ -100,8 +100,8 @@ func setDefault[T comparable](value *T, d T) {
 	}
 }
 
-// Open starts the worker processes and returns when the token is open in each of them. The first proves the PIN before the
-// others start. Close it.
+// Open starts the worker processes, one after the other, and returns when the token is open in each of them. So the first proves the PIN
+// before the others start, and none reads what the token is while another logs in, which SoftHSM does not keep apart. Close it.
 func Open(ctx context.Context, c Config) (*Token, error) {
 	if err := c.defaults(); err != nil {
 		return nil, err
@@ -121,17 +121,8 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 	t.processes.Store(new([]*process))
 	t.life, t.endLife = context.WithCancel(context.Background())
 	t.close = sync.OnceValue(t.shut)
-	errs := make([]error, c.Processes)
-	errs[0] = t.first(ctx, 0)
-	if errs[0] == nil {
-		var others sync.WaitGroup
-		for i := 1; i < c.Processes; i++ {
-			others.Go(func() { errs[i] = t.first(ctx, i) })
-		}
-		others.Wait()
-	}
-	for i, err := range errs {
-		if err != nil {
+	for i := range c.Processes {
+		if err := t.first(ctx, i); err != nil {
 			_ = t.Close()
 			return nil, fmt.Errorf("open the token in worker process %d: %w", i, err)
 		}

@@ -193,6 +193,28 @@ func TestWrongPIN(t *testing.T) {
 	until(t, "signatures", func() bool { return trySign(t.Context(), token, key, "again") == nil })
 }
 
+// SoftHSM writes a token's file anew at each login, and who reads it meanwhile finds no token, an error, or one without a PIN. Neither
+// the processes of one service nor those of two programs that start at the same time fail by that.
+func TestOpenBesideLogins(t *testing.T) {
+	m := faulty.New(t)
+	var programs sync.WaitGroup
+	for range 2 {
+		programs.Go(func() {
+			for range 8 {
+				token, err := worker.Open(t.Context(), m.Config(t), processes(t, 4))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := token.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	programs.Wait()
+}
+
 // A login that is lost while the processes run is made again by each, with a PIN that all get one after the other.
 func TestLostLogin(t *testing.T) {
 	m := faulty.New(t)

@@ -53,6 +53,10 @@
 // jitter, and sooner when somebody calls; where other tokens of the module work, it may take a tenth of their time. Another
 // token in the place of the one that was opened is refused.
 //
+// [Open] tries five times, over a tenth of a second, when there is no such token, when the token cannot say what it is or fails at the login
+// in a way that is doubtful, or has no PIN though its flags say that it has: that is how SoftHSM looks while another process logs in to the
+// same token. A PIN after whose doubtful login the token says that a wrong one was tried counts as refused.
+//
 // Callers wait for it for a moment ([Config].Grace), for SoftHSM is back after 2 ms. After that they get a
 // [keystore.UnavailableError] at once that says when to try again. [Token.Status] says what is going on.
 //

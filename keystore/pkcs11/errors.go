@@ -168,6 +168,22 @@ func isGone(err error) bool {
 	return errors.As(err, &gone)
 }
 
+// A passingError may soon pass by itself. While a process logs in, SoftHSM writes the token's file anew, and another that reads it then
+// finds no token, an error, or one without a PIN.
+type passingError struct{ cause error }
+
+func (e *passingError) Error() string { return e.cause.Error() }
+func (e *passingError) Unwrap() error { return e.cause }
+
+// failedAsking is failed for a question about the token.
+func failedAsking(call string, err error) error {
+	err = failed(call, err)
+	if meaningOf(code(err)) == doubtful {
+		return &passingError{err}
+	}
+	return err
+}
+
 // unavailable is what callers get while the token cannot be used.
 func unavailable(retryAfter time.Duration, cause error) error {
 	return &keystore.UnavailableError{RetryAfter: retryAfter, Cause: cause}

@@ -584,6 +584,77 @@ func TestControlSessionGone(t *testing.T) {
 	}
 }
 
+// What another process's login causes passes, and what stays is said after a few tries. See TestOpenBesideLogins of package isolate for
+// the real thing.
+func TestOpenTriesAgain(t *testing.T) {
+	c := keystoretest.Config(t)
+	fault := faulty.New(t)
+	c.Module = fault.Path
+	for _, test := range []struct {
+		name     string
+		function faulty.Function
+		times    int
+		code     uint
+		calls    int // of the function; 0 is any number
+		err      error
+	}{
+		{"no list", faulty.GetSlotList, 2, wrapper.CKR_GENERAL_ERROR, 0, nil},
+		{"no description", faulty.GetTokenInfo, 4, wrapper.CKR_GENERAL_ERROR, 0, nil},
+		{"no description for long", faulty.GetTokenInfo, 99, wrapper.CKR_GENERAL_ERROR, 5, keystore.ErrUnavailable},
+		{"no PIN yet, it says", faulty.Login, 2, wrapper.CKR_USER_PIN_NOT_INITIALIZED, 3, nil},
+		{"no PIN", faulty.Login, 99, wrapper.CKR_USER_PIN_NOT_INITIALIZED, 5, keystore.ErrPIN},
+		{"a doubtful login", faulty.Login, 2, wrapper.CKR_GENERAL_ERROR, 3, nil},
+		{"a device that is gone", faulty.Login, 1, wrapper.CKR_DEVICE_ERROR, 1, keystore.ErrUnavailable},
+		{"a locked PIN", faulty.Login, 1, wrapper.CKR_PIN_EXPIRED, 1, keystore.ErrPIN}, // the last: it is never tried again
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			defer fault.Heal()
+			fault.Fail(test.function, test.times, test.code)
+			before := fault.Calls(test.function)
+			token, err := pkcs11.Open(t.Context(), c)
+			if token != nil {
+				if err := token.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			if !errors.Is(err, test.err) {
+				t.Errorf("got %v", err)
+			}
+			if n := fault.Calls(test.function) - before; test.calls != 0 && n != test.calls {
+				t.Errorf("%d calls", n)
+			}
+		})
+	}
+}
+
+// A login that failed without saying why, after which the token speaks of a wrong PIN, was one with a wrong PIN.
+func TestDoubtfulLoginCountsAsRefused(t *testing.T) {
+	c := keystoretest.Config(t)
+	fault := faulty.New(t)
+	c.Module = fault.Path
+	right, asked := c.PIN, 0
+	c.PIN = func(ctx context.Context) (keystore.Secret, error) {
+		if asked++; asked == 2 {
+			fault.Flags(wrapper.CKF_USER_PIN_COUNT_LOW, 0)
+		}
+		return right(ctx)
+	}
+	fault.Fail(faulty.Login, 99, wrapper.CKR_GENERAL_ERROR)
+	before := fault.Calls(faulty.Login)
+	_, err := pkcs11.Open(t.Context(), c) // the flag comes during its second try, and the third sees it
+	if !errors.Is(err, keystore.ErrPIN) || !strings.Contains(err.Error(), "counted a wrong PIN") {
+		t.Errorf("got %v", err)
+	}
+	fault.HealRules()
+	fault.Flags(0, 0)
+	if _, err = pkcs11.Open(t.Context(), c); !errors.Is(err, keystore.ErrPIN) {
+		t.Errorf("got %v", err)
+	}
+	if n := fault.Calls(faulty.Login) - before; n != 2 {
+		t.Errorf("%d logins", n)
+	}
+}
+
 func TestOpenFails(t *testing.T) {
 	c := keystoretest.Config(t)
 	fault := faulty.New(t)

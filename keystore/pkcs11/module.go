@@ -64,8 +64,9 @@ type module struct {
 
 	keeper busy
 
-	pinKey  [32]byte // of refused, fresh for each process
+	pinKey  [32]byte // of the two below, fresh for each process
 	refused sync.Map // MACs of tokens with a PIN that they refused
+	doubted sync.Map // MACs of those with a doubtful login, and whether the token spoke of a wrong PIN before
 }
 
 // load returns the module of a path, loading it if that has not been done. No call of the system takes a deadline either, so
@@ -287,7 +288,7 @@ var errSamePIN = errors.New("this PIN was refused before and is not tried again,
 func (m *module) login(ctx context.Context, slot uint, session pkcs11.SessionHandle, source keystore.PINSource) error {
 	info, err := m.ctx.GetTokenInfo(slot)
 	if err != nil {
-		return failed("C_GetTokenInfo", err)
+		return failedAsking("C_GetTokenInfo", err)
 	}
 	switch {
 	case info.Flags&pkcs11.CKF_USER_PIN_INITIALIZED == 0:
@@ -309,11 +310,22 @@ func (m *module) login(ctx context.Context, slot uint, session pkcs11.SessionHan
 	if _, refused := m.refused.Load(mac); refused {
 		return fmt.Errorf("%w: %w", keystore.ErrPIN, errSamePIN)
 	}
-	err = m.ctx.Login(session, pkcs11.CKU_USER, pin.Reveal())
-	switch code(err) {
-	case pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_PIN_INVALID,
-		pkcs11.CKR_PIN_LEN_RANGE:
+	low := info.Flags&pkcs11.CKF_USER_PIN_COUNT_LOW != 0
+	if wasLow, doubted := m.doubted.Load(mac); doubted && low && !wasLow.(bool) {
 		m.refused.Store(mac, true)
+		return fmt.Errorf("%w: the last login failed without saying why, and the token has counted a wrong PIN since: %w", keystore.ErrPIN, errSamePIN)
+	}
+	err = m.ctx.Login(session, pkcs11.CKU_USER, pin.Reveal())
+	switch rv := code(err); {
+	case err == nil:
+		m.doubted.Delete(mac)
+	case rv == pkcs11.CKR_USER_PIN_NOT_INITIALIZED: // though its flags say that there is one
+		return &passingError{failed("C_Login", err)}
+	case meaningOf(rv) == pinRefused:
+		m.refused.Store(mac, true)
+	case meaningOf(rv) == doubtful:
+		m.doubted.LoadOrStore(mac, low)
+		return &passingError{failed("C_Login", err)}
 	}
 	return failed("C_Login", err)
 }

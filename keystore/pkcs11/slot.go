@@ -62,7 +62,7 @@ func (m *module) tokens() ([]TokenInfo, error) {
 func (m *module) tokensLocked() ([]TokenInfo, error) {
 	slots, err := m.ctx.GetSlotList(true)
 	if err != nil {
-		return nil, failed("C_GetSlotList", err)
+		return nil, failedAsking("C_GetSlotList", err)
 	}
 	var tokens []TokenInfo
 	for _, slot := range slots {
@@ -72,7 +72,7 @@ func (m *module) tokensLocked() ([]TokenInfo, error) {
 		case pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_TOKEN_NOT_RECOGNIZED, pkcs11.CKR_SLOT_ID_INVALID:
 			continue // removed meanwhile, or none of ours
 		default:
-			return nil, failed("C_GetTokenInfo", err)
+			return nil, failedAsking("C_GetTokenInfo", err)
 		}
 		t := TokenInfo{
 			Module: m.path, Slot: slot, Label: clean(info.Label), Serial: clean(info.SerialNumber), Manufacturer: clean(info.ManufacturerID),
@@ -112,8 +112,8 @@ func pick(tokens []TokenInfo, label, serial string) (TokenInfo, error) {
 		if len(seen) > 0 {
 			have = strings.Join(seen, ", ")
 		}
-		return TokenInfo{}, fmt.Errorf("%w: no token with label %q and serial number %q; the module has %s",
-			keystore.ErrUnavailable, label, serial, have)
+		return TokenInfo{}, &passingError{fmt.Errorf("%w: no token with label %q and serial number %q; the module has %s",
+			keystore.ErrUnavailable, label, serial, have)}
 	default:
 		return TokenInfo{}, fmt.Errorf("%w: several tokens match label %q: %s; name one by its serial number",
 			keystore.ErrInvalid, label, strings.Join(found, ", "))

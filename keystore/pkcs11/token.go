@@ -141,10 +141,30 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	// No call of PKCS#11 takes a deadline, so the opening goes on when the caller has left, and then is undone.
+	for try := 1; ; try++ {
+		t, err := m.tryOpen(ctx, c, folder)
+		var passing *passingError
+		if err == nil || try == openTries || !errors.As(err, &passing) {
+			return t, err
+		}
+		select {
+		case <-time.After(openPause):
+		case <-ctx.Done():
+			return nil, expired(ctx)
+		}
+	}
+}
+
+// openTries and openPause are for what soon passes: see passingError.
+const (
+	openTries = 5
+	openPause = 25 * time.Millisecond
+)
+
+// tryOpen lets the keeper open a token. No call of PKCS#11 takes a deadline, so that goes on when the caller has left, and then is undone.
+func (m *module) tryOpen(ctx context.Context, c Config, folder string) (*Token, error) {
 	opened := make(chan *Token)
-	var t *Token
-	err = m.ask(ctx, c.Hang, func() error {
+	err := m.ask(ctx, c.Hang, func() error {
 		t, err := m.openToken(ctx, c, folder)
 		if err != nil {
 			return err
@@ -162,7 +182,7 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 		return nil, fmt.Errorf("open the token: %w", err)
 	}
 	select {
-	case t = <-opened:
+	case t := <-opened:
 		return t, nil
 	case <-ctx.Done():
 		return nil, expired(ctx)

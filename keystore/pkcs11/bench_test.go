@@ -26,9 +26,11 @@ import (
 //   - both/s: the loop of the wrapper that also verifies a signature after each one that it makes
 //   - floor/s: what no program can do without: a goroutine for each worker that the store would use, with a session of its own and the
 //     session copy, one cgo call for each signature, which it verifies before it lets the scheduler go round
+//   - handover/s: floor, but that the caller is another goroutine, which waits on a channel. So it must be where a caller is to leave
+//     at its deadline though no call into a module ends before it wants to. Nothing is queued, and nothing else is looked at
 //   - verify-µs: the CPU time of one verification alone
 //
-// store/both and store/floor need no formula: they are the store against a loop that does the same work without any of its care.
+// store/both, store/floor and store/handover need no formula: they are the store against a loop that does the same work without any of its care.
 // store-cpu-µs and floor-cpu-µs, the CPU time of one signature, say the same where other programs take CPUs away.
 //
 // The other ratios take the verification's own cost off. n signatures through the store in the time T cost n verifications of CPU
@@ -82,7 +84,7 @@ type signing struct {
 	input   []byte
 	callers int
 
-	c, ccopy, wrapper, both, floor, token, verify, stored keystoretest.Rate
+	c, ccopy, wrapper, both, floor, handover, token, verify, stored keystoretest.Rate
 
 	bare keystore.Meter // of the calls of floor
 
@@ -110,26 +112,25 @@ func (m *signing) turn(b *testing.B, token *pkcs11.Token, loop *keystoretest.Raw
 		return keystore.Verify(m.key.Algorithm, m.key.Public, m.message, signature)
 	}))
 	m.floor = m.floor.Add(keystoretest.MeasureEach(b, min(m.callers, token.Sessions()), turn, func() (func() error, func()) {
-		sign, end, err := token.BareSigner(b.Context(), m.key.ID)
-		if err != nil {
-			return func() error { return err }, func() {}
-		}
-		do := func() error {
-			begin := time.Now()
-			signature, err := sign(m.input)
-			if err != nil {
-				return err
+		return m.bareSigner(b, token)
+	}))
+	m.handover = m.handover.Add(keystoretest.MeasureEach(b, min(m.callers, token.Sessions()), turn, func() (func() error, func()) {
+		do, end := m.bareSigner(b, token)
+		asked, done := make(chan struct{}, 1), make(chan error, 1)
+		go func() {
+			for range asked {
+				done <- do()
 			}
-			m.bare.Add(time.Since(begin))
-			err = keystore.Verify(m.key.Algorithm, m.key.Public, m.message, signature)
-			runtime.Gosched() // without it the floor lies above the store
-			return err
-		}
-		return do, func() {
-			if err := end(); err != nil {
-				b.Error(err)
+			close(done)
+		}()
+		return func() error {
+				asked <- struct{}{}
+				return <-done
+			}, func() {
+				close(asked)
+				<-done
+				end()
 			}
-		}
 	}))
 	m.stored = m.stored.Add(keystoretest.Measure(b, m.callers, turn, func() error {
 		begin := time.Now()
@@ -140,6 +141,30 @@ func (m *signing) turn(b *testing.B, token *pkcs11.Token, loop *keystoretest.Raw
 		m.mu.Unlock()
 		return err
 	}))
+}
+
+// bareSigner returns what makes one signature as floor does.
+func (m *signing) bareSigner(b *testing.B, token *pkcs11.Token) (do func() error, end func()) {
+	sign, leave, err := token.BareSigner(b.Context(), m.key.ID)
+	if err != nil {
+		return func() error { return err }, func() {}
+	}
+	do = func() error {
+		begin := time.Now()
+		signature, err := sign(m.input)
+		if err != nil {
+			return err
+		}
+		m.bare.Add(time.Since(begin))
+		err = keystore.Verify(m.key.Algorithm, m.key.Public, m.message, signature)
+		runtime.Gosched() // without it the floor lies above the store
+		return err
+	}
+	return do, func() {
+		if err := leave(); err != nil {
+			b.Error(err)
+		}
+	}
 }
 
 func (m *signing) report(b *testing.B, best float64) {
@@ -156,11 +181,13 @@ func (m *signing) report(b *testing.B, best float64) {
 	b.ReportMetric(m.wrapper.PerSecond(), "wrapper/s")
 	b.ReportMetric(m.both.PerSecond(), "both/s")
 	b.ReportMetric(m.floor.PerSecond(), "floor/s")
+	b.ReportMetric(m.handover.PerSecond(), "handover/s")
 	b.ReportMetric(m.token.PerSecond(), "token/s")
 	b.ReportMetric(m.stored.PerSecond(), "store/s")
 	b.ReportMetric(µs(verification), "verify-µs")
 	b.ReportMetric(m.stored.PerSecond()/m.both.PerSecond(), "store/both")
 	b.ReportMetric(m.stored.PerSecond()/m.floor.PerSecond(), "store/floor")
+	b.ReportMetric(m.stored.PerSecond()/m.handover.PerSecond(), "store/handover")
 	b.ReportMetric(µs(m.stored.CPUEach()), "store-cpu-µs")
 	b.ReportMetric(µs(m.floor.CPUEach()), "floor-cpu-µs")
 	b.ReportMetric(µs(m.bare.Quantile(0.99)), "floor-p99-µs")

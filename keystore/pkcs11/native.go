@@ -5,8 +5,10 @@ package pkcs11
 #cgo noescape signet_sign
 #cgo nocallback signet_sign
 
+#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 // What we need of PKCS#11 v2.40, section 3 (general data types) and pkcs11f.h: the list of functions begins with a
 // version of two bytes and has the functions in a fixed order. Unix modules use the natural alignment.
@@ -44,23 +46,42 @@ static ck_function_list *signet_functions(const char *path, const char **why) {
 	return list;
 }
 
-// signet_sign is C_SignInit and C_Sign. *began says whether the first succeeded. *sig_len is the room on entry and the length
-// of the signature on return.
+typedef struct {
+	ck_ulong length; // the room on entry, of the signature on return
+	int began;       // whether C_SignInit succeeded
+	int computed;    // whether the thread never gave up the CPU of its own accord
+} signet_signature;
+
+// signet_waits is how often this thread gave up the CPU of its own accord, or -1 where the system does not say.
+static long signet_waits(void) {
+#ifdef RUSAGE_THREAD
+	struct rusage usage;
+	if (getrusage(RUSAGE_THREAD, &usage) == 0) {
+		return usage.ru_nvcsw;
+	}
+#endif
+	return -1;
+}
+
+// signet_sign is C_SignInit and C_Sign.
 static ck_ulong signet_sign(const ck_function_list *list, ck_ulong session, ck_ulong mechanism, ck_ulong key,
-		const unsigned char *data, ck_ulong data_len, unsigned char *sig, ck_ulong *sig_len, int *began) {
+		const unsigned char *data, ck_ulong data_len, unsigned char *sig, signet_signature *s) {
 	ck_pss_params pss = { ckm_sha256, ckg_mgf1_sha256, 32 };
 	ck_mechanism m = { mechanism, NULL, 0 };
 	if (mechanism == ckm_rsa_pkcs_pss) {
 		m.parameter = &pss;
 		m.parameter_len = sizeof pss;
 	}
-	*began = 0;
+	long waits = signet_waits();
+	s->began = s->computed = 0;
 	ck_ulong rv = ((c_sign_init)list->function[at_sign_init])(session, &m, key);
 	if (rv != 0) {
 		return rv;
 	}
-	*began = 1;
-	return ((c_sign)list->function[at_sign])(session, (unsigned char *)data, data_len, sig, sig_len);
+	s->began = 1;
+	rv = ((c_sign)list->function[at_sign])(session, (unsigned char *)data, data_len, sig, &s->length);
+	s->computed = waits >= 0 && signet_waits() == waits;
+	return rv;
 }
 */
 import "C"
@@ -85,15 +106,19 @@ func loadNative(path string) (native, error) {
 	return native{list}, nil
 }
 
-// sign makes a signature into room and returns its length. began is true once C_SignInit succeeded. input is not empty.
-func (n native) sign(session, mechanism, key uint, input, room []byte) (length int, began bool, code uint) {
-	size := C.ck_ulong(len(room))
-	var b C.int
+// sign makes a signature into room and returns its length. input is not empty.
+func (n native) sign(session, mechanism, key uint, input, room []byte) (length int, how howSigned, code uint) {
+	s := C.signet_signature{length: C.ck_ulong(len(room))}
 	rv := C.signet_sign(n.list, C.ck_ulong(session), C.ck_ulong(mechanism), C.ck_ulong(key),
-		(*C.uchar)(unsafe.SliceData(input)), C.ck_ulong(len(input)),
-		(*C.uchar)(unsafe.SliceData(room)), &size, &b)
-	if rv == 0 && int(size) > len(room) {
-		return 0, true, ckrBufferTooSmall
+		(*C.uchar)(unsafe.SliceData(input)), C.ck_ulong(len(input)), (*C.uchar)(unsafe.SliceData(room)), &s)
+	how = howSigned{began: s.began != 0, computed: s.computed != 0}
+	if rv == 0 && int(s.length) > len(room) {
+		return 0, how, ckrBufferTooSmall
 	}
-	return int(size), b != 0, uint(rv)
+	return int(s.length), how, uint(rv)
+}
+
+type howSigned struct {
+	began    bool // C_SignInit succeeded
+	computed bool // on this CPU, without waiting for anything: SoftHSM does, a device does not
 }

@@ -176,11 +176,12 @@ func (t *Token) full() error {
 
 // A worker owns one session. Its fields are used by its goroutine alone, but for busy, next and connected.
 type worker struct {
-	token   *Token
-	session session
-	room    []byte
-	busy    busy
-	next    chan *signJob // has room for one
+	token    *Token
+	session  session
+	room     []byte
+	computed bool // the last signature, on this CPU
+	busy     busy
+	next     chan *signJob // has room for one
 
 	connected atomic.Bool // it has a session, as far as it knows
 }
@@ -231,16 +232,15 @@ func (w *worker) serve() {
 		// The caller goes on before the next signature is begun, on the thread that has its answer warm. Else it waits until
 		// the scheduler takes the CPU from a call into the device, or from this worker for its 10 ms: with a few dozen callers, one
 		// in a hundred waited that long, and threads woken for them pushed the device's aside. That is so where the device is this
-		// CPU itself. One that takes longer leaves the CPU to callers anyway, and is to have as many calls at a time as it has sessions:
-		// yielding to them kept workers from it.
-		if w.work(j) < quick {
+		// CPU itself. One that is waited for leaves the CPU to callers anyway, and is to have as many calls at a time as it has
+		// sessions: yielding to them kept workers from it.
+		w.computed = false
+		w.work(j)
+		if w.computed {
 			runtime.Gosched()
 		}
 	}
 }
-
-// quick is what a signature takes by a device that computes on this machine's CPU, at the most.
-const quick = 150 * time.Microsecond
 
 // sessionPause is how long a worker does without a session that the token did not give it.
 const sessionPause = 250 * time.Millisecond
@@ -263,27 +263,25 @@ func (w *worker) leaveToOthers(j *signJob, err error) bool {
 	return true
 }
 
-// work makes a signature, and returns how long the device took.
-func (w *worker) work(j *signJob) time.Duration {
+// work makes a signature.
+func (w *worker) work(j *signJob) {
 	t := w.token
 	began := w.busy.begin()
 	raw, err := w.sign(j)
 	w.busy.end()
 	if lacks := (*sessionError)(nil); errors.As(err, &lacks) {
 		if w.leaveToOthers(j, lacks.error) {
-			return 0
+			return
 		}
 		err = t.judge(j.handle.epoch, lacks.error)
 	}
 	t.wait.Add(time.Duration(began - j.arrived))
-	took := time.Duration(now() - began)
-	t.service.Add(took)
+	t.service.Add(time.Duration(now() - began))
 	if err != nil {
 		j.finish(nil, err)
-		return took
+		return
 	}
 	j.finish(j.judge(raw))
-	return took
 }
 
 // judge makes a signature of what the device answered, and has it checked. Where the worker does that, there are never more
@@ -317,21 +315,21 @@ func (w *worker) sign(j *signJob) ([]byte, error) {
 			return nil, &sessionError{err}
 		}
 		asked := now()
-		n, began, rv := t.module.native.sign(uint(w.session.number), j.handle.kind.sign, uint(j.handle.use), j.handle.kind.input(j.input), w.room)
+		n, how, rv := t.module.native.sign(uint(w.session.number), j.handle.kind.sign, uint(j.handle.use), j.handle.kind.input(j.input), w.room)
 		if hung := now()-asked > int64(t.config.Hang); hung {
 			w.disconnect() // and what it answered is thrown away if the token was set up anew meanwhile
 			if j.handle.epoch != t.epoch.Load() {
 				return nil, unavailable(hangRetry, errHangs)
 			}
 		}
-		if rv == pkcs11.CKR_OK {
+		if w.computed = how.computed; rv == pkcs11.CKR_OK {
 			t.signed()
 			t.stats.signatures[j.handle.kind.algorithm].Add(1)
 			return append([]byte(nil), w.room[:n]...), nil
 		}
 		w.disconnect()
 		call := "C_SignInit"
-		if began {
+		if how.began {
 			call = "C_Sign"
 		}
 		err := failed(call, pkcs11.Error(rv))

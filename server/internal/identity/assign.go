@@ -249,8 +249,8 @@ func (d *Directory) WithdrawRole(ctx context.Context, caller Caller, assignment,
 				return err
 			}
 		}
-		tx.Emit(ledger.Event{Type: chain.RoleWithdrawn, Actor: caller.Actor(), Body: body})
-		return nil
+		at := tx.Emit(ledger.Event{Type: chain.RoleWithdrawn, Actor: caller.Actor(), Body: body})
+		return d.tellOversight(tx, at, caller, body.Subject, Role(body.Role), "withdrawn the role %[3]s from %[2]s")
 	})
 }
 
@@ -290,7 +290,21 @@ func (d *Directory) PutGroup(ctx context.Context, caller Caller, g rights.Group,
 		if len(added(was.Members, put.Members)) > 0 {
 			return errGives
 		}
-		emitGroup(tx, Execution{Caller: caller}, put, was)
+		at := emitGroup(tx, Execution{Caller: caller}, put, was)
+		for _, gone := range added(put.Members, was.Members) {
+			roles, err := rights.AssignmentsOf(tx, gone, tx.Now().Time())
+			if err != nil {
+				return err
+			}
+			for _, a := range roles {
+				if a.Holder != rights.HolderOfGroup(put.Group) {
+					continue
+				}
+				if err := d.tellOversight(tx, at, caller, gone, Role(a.Role), "taken %[2]s out of the group %[4]s, which has the role %[3]s", put.Group); err != nil {
+					return err
+				}
+			}
+		}
 		return nil
 	})
 	if errors.Is(err, errGives) {
@@ -333,8 +347,8 @@ func added[T comparable](before, now []T) []T {
 	return out
 }
 
-func emitGroup(tx *ledger.Tx, e Execution, put groupPut, was rights.Group) {
-	tx.Emit(ledger.Event{Type: chain.GroupChanged, Actor: e.Caller.Actor(), Request: e.Request, Body: put.changed(was)})
+func emitGroup(tx *ledger.Tx, e Execution, put groupPut, was rights.Group) uint64 {
+	return tx.Emit(ledger.Event{Type: chain.GroupChanged, Actor: e.Caller.Actor(), Request: e.Request, Body: put.changed(was)})
 }
 
 func (d *Directory) renderGroup(c jsontext.Value) (string, error) {

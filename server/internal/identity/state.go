@@ -18,10 +18,14 @@ func (d *Directory) Suspend(ctx context.Context, caller Caller, id, reason strin
 		if err := d.keepAnAdministrator(tx, id); err != nil {
 			return err
 		}
-		tx.Emit(ledger.Event{Type: chain.SignerSuspended, Actor: caller.Actor(), Body: signerChanged{
+		role, err := overseerAs(tx, row)
+		if err != nil {
+			return err
+		}
+		at := tx.Emit(ledger.Event{Type: chain.SignerSuspended, Actor: caller.Actor(), Body: signerChanged{
 			From: row.State, ID: id, Reason: reason, To: StateSuspended,
 		}})
-		return nil
+		return d.tellOversight(tx, at, caller, id, role, "suspended %[2]s, who had the role %[3]s")
 	})
 }
 
@@ -70,6 +74,10 @@ func (d *Directory) Revoke(ctx context.Context, caller Caller, id, reason string
 				return err
 			}
 		}
+		role, err := overseerAs(tx, row)
+		if err != nil {
+			return err
+		}
 		ev := ledger.Event{Type: chain.SignerRevoked, Actor: caller.Actor(), Body: manifest.SignerRevoked{
 			By: caller.ID, ID: id, KeyID: row.KeyID, Reason: reason,
 		}}
@@ -83,8 +91,7 @@ func (d *Directory) Revoke(ctx context.Context, caller Caller, id, reason string
 			Cause: string(cause), Changes: []valueChange{{Field: "state", New: string(StateRevoked), Old: string(row.State)}},
 			ID: id, Reason: reason,
 		}})
-		tx.Emit(ev)
-		return nil
+		return d.tellOversight(tx, tx.Emit(ev), caller, id, role, "revoked %[2]s, who had the role %[3]s")
 	})
 }
 

@@ -27,19 +27,6 @@ func FuzzClean(f *testing.F) {
 	})
 }
 
-// FuzzTyped: whatever is typed, a line is bounded and holds no key that ends or corrects it.
-func FuzzTyped(f *testing.F) {
-	for _, s := range []string{"secret\r", "se\x7fcret\n", "\x15\r", "\x04", "\x03", "\u00e4\b\r"} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, keys []byte) {
-		line, err := typed(bytes.NewReader(keys), 16)
-		if err == nil && (len(line) > 16 || bytes.ContainsAny(line, "\r\n\x03\x04\b\x15\x7f")) {
-			t.Errorf("%q gives %q", keys, line)
-		}
-	})
-}
-
 // FuzzReadLine: a line is bounded, and not a byte behind it is read.
 func FuzzReadLine(f *testing.F) {
 	for _, s := range []string{"secret\nrest", "secret\r\nrest", "", "\n", "no end"} {

@@ -11,9 +11,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/signetd/signet/clients/go/signet"
+	"github.com/signetd/signet/cmd/internal/terminal"
 )
 
 // maxSecret is the longest password (proto/signet/v1).
@@ -143,62 +143,20 @@ func readLine(r io.Reader, limit int) ([]byte, error) {
 	}
 }
 
-// askSecret asks for a secret without showing it. The terminal is switched before the prompt is shown, so that nothing typed in answer to
-// it is ever seen, and back whatever happens.
+// askSecret asks for a secret without showing it.
 func (a *app) askSecret(ctx context.Context, prompt string) (signet.Secret, error) {
-	fd := int(a.stdin.Fd())
-	before, err := term.MakeRaw(fd)
+	line, err := terminal.Secret(ctx, a.stdin, a.stderr, prompt, maxSecret)
 	if err != nil {
 		return "", err
 	}
-	fmt.Fprint(a.stderr, prompt)
-	line, err := interruptible(ctx, func() ([]byte, error) { return typed(a.stdin, maxSecret) })
-	if restored := term.Restore(fd, before); err == nil {
-		err = restored
-	}
-	fmt.Fprintln(a.stderr)
-	if err != nil {
-		return "", fmt.Errorf("nothing was entered: %w", err)
-	}
 	return checkSecret(line, "secret")
-}
-
-// typed reads a line from a terminal that passes every key on as it is (raw mode), with the keys that people correct themselves with.
-func typed(r io.Reader, limit int) ([]byte, error) {
-	const interrupt, end, backspace, clear, erase = 0x03, 0x04, 0x08, 0x15, 0x7f
-	var line []byte
-	key := make([]byte, 1)
-	for {
-		if n, err := r.Read(key); n == 0 && err != nil {
-			return nil, err
-		}
-		switch key[0] {
-		case '\r', '\n':
-			return line, nil
-		case interrupt:
-			return nil, context.Canceled
-		case end:
-			if len(line) == 0 {
-				return nil, io.ErrUnexpectedEOF
-			}
-		case backspace, erase:
-			_, size := utf8.DecodeLastRune(line)
-			line = line[:len(line)-size]
-		case clear:
-			line = line[:0]
-		default:
-			if line = append(line, key[0]); len(line) > limit {
-				return nil, fmt.Errorf("longer than %d bytes", limit)
-			}
-		}
-	}
 }
 
 // ask asks for a line. There is no default: an empty answer is asked for again.
 func (a *app) ask(ctx context.Context, prompt string) (string, error) {
 	for {
 		fmt.Fprint(a.stderr, prompt)
-		line, err := interruptible(ctx, func() ([]byte, error) { return readLine(a.stdin, 16<<10) })
+		line, err := terminal.Interruptible(ctx, func() ([]byte, error) { return readLine(a.stdin, 16<<10) })
 		if err != nil {
 			fmt.Fprintln(a.stderr)
 			return "", fmt.Errorf("nothing was entered: %w", err)
@@ -254,23 +212,4 @@ func (a *app) confirm(ctx context.Context, question string, words ...string) err
 		}
 	}
 	return usagef("not confirmed: nothing was done")
-}
-
-// interruptible reads from the terminal until the program is told to stop.
-func interruptible(ctx context.Context, read func() ([]byte, error)) ([]byte, error) {
-	type result struct {
-		line []byte
-		err  error
-	}
-	done := make(chan result, 1)
-	go func() {
-		line, err := read()
-		done <- result{line, err}
-	}()
-	select {
-	case r := <-done:
-		return r.line, r.err
-	case <-ctx.Done():
-		return nil, ctx.Err() // the reader ends with the program
-	}
 }

@@ -8,11 +8,11 @@ import (
 	"io"
 	"os"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/signetd/signet/cmd/internal/terminal"
 	"github.com/signetd/signet/keystore"
 	"github.com/signetd/signet/server"
 )
@@ -236,7 +236,7 @@ func (r *restorer) passwordFrom(path string) (keystore.Secret, error) {
 func (r *restorer) ask(ctx context.Context, prompt string) (string, error) {
 	for {
 		fmt.Fprint(r.out, prompt)
-		line, err := interruptible(ctx, func() (string, error) { return r.in.ReadString('\n') })
+		line, err := terminal.Interruptible(ctx, func() (string, error) { return r.in.ReadString('\n') })
 		if err != nil {
 			fmt.Fprintln(r.out)
 			return "", fmt.Errorf("nothing was entered: %w", err)
@@ -247,73 +247,10 @@ func (r *restorer) ask(ctx context.Context, prompt string) (string, error) {
 	}
 }
 
-// askPassword asks without showing what is typed. The terminal is switched before the prompt is shown, so that nothing typed in answer to it is
-// ever seen, and back whatever happens.
+// askPassword asks without showing what is typed.
 func (r *restorer) askPassword(ctx context.Context, prompt string) (keystore.Secret, error) {
-	fd := int(os.Stdin.Fd())
-	before, err := term.MakeRaw(fd)
-	if err != nil {
-		return keystore.Secret{}, err
-	}
-	fmt.Fprint(r.out, prompt)
-	line, err := interruptible(ctx, func() ([]byte, error) { return typed(os.Stdin) })
-	err = errors.Join(err, term.Restore(fd, before))
-	fmt.Fprintln(r.out)
-	if err != nil {
-		return keystore.Secret{}, fmt.Errorf("nothing was entered: %w", err)
-	}
-	return keystore.NewSecret(string(line)), nil
-}
-
-// typed reads a line from a terminal that passes every key on as it is (raw mode), with the keys that people correct themselves with.
-func typed(in io.Reader) ([]byte, error) {
-	const interrupt, end, backspace, clear, erase = 0x03, 0x04, 0x08, 0x15, 0x7f
-	var line []byte
-	key := make([]byte, 1)
-	for {
-		if n, err := in.Read(key); n == 0 && err != nil {
-			return nil, err
-		}
-		switch key[0] {
-		case '\r', '\n':
-			return line, nil
-		case interrupt:
-			return nil, context.Canceled
-		case end:
-			if len(line) == 0 {
-				return nil, io.ErrUnexpectedEOF
-			}
-		case backspace, erase:
-			_, size := utf8.DecodeLastRune(line)
-			line = line[:len(line)-size]
-		case clear:
-			line = line[:0]
-		default:
-			if line = append(line, key[0]); len(line) > maxPassword {
-				return nil, fmt.Errorf("longer than %d bytes", maxPassword)
-			}
-		}
-	}
-}
-
-// interruptible reads from the terminal until the program is told to stop.
-func interruptible[T any](ctx context.Context, read func() (T, error)) (T, error) {
-	type result struct {
-		value T
-		err   error
-	}
-	done := make(chan result, 1)
-	go func() {
-		v, err := read()
-		done <- result{v, err}
-	}()
-	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-ctx.Done():
-		var none T
-		return none, ctx.Err() // the reader ends with the program
-	}
+	line, err := terminal.Secret(ctx, os.Stdin, r.out, prompt, maxPassword)
+	return keystore.NewSecret(string(line)), err
 }
 
 // ledgerProgress shows on a terminal how far a walk over the ledger is; done ends the line.

@@ -3,6 +3,7 @@ package verify_test
 import (
 	"bytes"
 	"crypto/elliptic"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"fmt"
@@ -160,7 +161,7 @@ func algorithm(name string) func(*making) {
 }
 
 func manifestCases() []kase {
-	return slices.Concat(soundCases(), contentCases(), signatureCases(), identityCases(), timeCases(), ledgerCases(), policyCases(), malformedCases(), strictCases(), subtleCases(), passkeyCases(), atCases())
+	return slices.Concat(soundCases(), contentCases(), signatureCases(), identityCases(), timeCases(), ledgerCases(), policyCases(), malformedCases(), strictCases(), subtleCases(), passkeyCases(), atCases(), tokenCases(), bodyCases())
 }
 
 // revokedLater is approved by somebody whose key, or an earlier one of theirs, is revoked an hour later.
@@ -228,11 +229,21 @@ func contentCases() []kase {
 		{"an exclusion that the policy does not allow", code, func(k *making) {
 			k.approved(func(r *manifest.Record) { r.Policy.Resolved.Exclusions = nil })
 		}, nil},
-		{"the document changed with the file", code, func(k *making) {
+		{"the document changed", code, edited(func(_ *making, m *manifest.Manifest) {
+			m.Bundle.Files = slices.Clone(m.Bundle.Files)
+			m.Bundle.Files[1].SHA256[0] ^= 1
+		}), nil},
+		{"the document changed with the file", verify.Signature, func(k *making) {
 			k.bundle = "bundles/changed"
 			k.approved()
 			k.m.Bundle.Files = slices.Clone(k.m.Bundle.Files)
-			k.m.Bundle.Files[1].SHA256[0] ^= 1
+			k.m.Bundle.Files[1].SHA256 = sha256.Sum256([]byte(bundles[k.bundle]["bin/signet"]))
+		}, nil},
+		{"the document of more files than the record says", verify.Signature, func(k *making) {
+			k.approved(func(r *manifest.Record) { r.Bundle.Files-- })
+		}, nil},
+		{"the document of more bytes than the record says", verify.Signature, func(k *making) {
+			k.approved(func(r *manifest.Record) { r.Bundle.Bytes-- })
 		}, nil},
 	}
 }

@@ -211,14 +211,14 @@ def instant(v):
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 either = lambda a, b: lambda v: b(v) if v != '' else None if a == '' else a(v)
 HEX, HEX_OR_NONE = rx('[0-9a-f]{64}'), rx('([0-9a-f]{64})?')
-DECIMAL, TOKEN = rx('0|[1-9][0-9]{0,18}'), rx('[a-z0-9][a-z0-9._-]{0,127}')
+DECIMAL, TOKEN, TOKEN64 = rx('0|[1-9][0-9]{0,18}'), rx('[a-z0-9][a-z0-9._-]{0,127}'), rx('[a-z0-9][a-z0-9._-]{0,63}')
 APPROVER = rx('(sgn_|group:|role:)[a-z0-9][a-z0-9._-]{0,63}')
 SIGNER, SERVICE, ACTOR = rx('sgn_[a-z0-9][a-z0-9._-]{0,63}'), rx('svc_[a-z0-9][a-z0-9._-]{0,63}'), rx('(sgn|svc)_[a-z0-9][a-z0-9._-]{0,63}')
 EVENT = rx('[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}')
 COMMIT = '[0-9a-f]{40}|[0-9a-f]{64}'
 SEMVER = r'v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-((0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*))?'
 PERSONAL = ('password', 'password+totp', 'passkey', 'password+passkey')
-SHA = obj({'sha256': HEX})
+SHA, ZONE = obj({'sha256': HEX}), rx('[A-Za-z0-9][A-Za-z0-9/_+-]{0,63}')
 
 
 def table(key, value):
@@ -234,23 +234,28 @@ def exactly(value):
     return one_of(value)
 
 
-BUNDLE_REF = obj({'bytes': num(), 'digest': SHA, 'files': num(), 'format': exactly('signet-bundle/v1'), 'roles': table(line(1024), TOKEN)})
+BUNDLE_REF = obj({'bytes': num(), 'digest': SHA, 'files': num(), 'format': exactly('signet-bundle/v1'), 'roles': table(line(1024), TOKEN64)})
 RECORD = obj({
-    'bundle': lambda v: BUNDLE_REF(v) if v != {} else None, 'event': obj({'id': EVENT, 'type': TOKEN}), 'format': exactly('signet-record/v1'),
+    'bundle': lambda v: BUNDLE_REF(v) if v != {} else None, 'event': obj({'id': EVENT, 'type': TOKEN64}), 'format': exactly('signet-record/v1'),
     'name': name(least=1), 'title': line(1024), 'version': rx(r'v?[A-Za-z0-9][A-Za-z0-9._-]{0,63}'), 'supersedes': HEX_OR_NONE,
     'policy': obj({
         'resolved': obj({
             'anyRejectionVetoes': boolean, 'approvers': seq(obj({'id': APPROVER, 'name': name(least=1)}), unique=lambda a: a['id']),
             'excludedSigners': seq(SIGNER, unique=str), 'exclusions': seq(line(1024, 1), unique=str), 'k': num(1), 'requires': one_of(*PERSONAL)}),
-        'template': obj({'digest': SHA, 'id': TOKEN, 'version': num(1)})}),
+        'template': obj({'digest': SHA, 'id': TOKEN64, 'version': num(1)})}),
     'readiness': obj({
         'blockers': seq(obj({'cleared': obj({'at': either('', instant), 'by': either('', ACTOR), 'reason': text(16000)}), 'id': TOKEN, 'title': line(1024)}),
                         unique=lambda b: b['id']),
-        'gates': seq(obj({'evaluator': obj({'id': TOKEN, 'version': line(128)}), 'id': TOKEN, 'result': TOKEN,
+        'gates': seq(obj({'evaluator': obj({'id': TOKEN, 'version': line(128)}), 'id': TOKEN, 'result': TOKEN64,
                           'inputs': seq(obj({'digest': SHA, 'name': line(1024)}))}), unique=lambda g: g['id'])}),
     'source': obj({'branch': line(1024), 'commit': rx('(%s)?' % COMMIT), 'repo': line(1024), 'tag': line(1024), 'trees': table(line(1024), rx(COMMIT))}),
     'system': obj({'access': one_of('closed', 'open'), 'configuration': HEX_OR_NONE, 'documents': HEX_OR_NONE,
                    'environment': one_of('production', 'validation', 'demo'), 'software': line(256), 'strategy': HEX_OR_NONE}, ('access',))})
+
+
+def origin(v):
+    must(isinstance(v, str) and 0 < len(v.encode()) <= 256 and not any(c in '+\u2028\u2029' or c.isspace() or unicodedata.category(c) == 'Cc' for c in v),
+         '%.80r is not the name of a ledger' % (v,))
 
 
 def any_value(v):
@@ -268,11 +273,11 @@ STATEMENT = obj({
         'activity': obj({'attempt': rx('0|[1-9][0-9]{0,9}'), 'id': either('', TOKEN)}),
         'decision': one_of('approve', 'reject', 'abstain', 'review', 'author', 'withdraw', 'seal'), 'event': EVENT, 'expires': instant,
         'inputs': seq(obj({'name': line(256, 1), 'value': any_value}), unique=lambda i: i['name']),
-        'ledger': obj({'origin': line(256, 1), 'root': HEX, 'size': DECIMAL}), 'meaning': obj({'id': TOKEN, 'text': text(65536, 1), 'version': num(1)}),
+        'ledger': obj({'origin': origin, 'root': HEX, 'size': DECIMAL}), 'meaning': obj({'id': TOKEN64, 'text': text(65536, 1), 'version': num(1)}),
         'preparation': rx('prp_[a-z0-9][a-z0-9._-]{0,63}'), 'preparedAt': instant, 'previous': HEX_OR_NONE, 'reason': text(16000),
         'requires': one_of('service', *PERSONAL), 'statement': text(65536, 1),
-        'signer': obj({'enrolment': HEX, 'id': ACTOR, 'name': name(least=1), 'organisation': name(), 'roles': seq(TOKEN, 32, unique=str), 'title': name()}),
-        'zone': obj({'name': rx('[A-Za-z0-9][A-Za-z0-9/_+-]{0,63}'), 'offset': rx(r'(\+(0\d|1[0-8]):[0-5]\d)|(-(?!00:00)(0\d|1[0-8]):[0-5]\d)')})})})
+        'signer': obj({'enrolment': HEX, 'id': ACTOR, 'name': name(least=1), 'organisation': name(), 'roles': seq(TOKEN64, 32, unique=str), 'title': name()}),
+        'zone': obj({'name': ZONE, 'offset': rx(r'(\+(0\d|1[0-8]):[0-5]\d)|(-(?!00:00)(0\d|1[0-8]):[0-5]\d)')})})})
 
 
 def url64(most):
@@ -344,7 +349,6 @@ BOUND = obj({
         'authenticatorData': url64(37), 'clientDataJSON': url64(4096), 'credentialId': url64(1023), 'signature': url64(1024), 'signer': SIGNER}), 2,
         unique=lambda v: v['signer'])})
 UNBOUND = obj({'by': line(256, 1), 'keyId': HEX, 'nonce': NONCE, 'reason': lambda v: must(isinstance(v, str) and len(v.encode()) <= 16000, 'no reason'), 'signer': SIGNER})
-TOKEN64 = rx('[a-z0-9][a-z0-9._-]{0,63}')
 HOLDER = rx('(sgn_|group:)[a-z0-9][a-z0-9._-]{0,63}')
 MEMBERS = seq(obj({'signer': SIGNER}), 400)
 RIGHTS = {
@@ -368,12 +372,28 @@ MANIFEST = obj({
                           'keyId': HEX, 'value': b64(8192)}),
         'statement': STATEMENT, 'timestamps': seq(b64(65536), 8, 1)}), 1000, 1)})
 TRUST = obj({
-    'issuer': rx(r'https://[^\s?#@]+[^\s?#@/]'), 'mediaType': exactly('application/vnd.signet.trust.v1+json'), 'name': line(256),
-    'ledgers': seq(obj({'fromSize': DECIMAL, 'origin': line(256, 1), 'toSize': either('', DECIMAL), 'vkey': line(1024, 1), 'witnessPolicy': lambda v: must(isinstance(v, str), 'no text')})),
+    'issuer': rx(r"https://(?=.{1,1016}$)[A-Za-z0-9._~:/\[\]!$&'()*+,;=%-]*[A-Za-z0-9._~:\[\]!$&'()*+,;=%-]"), 'mediaType': exactly('application/vnd.signet.trust.v1+json'), 'name': line(256),
+    'ledgers': seq(obj({'fromSize': DECIMAL, 'origin': line(256, 1), 'toSize': either('', DECIMAL), 'vkey': line(1024, 1), 'witnessPolicy': lambda v: must(isinstance(v, str) and len(v.encode()) <= 65536, 'no text, or a long one')})),
     'passkeys': seq(obj({'credentialId': url64(1023), 'name': name(least=1), 'origins': seq(line(1024)), 'rpId': line(256, 1), 'signer': SIGNER, 'spki': b64(2048)})),
     'policies': seq(obj({'digest': HEX, 'requires': one_of(*PERSONAL)})), 'revoked': seq(obj({'from': instant, 'keyId': HEX})),
     'signerRoots': seq(obj({'certificate': b64(65536), 'from': instant, 'to': either('', instant)})),
     'timestampRoots': seq(obj({'certificate': b64(65536), 'from': instant, 'to': either('', instant)}))})
+
+
+def enrolled(shape):
+    def check(v):
+        obj({'certificate': HEX_OR_NONE, 'keyId': HEX_OR_NONE, 'name': name(least=1), 'organisation': name(), 'roles': seq(TOKEN64, 32, unique=str), **shape})(v)
+        must(bool(v['certificate']) == bool(v['keyId']), 'a certificate and a key belong together')
+    return check
+
+
+PERSON = enrolled({'accountability': line(256), 'credential': HEX_OR_NONE, 'id': SIGNER, 'proofing': HEX_OR_NONE, 'title': name(), 'userName': line(256, 1),
+                   'zone': ZONE})
+MACHINE = enrolled({'clients': seq(HEX, 100, unique=str), 'id': SERVICE})
+REVOKED = obj({'by': TOKEN, 'id': ACTOR, 'keyId': HEX_OR_NONE, 'reason': text(16000)})
+# The bodies of the supporting entries that a verdict leans on.
+BODIES = {'signer.enrolled': PERSON, 'signer.renewed': PERSON, 'service.enrolled': MACHINE, 'service.renewed': MACHINE, 'signer.revoked': REVOKED,
+          'service.revoked': REVOKED, 'record.superseded': obj({'by': EVENT, 'event': EVENT, 'record': HEX})}
 
 
 def check_statement(s):
@@ -391,6 +411,7 @@ def check_statement(s):
 def check_record(r):
     must(r['event']['type'] != 'release' or re.fullmatch(SEMVER, r['version']) and r['source']['commit'], 'a release has a version vX.Y.Z and a commit')
     approvers = [a['id'] for a in r['policy']['resolved']['approvers']]
+    must(len(r['bundle'].get('roles', ())) <= r['bundle'].get('files', 0), 'more roles than files')
     must(r['policy']['resolved']['k'] <= len(approvers) or not all(a.startswith('sgn_') for a in approvers), 'a threshold above the number of approvers')
     for b in r['readiness']['blockers']:
         must(len({bool(x) for x in b['cleared'].values()}) == 1, 'a blocker that is cleared in part')
@@ -665,17 +686,41 @@ class Unpinned(ValueError):
     """A time-stamp that nobody pinned leads to."""
 
 
-def check_signer(infos):
-    """One signer, whose signature algorithm is in its one form and has the hash of the digest algorithm. Returns its issuer and serial number."""
+HASHES = {oid('2.16.840.1.101.3.4.2.%d' % i): (i, size) for i, size in ((1, 32), (2, 48), (3, 64))}
+TST_INFO = oid('1.2.840.113549.1.9.16.1.4')
+
+
+def check_signer(infos, digests):
+    """One signer, whose signature algorithm is in its one form and has the one digest algorithm. Returns its issuer and serial number."""
     fields = der(one(infos))
     must([t for t, _, _ in fields] == [2, 0x30, 0x30, 0xa0, 0x30, 4], 'not one signer with signed attributes alone')
+    must(fields[0][1] == b'\1' and fields[2][2] == digests, 'a signer of another version or with another digest')
     digest, algorithm = der(fields[2][1])[0][1], fields[4][1]
-    n = {oid('2.16.840.1.101.3.4.2.%d' % i): i for i in (1, 2, 3)}.get(digest)
-    must(n, 'a digest other than SHA-256, SHA-384 and SHA-512')
+    must(digest in HASHES, 'a digest other than SHA-256, SHA-384 and SHA-512')
+    n, size = HASHES[digest]
     alone = lambda s: b'\x06' + bytes([len(oid(s))]) + oid(s)
     must(algorithm in (alone('1.2.840.10045.4.3.%d' % (n + 1)), alone('1.2.840.113549.1.1.%d' % (n + 10)) + b'\x05\0', alone('1.3.101.112')) or
          algorithm.startswith(alone('1.2.840.113549.1.1.10')), 'a signature algorithm that is not known, or not in its one form')
+    attributes = der(fields[3][1])
+    must(all(a[2] < b[2] for a, b in zip(attributes, attributes[1:])), 'the signed attributes are not in the order of DER')
+    pairs = [(kind[1], one(values[2], 0x31)) for kind, values in (der(a) for _, a, _ in attributes)]
+    said = dict(pairs)
+    must(len(said) == len(pairs) and all(len(der(v)) == 1 for v in said.values()), 'a signed attribute is there twice, or without one value')
+    must(one(said.get(oid('1.2.840.113549.1.9.3'), b''), 6) == TST_INFO, 'signed content of another type')
+    must(len(one(said.get(oid('1.2.840.113549.1.9.4'), b''), 4)) == size and oid('1.2.840.113549.1.9.16.2.47') in said, 'a signed attribute is missing')
     return fields[1][1]
+
+
+def check_accuracy(fields):
+    """Microseconds: seconds, thousandths and millionths, each at most once and in this order."""
+    tags = [t for t, _, _ in fields]
+    must(fields and tags == [t for t in (2, 0x80, 0x81) if t in tags], 'the accuracy')
+    total = 0
+    for tag, c, _ in fields:
+        n = int.from_bytes(c, 'big', signed=True)
+        must(0 <= n <= 1 << 31 if tag == 2 else 1 <= n <= 999, 'the accuracy')
+        total += n * {2: 1000000, 0x80: 1000, 0x81: 1}[tag]
+    return total
 
 
 def parse_token(token):
@@ -685,23 +730,46 @@ def parse_token(token):
     kind, content = der(one(token))
     must(kind[1] == oid('1.2.840.113549.1.7.2'), 'no CMS SignedData')
     parts = der(one(one(content[2], 0xa0)))
+    must([t for t, _, _ in parts] in ([2, 0x31, 0x30, 0x31], [2, 0x31, 0x30, 0xa0, 0x31]) and parts[0][1] == b'\3', 'not a SignedData of version 3 without revocation lists')
     info_kind, info = der(parts[2][1])
-    must(info_kind[1] == oid('1.2.840.113549.1.9.16.1.4'), 'no TSTInfo')
-    fields = der(one(one(one(info[2], 0xa0), 4)))
+    must(info_kind[1] == TST_INFO, 'no TSTInfo')
     certificates = [Certificate(whole) for tag, c, _ in parts if tag == 0xa0 for _, _, whole in der(c)]
-    signer = check_signer(one(parts[-1][2], 0x31))
-    must(not certificates or any(c.issuer + c.serial == signer for c in certificates), 'the signer is named by another certificate than is there')
+    signer = check_signer(one(parts[-1][2], 0x31), parts[1][1])
+    chain = [c for c in certificates if c.issuer + c.serial == signer][:1]
+    must(chain and len(certificates) <= 8, 'the signer is named by another certificate than is there')
+    must(not chain[0].ca(), 'a time-stamp by a CA')
+    must(all(key_algorithm(c.spki) for c in certificates), 'a key of no size that counts')
+    others = [c for c in certificates if c is not chain[0]]
+    while others:
+        above = [c for c in others if c.subject == chain[-1].issuer][:1]
+        must(above, 'a certificate that is not part of the chain, or there twice')
+        chain += above
+        others = [c for c in others if c is not above[0]]
+    at, accuracy = parse_info(one(one(info[2], 0xa0), 4))
+    return at, accuracy, certificates
+
+
+def parse_info(raw):
+    """genTime and accuracy in milliseconds of a TSTInfo."""
+    check_der(raw)
+    fields = der(one(raw))
+    must([t for t, _, _ in fields[:5]] == [2, 6, 0x30, 2, 0x18] and fields[0][1] == b'\1', 'not a TSTInfo of version 1')
+    imprint = der(fields[2][1])
+    must(len(imprint) == 2 and len(imprint[1][1]) == HASHES.get(der(imprint[0][1])[0][1], (0, -1))[1], 'an imprint that is no hash')
+    must(int.from_bytes(fields[3][1], 'big', signed=True) in range(1 << 160), 'the serial number')
     m = re.fullmatch(rb'(\d{14})(?:\.(\d{1,9}))?Z', fields[4][1])
-    must(fields[4][0] == 0x18 and m and not (m[2] or b'1').endswith(b'0'), 'genTime')
+    must(m and not (m[2] or b'1').endswith(b'0'), 'genTime')
     t = datetime.datetime.strptime(m[1].decode(), '%Y%m%d%H%M%S').replace(tzinfo=datetime.timezone.utc)
     at = (t - EPOCH) // datetime.timedelta(milliseconds=1) + int((m[2] or b'0').ljust(3, b'0')[:3])
-    accuracy = 0
-    if len(fields) > 5 and fields[5][0] == 0x30:
-        for tag, c, _ in der(fields[5][1]):
-            accuracy += int.from_bytes(c, 'big') * {2: 1000000, 0x80: 1000, 0x81: 1}[tag]
+    tags = [t for t, _, _ in fields[5:]]
+    must(tags == [t for t in (0x30, 1, 2, 0xa0, 0xa1) if t in tags], 'members that a TSTInfo does not have')
+    rest = dict(zip(tags, fields[5:]))
+    must(1 not in rest or rest[1][1] == b'\xff', 'ordering that goes without saying')
+    must(0xa1 not in rest or all([t for t, _, _ in der(e)] == [6, 4] for _, e, _ in der(rest[0xa1][1])) and rest[0xa1][1], 'extensions that are critical, or none')
+    accuracy = check_accuracy(der(rest[0x30][1])) if 0x30 in rest else 0
     if accuracy == 0 or m[2] is None:
         accuracy = max(accuracy, 1000000)
-    return at, -(-accuracy // 1000), certificates
+    return at, -(-accuracy // 1000)
 
 
 # --- Notes, proofs, trees -----------------------------------------------------------------------------------------------------------------
@@ -840,14 +908,19 @@ def check_document(d):
     paths = [f['path'].encode() for f in d['files']]
     must(all(a < b for a, b in zip(paths, paths[1:])), 'the files are not sorted')
     must(d['excluded'] == sorted(set(d['excluded']), key=lambda x: x.encode()), 'the exclusions are not sorted')
-    spelled = {}
-    folded = [fold(x) for x in d['excluded']]
-    for f in d['files']:
-        must(not excluded_by(folded, fold(f['path'])), '%r is listed and excluded' % f['path'])
-        parts = f['path'].split('/')
+    must(sum(f['size'] for f in d['files']) < 2 ** 53, 'files that are too large together')
+    check_spelling((f['path'] for f in d['files']), d['excluded'])
+
+
+def check_spelling(paths, excluded):
+    """No path is that of another one, or excluded, in other letters."""
+    spelled, folded = {}, [fold(x) for x in excluded]
+    for p in paths:
+        must(not excluded_by(folded, fold(p)), '%r is listed and excluded' % p)
+        parts = p.split('/')
         for n in range(1, len(parts) + 1):
             entry = '/'.join(parts[:n]), n == len(parts)
-            must(spelled.setdefault(fold(entry[0]), entry) == entry, '%r and another path differ in case alone' % f['path'])
+            must(spelled.setdefault(fold(entry[0]), entry) == entry, '%r and another path differ in case alone' % p)
 
 
 def read_bundle(path, excluded):
@@ -892,13 +965,13 @@ def read_bundle(path, excluded):
                 must(i.isreg() or i.isdir() or i.islnk(), '%r is neither a file nor a folder' % i.name)
                 if not i.isdir():
                     add(i.name, t.extractfile(i))
+    check_spelling(out, excluded)
     return out
 
 
 # --- Manifest -----------------------------------------------------------------------------------------------------------------------------
 
 COVERS = lambda have, want: (have == 'service') == (want == 'service') and set(want.split('+')) <= set(have.split('+'))
-BINDING = ('certificate', 'id', 'keyId', 'name', 'organisation', 'roles')
 
 
 class Manifest:
@@ -914,7 +987,7 @@ class Manifest:
             check_record(m['record'])
             for s in m['signatures']:
                 check_statement(s['statement'])
-                must((set(s['authorization']) == {'kind'}) != ('passkey' in s['authorization']['kind']), 'a passkey, and nothing else, has an assertion')
+                must(set(s['authorization']) == {'kind', *(ASSERTION if 'passkey' in s['authorization']['kind'] else ())}, 'a passkey, and nothing else, has an assertion')
             must(len(canon(m['record'])) <= 32 << 20, 'too large')
             self.record, self.bundle = m['record'], m['bundle']
             return
@@ -1006,18 +1079,14 @@ class Manifest:
                 e, _, _ = self.prove(s['entry'], s['proof'])
                 if self.trust.later(e['time']):
                     continue
-                if e['type'] in ('signer.enrolled', 'signer.renewed', 'service.enrolled', 'service.renewed'):
-                    must(all(k in e['body'] for k in BINDING), 'an enrolment that misses something')
-                elif e['type'] in ('signer.revoked', 'service.revoked'):
-                    must({'by', 'id', 'keyId', 'reason'} == set(e['body']), 'a revocation that misses something')
+                if e['type'] in BODIES:
+                    BODIES[e['type']](e['body'])
                 elif e['type'] == 'passkey.bound':
                     check_bound(e['body'])
                 elif e['type'] == 'passkey.revoked':
                     UNBOUND(e['body'])
                 elif e['type'] in RIGHTS:
                     RIGHTS[e['type']](e['body'])
-                elif e['type'] == 'record.superseded':
-                    must({'by', 'event', 'record'} == set(e['body']), 'it misses something')
                 out.append(e)
         return out
 
@@ -1257,7 +1326,7 @@ class Manifest:
                 continue
             statements = [hexsum(o['canonical']) for o in self.signatures[:i]]
             inputs = {x['name']: x['value'] for x in p['inputs']}
-            if p['reason'] or p['zone'] != {'name': 'UTC', 'offset': '+00:00'} or set(inputs) != {'outcome', 'statements'} or inputs['statements'] != statements:
+            if p['reason'] or p['zone'] != {'name': 'UTC', 'offset': '+00:00'} or list(inputs) != ['outcome', 'statements'] or inputs['statements'] != statements:
                 s['faults'].add(POLICY, 'statement', 'the closing seal does not close what stands before it')
             elif not s['faults']:
                 newest = s, inputs['outcome'], i

@@ -54,8 +54,10 @@ func pinSource(c server.Config, file string) keystore.PINSource {
 	return keystore.PINFile(c.Path(file))
 }
 
-// tokenOpener opens the tokens of the configuration, in this process or in worker processes.
+// tokenOpener opens the tokens of the configuration, in this process or in worker processes. A PIN that one of them refused is not tried again,
+// however often it is opened: a wrong one for the CA's token, which is opened at each use, would lock it.
 func tokenOpener(c server.Config, log *slog.Logger) server.OpenToken {
+	refused := isolate.NewRefusals()
 	return func(ctx context.Context, t server.TokenConfig) (keystore.Token, error) {
 		token, err := tokenConfig(c, t)
 		if err != nil {
@@ -68,7 +70,9 @@ func tokenOpener(c server.Config, log *slog.Logger) server.OpenToken {
 			}
 			return opened, nil
 		}
-		opened, err := worker.Open(ctx, token, isolate.Config{Command: isolate.Self(hsmWorker), Processes: t.Processes, Log: log.With("token", t.Name)})
+		opened, err := worker.Open(ctx, token, isolate.Config{
+			Command: isolate.Self(hsmWorker), Processes: t.Processes, Refusals: refused, Log: log.With("token", t.Name),
+		})
 		if err != nil {
 			return nil, fmt.Errorf("HSM: %w", err)
 		}

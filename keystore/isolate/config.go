@@ -27,6 +27,10 @@ type Config struct {
 	// PIN is asked whenever a worker has to log in. A PIN that was refused is not tried again, by any of them.
 	PIN keystore.PINSource
 
+	// Refusals remembers the PINs that were refused for longer than this token is open: whoever opens it again and again, as one that is plugged in
+	// when it is needed, gives the same each time. Nil: it is forgotten when the token is closed.
+	Refusals *Refusals
+
 	// Processes is how many there are side by side. 0 means 1.
 	Processes int
 
@@ -78,6 +82,9 @@ func (c *Config) defaults() error {
 	if len(c.Settings) > maxFrame/4 {
 		return fmt.Errorf("%w: the settings of a worker process have more than %d bytes", keystore.ErrInvalid, maxFrame/4)
 	}
+	if c.Refusals == nil {
+		c.Refusals = NewRefusals()
+	}
 	setDefault(&c.Processes, 1)
 	setDefault(&c.Queue, defaultQueue)
 	setDefault(&c.Hang, defaultHang)
@@ -115,7 +122,7 @@ func Open(ctx context.Context, c Config) (*Token, error) {
 		return nil, fmt.Errorf("%w: %w", keystore.ErrUnavailable, err)
 	}
 	t := &Token{
-		config: c, build: build, spawner: spawner, pins: newPINs(c.PIN), slots: make([]slot, c.Processes),
+		config: c, build: build, spawner: spawner, pins: newPINs(c), slots: make([]slot, c.Processes),
 		objects: make(chan struct{}, 1), closing: make(chan struct{}), changed: make(chan struct{}), since: time.Now(),
 	}
 	t.processes.Store(new([]*process))

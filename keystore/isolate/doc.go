@@ -31,7 +31,8 @@
 // the first did not. It is no more than once, because the input itself may be what kills the library. Generate and Destroy
 // are not repeated: they fail with ErrUnavailable, and Find tells what became of the key.
 //
-// A PIN is tried by one process at a time. Once it was refused no other tries it, so no number of processes locks a token.
+// A PIN is tried by one process at a time. Once it was refused no other tries it, so no number of processes locks a token. [Refusals]
+// remember that beyond the closing of a token.
 //
 // # Protocol
 //

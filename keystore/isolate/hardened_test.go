@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/signetd/signet/keystore"
+	"github.com/signetd/signet/keystore/isolate"
 	"github.com/signetd/signet/keystore/isolate/worker"
 	"github.com/signetd/signet/keystore/keystoretest"
 	"github.com/signetd/signet/keystore/pkcs11/faulty"
@@ -150,19 +151,29 @@ func TestWrongPIN(t *testing.T) {
 	}
 	set("wrong-1234")
 	logins := m.Calls(faulty.Login)
-	_, err := worker.Open(t.Context(), conf, processes(t, 3))
-	if !errors.Is(err, keystore.ErrPIN) {
-		t.Fatalf("got %v", err)
+	remembers := processes(t, 3)
+	remembers.Refusals = isolate.NewRefusals()
+	for range 3 { // as a token that is opened at each use
+		_, err := worker.Open(t.Context(), conf, remembers)
+		if !errors.Is(err, keystore.ErrPIN) {
+			t.Fatalf("got %v", err)
+		}
+		if n := m.Calls(faulty.Login) - logins; n != 1 {
+			t.Errorf("%d logins", n)
+		}
+		if strings.Contains(err.Error(), "wrong-1234") {
+			t.Error("the error has the PIN")
+		}
 	}
-	if n := m.Calls(faulty.Login) - logins; n != 1 {
-		t.Errorf("%d logins", n)
-	}
-	if strings.Contains(err.Error(), "wrong-1234") {
-		t.Error("the error has the PIN")
+	other := faulty.New(t) // another token has not refused it
+	conf2 := other.Config(t)
+	conf2.PIN = conf.PIN
+	if _, err := worker.Open(t.Context(), conf2, remembers); !errors.Is(err, keystore.ErrPIN) || other.Calls(faulty.Login) != 1 {
+		t.Errorf("got %v after %d logins", err, other.Calls(faulty.Login))
 	}
 
 	set(keystoretest.PIN)
-	token := open(t, conf, processes(t, 3))
+	token := open(t, conf, remembers)
 	key := generate(t, token, "k", keystore.ECDSAP256)
 	warm(t, token, key)
 	set("wrong-5678")

@@ -13,22 +13,57 @@ import (
 	"github.com/signetd/signet/keystore"
 )
 
-// pins gives the PIN to one worker at a time, and the next one waits until it is known what came of it: a wrong one is tried once,
-// whatever number of processes there is.
-type pins struct {
-	source keystore.PINSource
-	turn   chan struct{} // held by the one who tries
-	key    [32]byte
+// Refusals are the PINs that tokens refused. It keeps none of them, only what tells them again, under a key that is fresh each time. It may be
+// used for several tokens, which their settings tell apart.
+type Refusals struct {
+	key [32]byte
 
 	mu      sync.Mutex
 	refused map[[32]byte]bool
-	last    keystore.Secret // to keep it out of the log
 }
 
-func newPINs(source keystore.PINSource) *pins {
-	p := &pins{source: source, turn: make(chan struct{}, 1), refused: make(map[[32]byte]bool)}
-	rand.Read(p.key[:])
-	return p
+// NewRefusals returns a memory of PINs, for [Config].Refusals.
+func NewRefusals() *Refusals {
+	r := &Refusals{refused: make(map[[32]byte]bool)}
+	rand.Read(r.key[:])
+	return r
+}
+
+func (r *Refusals) mac(settings []byte, pin keystore.Secret) (mac [32]byte) {
+	token := sha256.Sum256(settings)
+	h := hmac.New(sha256.New, r.key[:])
+	h.Write(token[:])
+	h.Write([]byte(pin.Reveal()))
+	h.Sum(mac[:0])
+	return mac
+}
+
+func (r *Refusals) add(mac [32]byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refused[mac] = true
+}
+
+func (r *Refusals) has(mac [32]byte) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.refused[mac]
+}
+
+// pins gives the PIN to one worker at a time, and the next one waits until it is known what came of it: a wrong one is tried once,
+// whatever number of processes there is.
+type pins struct {
+	source   keystore.PINSource
+	settings []byte
+	refused  *Refusals
+	turn     chan struct{} // held by the one who tries
+
+	mu   sync.Mutex
+	last keystore.Secret // to keep it out of the log
+}
+
+func newPINs(c Config) *pins {
+	return &pins{source: c.PIN, settings: c.Settings, refused: c.Refusals, turn: make(chan struct{}, 1)}
 }
 
 // An outcome is what came of a PIN.
@@ -55,9 +90,7 @@ func (l *lease) end(o outcome) {
 	}
 	l.once.Do(func() {
 		if o == refused {
-			l.pins.mu.Lock()
-			l.pins.refused[l.mac] = true
-			l.pins.mu.Unlock()
+			l.pins.refused.add(l.mac)
 		}
 		<-l.pins.turn
 	})
@@ -97,13 +130,10 @@ func (p *pins) get(ctx context.Context) (pin keystore.Secret, mac [32]byte, err 
 	if len(pin.Reveal()) > maxPIN {
 		return pin, mac, fmt.Errorf("%w: the PIN has more than %d bytes", keystore.ErrPIN, maxPIN)
 	}
-	h := hmac.New(sha256.New, p.key[:])
-	h.Write([]byte(pin.Reveal()))
-	h.Sum(mac[:0])
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.last = pin
-	if p.refused[mac] {
+	p.mu.Unlock()
+	if mac = p.refused.mac(p.settings, pin); p.refused.has(mac) {
 		return keystore.Secret{}, mac, errRefusedPIN
 	}
 	return pin, mac, nil

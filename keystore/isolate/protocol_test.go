@@ -130,7 +130,7 @@ func TestSupervisorRefuses(t *testing.T) {
 			if err := theirs.(*net.UnixConn).CloseWrite(); err != nil {
 				t.Fatal(err)
 			}
-			token := &Token{build: "build", pins: newPINs(nil)}
+			token := &Token{build: "build", pins: newPINs(Config{})}
 			if err := token.greet(&process{token: token, wire: newWire(ours)}); !errors.Is(err, c.want) {
 				t.Errorf("got %v", err)
 			}
@@ -267,7 +267,7 @@ func TestHandedOver(t *testing.T) {
 // A library that writes the PIN to its standard error does not bring it into the log.
 func TestNoPINInTheLog(t *testing.T) {
 	var book bytes.Buffer
-	p := newPINs(keystore.PINFixed(keystore.NewSecret("user-1234")))
+	p := newPINs(Config{PIN: keystore.PINFixed(keystore.NewSecret("user-1234")), Refusals: NewRefusals()})
 	l := &lineLog{log: slog.New(slog.NewTextHandler(&book, nil)), redact: p.redact}
 	if _, _, err := p.get(t.Context()); err != nil {
 		t.Fatal(err)
@@ -323,7 +323,7 @@ func FuzzSupervisor(f *testing.F) {
 		defer end()
 		log := slog.New(slog.DiscardHandler)
 		token := &Token{
-			config: Config{Log: log, Start: time.Second}, life: life, pins: newPINs(keystore.PINFixed(keystore.NewSecret("1234"))),
+			config: Config{Log: log, Start: time.Second}, life: life, pins: newPINs(Config{PIN: keystore.PINFixed(keystore.NewSecret("1234")), Refusals: NewRefusals()}),
 		}
 		p := &process{
 			token: token, wire: newWire(ours), log: &lineLog{log: log}, gone: make(chan struct{}),

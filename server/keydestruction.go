@@ -219,6 +219,9 @@ func (s *Server) destroyInHSM(ctx context.Context, row keyRow) error {
 	if known, err := s.keys.Key(ctx, ledgerKeyID); err != nil || known.KeyID != want.KeyID {
 		return errors.Join(fmt.Errorf("%w: it is not the HSM that has the ledger's key; nothing was destroyed", keystore.ErrUnavailable), err)
 	}
+	if err := s.hasNeighbour(ctx, row); err != nil {
+		return err
+	}
 	switch key, err := s.keys.Key(ctx, id); {
 	case err == nil && key.KeyID != row.KeyID:
 		return fmt.Errorf("%w: the key %q in the HSM is not the one that the ledger names; nothing was destroyed", keystore.ErrPolicy, id)
@@ -232,6 +235,46 @@ func (s *Server) destroyInHSM(ctx context.Context, row keyRow) error {
 		return fmt.Errorf("%w: the key %q was destroyed, but the HSM does not say that it is gone: %w", keystore.ErrUnavailable, id, err)
 	}
 	return nil
+}
+
+// hasNeighbour looks whether the token that a key lives on is there, by another key that lives on it. It need not be the ledger's: one that is plugged
+// in for it can be another one of the same label.
+func (s *Server) hasNeighbour(ctx context.Context, row keyRow) error {
+	var other keyCreated
+	err := s.ledger.View(func(r *ledger.Read) error {
+		var failed error
+		r.View(keysProjectionName).Ascend(bucketOrder, nil, func(_, keyID []byte) bool {
+			var near keyRow
+			if near, failed = rowOf(r, string(keyID)); failed != nil {
+				return false
+			}
+			if near.KeyID == row.KeyID || home(near.Role) != home(row.Role) || near.State != identity.KeyActive && near.State != identity.KeyDisabled {
+				return true
+			}
+			other, failed = provedKey(r, near.Index)
+			return false
+		})
+		return failed
+	})
+	if err != nil || other.ID == "" { // it is the last one there
+		return err
+	}
+	switch key, err := s.keys.Key(ctx, keystore.ID(other.ID)); {
+	case errors.Is(err, keystore.ErrNotFound), err == nil && key.KeyID != other.KeyID:
+		return fmt.Errorf("%w: the token that was asked does not have the key %q, which lives where %q does, so it is another token; nothing was destroyed",
+			keystore.ErrUnavailable, other.ID, row.ID)
+	case err != nil && !errors.Is(err, keystore.ErrPolicy):
+		return err
+	}
+	return nil
+}
+
+// home is the role that says on which token a key lives: see [RolesConfig].
+func home(role string) string {
+	if own(role) || role == identity.KeyPasswords {
+		return role
+	}
+	return roleOfSigners
 }
 
 // finishDestructions carries out what a crash or a failure of the HSM has left undone.

@@ -1,8 +1,10 @@
 package server_test
 
 import (
+	"context"
 	"encoding/json/v2"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/api/verify"
 	"github.com/signetd/signet/keystore"
+	"github.com/signetd/signet/keystore/keystoretest"
 	"github.com/signetd/signet/server"
 	"github.com/signetd/signet/server/servertest"
 )
@@ -285,3 +288,60 @@ func TestDestructionIsMadeUp(t *testing.T) {
 		}
 	})
 }
+
+// TestDestructionOnAnotherToken: a token without the key is not a token whose key was destroyed. The CA's is plugged in for it, and somebody
+// takes the wrong one out of the safe.
+func TestDestructionOnAnotherToken(t *testing.T) {
+	t.Attr("requirement", "B-31")
+	root := keystoretest.NewFake()
+	var plugged atomic.Pointer[keystoretest.Fake]
+	plugged.Store(root)
+	lazy, err := keystore.Lazy(keystore.LazyConfig{Name: "the token \"root\"", Open: func(context.Context) (keystore.Token, error) {
+		return pluggedIn{plugged.Load()}, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := keystore.Route(keystore.Rule{Prefixes: []string{"ca-"}, Token: lazy}, keystore.Rule{Prefixes: []string{""}, Token: keystoretest.NewFake()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &keyScene{scene: people(t, servertest.StartOn(t, token))}
+	s.Enroll("eve", "Eve Security", signetv1.Role_ROLE_ADMINISTRATOR)
+	s.reconnect()
+	old := s.active(signetv1.KeyRole_KEY_ROLE_CA, "")
+	s.rotate(old)
+	asked, err := s.request(old.GetName())
+	if err != nil {
+		t.Fatal(err)
+	}
+	plug := func(f *keystoretest.Fake) {
+		plugged.Store(f)
+		if err := lazy.(keystore.Resetter).Reset(t.Context(), lazy.Epoch(), errors.New("unplugged")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plug(keystoretest.NewFake())
+	from := s.size()
+	_, err = s.confirm(old.GetName(), asked.GetDestruction().GetId())
+	wantError(t, err, codes.Unavailable, "HSM_UNAVAILABLE")
+	if len(s.find(from, chain.KeyDestroyed)) != 0 {
+		t.Error("the ledger says that the key is destroyed")
+	}
+	if _, err := root.Find(t.Context(), keystore.ID(old.GetLabel())); err != nil {
+		t.Fatal(err)
+	}
+	plug(root)
+	done, err := s.confirm(old.GetName(), asked.GetDestruction().GetId())
+	if err != nil || done.GetState() != signetv1.KeyState_KEY_STATE_DESTROYED {
+		t.Fatalf("%v, %v", done, err)
+	}
+	if _, err := root.Find(t.Context(), keystore.ID(old.GetLabel())); !errors.Is(err, keystore.ErrNotFound) {
+		t.Errorf("the key is still there: %v", err)
+	}
+}
+
+// pluggedIn is a device that works again when it is opened again.
+type pluggedIn struct{ *keystoretest.Fake }
+
+func (pluggedIn) Close() error { return nil }

@@ -88,12 +88,11 @@ func (c *compared) count(id ID, k *copies, n int) {
 	if k.odd() {
 		c.odd.Add(int64(n))
 	}
-	right := k.right()
 	for i, has := range k.has {
 		switch {
 		case has == none:
 			c.members[i].missing.Add(int64(n))
-		case has != "" && has != right:
+		case k.differs(i):
 			c.differs[i] += n
 			c.which[i] = id
 		}
@@ -115,6 +114,11 @@ func (k *copies) right() string {
 		}
 	}
 	return ""
+}
+
+// differs reports whether a token has another key than it should.
+func (k *copies) differs(i int) bool {
+	return k.has[i] != "" && k.has[i] != none && k.has[i] != k.right()
 }
 
 // learn is told what a token has under an id.
@@ -210,8 +214,10 @@ func (c *compared) refresh() {
 	for i, m := range c.members {
 		if epoch := m.Epoch(); epoch != c.epochs[i] {
 			c.epochs[i] = epoch
-			for id := range c.keys {
-				c.update(id, func(k *copies) { k.has[i] = "" })
+			for id, k := range c.keys {
+				if !k.differs(i) { // one that does is not used until it was looked at again
+					c.update(id, func(k *copies) { k.has[i] = "" })
+				}
 				c.compare(id)
 			}
 		}
@@ -259,7 +265,7 @@ func (c *compared) work() {
 		var ask []int
 		if k := c.keys[id]; k != nil {
 			for i := range k.has {
-				if k.has[i] == "" || k.has[i] == none || k.bad[i] != nil {
+				if k.has[i] == "" || k.has[i] == none || k.bad[i] != nil || k.differs(i) {
 					ask = append(ask, i)
 				}
 			}

@@ -57,12 +57,18 @@ func TestStaleHandleIsCured(t *testing.T) {
 		alice := keystoretest.Generate(t, store, "alice", keystore.ECDSAP256)
 		bob := keystoretest.Generate(t, store, "bob", keystore.ECDSAP256)
 		fake.SetFault(func(_ context.Context, call string) error {
-			if call == "Reset" {
+			switch call {
+			case "Reset":
 				time.Sleep(100 * time.Millisecond)
+			case "Sign": // so that several are hit
+				time.Sleep(50 * time.Millisecond)
 			}
 			return nil
 		})
 		fake.OnReset = func(reason error) {
+			if errors.Is(reason, keystore.ErrWrongSignature) {
+				t.Error("what fails meanwhile would count as a lie")
+			}
 			if !strings.Contains(reason.Error(), keystore.ErrWrongSignature.Error()) {
 				t.Errorf("reset because of %v", reason)
 			}

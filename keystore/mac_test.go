@@ -43,6 +43,18 @@ func TestMAC(t *testing.T) {
 	if _, err := keystoretestReopen(t, store, drifted); !errors.Is(err, keystore.ErrDrift) {
 		t.Errorf("attributes that are not the recorded ones: %v", err)
 	}
+	device := keystoretest.NewFake()
+	drifting := keystore.New(device, keystore.Options{})
+	made, err := drifting.GenerateMAC(t.Context(), "m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	device.Answer = func(k keystore.Key) keystore.Key { k.Attributes["CKA_MODIFIABLE"] = "true"; return k }
+	made.Attributes["CKA_MODIFIABLE"] = "false"
+	device.Restart()
+	if _, err := drifting.MAC(t.Context(), made, []byte("input")); !errors.Is(err, keystore.ErrDrift) {
+		t.Errorf("attributes that are others since the device began an epoch: %v", err)
+	}
 	if err := store.DestroyMAC(t.Context(), key.ID); err != nil {
 		t.Fatal(err)
 	}

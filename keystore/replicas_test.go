@@ -252,6 +252,20 @@ func TestReplicaThatDiffersIsRefused(t *testing.T) {
 				if s[which].State != keystore.Refusing || s[1-which].State != keystore.Working {
 					t.Errorf("%+v", s)
 				}
+				if k, err := p.store.Key(t.Context(), p.keys[1].ID); err != nil || k.KeyID != p.keys[1].KeyID {
+					t.Errorf("its key is given out: %v, %v", k, err)
+				}
+				for _, tamper := range []tamper{nil, spoil(), spoil(), nil} { // its canary has no say in that, whether it is good or bad
+					tokens[which].Tamper = tamper
+					_ = p.store.Health(t.Context())
+					time.Sleep(2 * time.Minute)
+					tokens[which].Restart() // nor is it used until it was compared again
+					_ = p.store.Health(t.Context())
+					if s := p.store.Status(); s[which].State != keystore.Refusing || p.active(t) == which {
+						t.Errorf("%+v", s)
+					}
+				}
+
 				var asked atomic.Int64
 				tokens[which].SetFault(counted(&asked))
 				tokens[1-which].SetFault(down)

@@ -205,12 +205,19 @@ func TestTokenThatIsPulledOut(t *testing.T) {
 	device := keystoretest.NewFake()
 	key := keystoretest.Generate(t, keystore.New(device, keystore.Options{}), "ca-1", keystore.ECDSAP256)
 	var now *keystoretest.Fake
+	opens := 0
 	closed := make(chan bool, 8)
-	store := keystore.New(lazy(t, keystore.LazyConfig{Name: "the CA's token", Open: func(context.Context) (keystore.Token, error) {
+	token := lazy(t, keystore.LazyConfig{Name: "the CA's token", Open: func(context.Context) (keystore.Token, error) {
+		opens++
 		now = device.Clone()
 		return &closing{now, func() { closed <- true }}, nil
-	}}), keystore.Options{})
+	}})
+	store := keystore.New(token, keystore.Options{})
 	mustSign(t, store, key)
+	open := token.Epoch()
+	if err := token.(keystore.Resetter).Reset(t.Context(), open-1, errors.New("an old one")); err != nil || token.Epoch() != open {
+		t.Errorf("it was closed for what another epoch did: %v", err)
+	}
 	now.SetFault(down)
 	if err := refuseSign(t, store, key, keystore.ErrUnavailable); !strings.Contains(err.Error(), "plug in the CA's token") {
 		t.Errorf("got %v", err)
@@ -221,6 +228,9 @@ func TestTokenThatIsPulledOut(t *testing.T) {
 	}
 	before := store.Status()[0].Epoch
 	mustSign(t, store, key)
+	if token.Epoch() <= open {
+		t.Error("no epoch began with the device that was plugged in again")
+	}
 
 	now.Tamper = spoil() // a stale handle: it is opened anew
 	mustSign(t, store, key)
@@ -230,7 +240,11 @@ func TestTokenThatIsPulledOut(t *testing.T) {
 	if err := store.Close(); err != nil {
 		t.Error(err)
 	}
+	opened := opens
 	refuseSign(t, store, key, keystore.ErrUnavailable)
+	if opens != opened {
+		t.Error("it was opened after it was closed")
+	}
 	if s := store.Status()[0]; s.State != keystore.Closed {
 		t.Errorf("%+v", s)
 	}

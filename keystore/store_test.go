@@ -7,9 +7,11 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"maps"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
@@ -157,7 +159,8 @@ func TestSignRefusesKindsOfKeysThatAreNotOurs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, public := range []crypto.PublicKey{nil, "key", p224.Public(), ed25519.PublicKey{1, 2}, (*ecdsa.PublicKey)(nil)} {
+	short := &rsa.PublicKey{N: new(big.Int).SetBit(big.NewInt(1), 2047, 1), E: 65537} // 2048 bits
+	for _, public := range []crypto.PublicKey{nil, "key", p224.Public(), ed25519.PublicKey{1, 2}, (*ecdsa.PublicKey)(nil), short} {
 		if _, err := store.Sign(t.Context(), "k", public, message); !errors.Is(err, keystore.ErrInvalid) {
 			t.Errorf("%T: got %v", public, err)
 		}

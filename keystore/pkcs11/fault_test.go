@@ -541,6 +541,9 @@ func TestStorageGone(t *testing.T) {
 	if err := sign(t, store, key); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := token.GenerateMAC(t.Context(), "m"); err != nil {
+		t.Fatal(err)
+	}
 	fault.FindNothing()
 	fault.Fail(faulty.SignInit, 1, wrapper.CKR_OBJECT_HANDLE_INVALID)
 	if err := sign(t, store, key); !errors.Is(err, keystore.ErrUnavailable) || errors.Is(err, keystore.ErrNotFound) {
@@ -549,8 +552,13 @@ func TestStorageGone(t *testing.T) {
 	if _, err := token.Find(t.Context(), "k"); !errors.Is(err, keystore.ErrUnavailable) {
 		t.Errorf("Find: got %v", err)
 	}
-	if _, err := token.Generate(t.Context(), keystore.Spec{ID: "k", Algorithm: keystore.ECDSAP256}); !errors.Is(err, keystore.ErrExists) {
-		t.Errorf("Generate: got %v", err)
+	for _, id := range []keystore.ID{"k", "m"} {
+		if _, err := token.Generate(t.Context(), keystore.Spec{ID: id, Algorithm: keystore.ECDSAP256}); !errors.Is(err, keystore.ErrExists) {
+			t.Errorf("Generate of %s: got %v", id, err)
+		}
+		if _, err := token.GenerateMAC(t.Context(), id); !errors.Is(err, keystore.ErrExists) {
+			t.Errorf("GenerateMAC of %s: got %v", id, err)
+		}
 	}
 	if _, err := token.Find(t.Context(), "stranger"); !errors.Is(err, keystore.ErrNotFound) {
 		t.Errorf("Find of what never was: got %v", err)
@@ -684,6 +692,59 @@ func TestDoubtfulLoginCountsAsRefused(t *testing.T) {
 	}
 	if n := fault.Calls(faulty.Login) - before; n != 2 {
 		t.Errorf("%d logins", n)
+	}
+}
+
+// A login that failed without saying why and then succeeded says nothing against the PIN, whoever mistypes it later.
+func TestDoubtfulLoginIsForgotten(t *testing.T) {
+	c := keystoretest.Config(t)
+	fault := faulty.New(t)
+	c.Module = fault.Path
+	fault.Fail(faulty.Login, 1, wrapper.CKR_GENERAL_ERROR)
+	token := keystoretest.Open(t, c)
+	defer fault.Heal()
+	key := mustGenerate(t, token, "k")
+	fault.Flags(wrapper.CKF_USER_PIN_COUNT_LOW, 0)
+	fault.DropLogin()
+	if err := sign(t, keystore.New(token, keystore.Options{}), key); err != nil {
+		t.Error(err)
+	}
+}
+
+// A key that was made while its caller left does not stay: nobody knows of it.
+func TestGenerateForNobody(t *testing.T) {
+	fault, token, _, _ := newFault(t, nil)
+	for name, generate := range map[keystore.ID]func(context.Context, keystore.ID) error{
+		"pair": func(ctx context.Context, id keystore.ID) error {
+			_, err := token.Generate(ctx, keystore.Spec{ID: id, Algorithm: keystore.ECDSAP256})
+			return err
+		},
+		"secret": func(ctx context.Context, id keystore.ID) error {
+			_, err := token.GenerateMAC(ctx, id)
+			return err
+		},
+	} {
+		t.Run(string(name), func(t *testing.T) {
+			ctx, leave := context.WithCancel(t.Context())
+			searches := fault.Calls(faulty.FindObjectsFinal)
+			hang := fault.Hang(faulty.GetAttributeValue, 1, 0) // the key is made and is being read back
+			left := make(chan error, 1)
+			go func() { left <- generate(ctx, name) }()
+			until(t, "a key that was made", func() bool { return fault.Hung(faulty.GetAttributeValue) == 1 })
+			if fault.Calls(faulty.FindObjectsFinal) == searches {
+				t.Error("it was not looked for")
+			}
+			leave()
+			if err := <-left; !errors.Is(err, keystore.ErrUnavailable) {
+				t.Errorf("got %v", err)
+			}
+			hang.Heal()
+			_, pair := token.Find(t.Context(), name)
+			_, secret := token.MACAttributes(t.Context(), name)
+			if !errors.Is(pair, keystore.ErrNotFound) || !errors.Is(secret, keystore.ErrNotFound) {
+				t.Errorf("it stayed: %v, %v", pair, secret)
+			}
+		})
 	}
 }
 

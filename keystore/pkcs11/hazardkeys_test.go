@@ -327,6 +327,14 @@ func lastTry(t *testing.T) {
 			t.Error("ours: tried all the same")
 		}
 	}
+	f.module.Flags(0, wrapper.CKF_USER_PIN_INITIALIZED)
+	logins = f.module.Calls(faulty.Login)
+	if _, err := pkcs11.Open(t.Context(), f.config); !errors.Is(err, keystore.ErrPIN) || !strings.Contains(err.Error(), "no user PIN yet") {
+		t.Errorf("ours: %v", err)
+	}
+	if f.module.Calls(faulty.Login) != logins {
+		t.Error("ours: tried all the same")
+	}
 	f.module.Heal()
 	properlyOn(t, f, nil).signs("a")
 }

@@ -171,6 +171,24 @@ func TestOneTokenIsOpenedOnce(t *testing.T) {
 }
 
 // All sessions of a process share the login, so that a token that another part of the program is logged in to takes any PIN.
+// A module that another part of the program has initialised can be finalised by it at any time: it is not used.
+func TestOthersHaveInitialized(t *testing.T) {
+	c := keystoretest.Config(t)
+	c.Module = faulty.New(t).Path
+	t.Setenv("SOFTHSM2_CONF", c.SoftHSMConf)
+	others := wrapper.New(c.Module)
+	if err := others.Initialize(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pkcs11.Open(t.Context(), c); !errors.Is(err, keystore.ErrUnavailable) || !strings.Contains(err.Error(), "another part of this program") {
+		t.Errorf("got %v", err)
+	}
+	if err := others.Finalize(); err != nil {
+		t.Fatal(err)
+	}
+	keystoretest.Open(t, c)
+}
+
 func TestOthersAreLoggedIn(t *testing.T) {
 	keep := keystoretest.Open(t, keystoretest.Config(t)) // keeps the module initialised
 	c := keystoretest.Config(t)

@@ -222,6 +222,33 @@ func TestAllHang(t *testing.T) {
 	}
 }
 
+// No more calls are open in a process than the queue has room for: who comes then is told when to come again.
+func TestQueueIsBounded(t *testing.T) {
+	m := faulty.New(t)
+	c := processes(t, 1)
+	c.Queue = 2
+	conf := m.Config(t)
+	conf.Sessions = 1
+	token := open(t, conf, c)
+	key := generate(t, token, "k", keystore.ECDSAP256)
+	sign(t, token, key)
+	hang := m.Hang(faulty.Sign, 1, 0)
+	var all sync.WaitGroup
+	for range 2 {
+		all.Go(func() { _ = trySign(t.Context(), token, key, "waits") }) // or comes after one of those below
+	}
+	until(t, "a full queue", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		var u *keystore.UnavailableError
+		err := trySign(ctx, token, key, "too many")
+		return errors.As(err, &u) && u.RetryAfter > 0 && strings.Contains(err.Error(), "too many")
+	})
+	hang.Heal()
+	all.Wait()
+	sign(t, token, key)
+}
+
 // A process that cannot even say that it is alive is killed.
 func TestStopped(t *testing.T) {
 	m := faulty.New(t)

@@ -270,3 +270,23 @@ func threads(t *testing.T) int {
 	}
 	return len(tasks)
 }
+
+// Who waits when all sessions begin to hang is sent away long before their deadline.
+func TestWhoWaitsIsSentAway(t *testing.T) {
+	fault, _, store, key := newFault(t, func(c *pkcs11.Config) { c.Hang = 50 * time.Millisecond })
+	if err := sign(t, store, key); err != nil {
+		t.Fatal(err)
+	}
+	hang := fault.Hang(faulty.Sign, 1, 0)
+	var first sync.WaitGroup
+	first.Go(func() { _ = sign(t, store, key) })
+	until(t, "a call that hangs", func() bool { return fault.Hung(faulty.Sign) == 1 })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // it does not come to that
+	defer cancel()
+	_, err := store.Sign(ctx, key.ID, key.Public, message)
+	if !sentAway(err) || !isUnavailable(err) {
+		t.Errorf("got %v", err)
+	}
+	hang.Heal()
+	first.Wait()
+}

@@ -2,6 +2,7 @@ package pkcs11
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -298,6 +299,34 @@ func TestGenerateIsDurableOrNothing(t *testing.T) {
 	token.folder = folder
 	if _, err := token.Generate(t.Context(), spec); err != nil {
 		t.Errorf("the id is not free: %v", err)
+	}
+}
+
+// What could not be made durable is not called destroyed, however often it is asked for: the power could bring it back.
+func TestDestroyIsDurable(t *testing.T) {
+	token, folder := ownToken(t)
+	if _, err := token.Generate(t.Context(), keystore.Spec{ID: "pair", Algorithm: keystore.ECDSAP256}); err != nil {
+		t.Fatal(err)
+	}
+	token.folder = filepath.Join(folder, "missing")
+	if _, err := token.GenerateMAC(t.Context(), "secret"); !errors.Is(err, keystore.ErrUnavailable) || !strings.Contains(err.Error(), "durable") {
+		t.Errorf("GenerateMAC: got %v", err)
+	}
+	token.folder = folder
+	if _, err := token.GenerateMAC(t.Context(), "secret"); err != nil {
+		t.Fatal(err)
+	}
+	for id, destroy := range map[keystore.ID]func(context.Context, keystore.ID) error{"pair": token.Destroy, "secret": token.DestroyMAC} {
+		token.folder = filepath.Join(folder, "missing")
+		for range 2 {
+			if err := destroy(t.Context(), id); !errors.Is(err, keystore.ErrUnavailable) || !strings.Contains(err.Error(), "durable") {
+				t.Errorf("%s: got %v", id, err)
+			}
+		}
+		token.folder = folder
+		if err := destroy(t.Context(), id); !errors.Is(err, keystore.ErrNotFound) {
+			t.Errorf("%s: got %v", id, err)
+		}
 	}
 }
 

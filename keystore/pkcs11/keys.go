@@ -258,7 +258,7 @@ func (c *control) destroy(id keystore.ID) error {
 		return err
 	}
 	if len(found) == 0 {
-		return c.missing(id)
+		return c.durablyGone(c.missing(id))
 	}
 	private, public := split(found)
 	if len(private) > 1 || len(public) > 1 {
@@ -296,6 +296,17 @@ func (c *control) destroy(id keystore.ID) error {
 		return fmt.Errorf("%w: the key is destroyed, but that could not be made durable: %w", keystore.ErrUnavailable, err)
 	}
 	return nil
+}
+
+// durablyGone makes durable that a key is not found, before it says so: an earlier call may have destroyed it and failed in that.
+func (c *control) durablyGone(missing error) error {
+	if !errors.Is(missing, keystore.ErrNotFound) {
+		return missing
+	}
+	if err := syncFolder(c.token.folder, time.Now()); err != nil {
+		return fmt.Errorf("%w: the token has no such key, but that could not be made durable: %w", keystore.ErrUnavailable, err)
+	}
+	return missing
 }
 
 // handle returns where a key is, from memory or from the device.

@@ -236,7 +236,7 @@ func (c *control) destroyMAC(id keystore.ID) error {
 		return err
 	}
 	if len(found) == 0 {
-		return c.notFound(id, c.seenMACs[id])
+		return c.durablyGone(c.notFound(id, c.seenMACs[id]))
 	}
 	began := time.Now()
 	delete(c.macs, id)

@@ -411,6 +411,12 @@ func TestTwoPeopleAreNeeded(t *testing.T) {
 		s.wantVerdict(s.manifest(), verify.Policy)
 		_, err = s.signing.Withdraw(s.ada, &signetv1.WithdrawRequest{Record: s.record.GetName(), Reason: "Again."})
 		wantError(t, err, codes.FailedPrecondition, "NOTHING_TO_WITHDRAW")
+		if w, err = s.signing.Withdraw(s.bob, &signetv1.WithdrawRequest{Record: s.record.GetName(), Reason: "I agree with Ada."}); err != nil {
+			t.Fatal(err)
+		}
+		if r := s.sign(s.bob, "bob", w.GetPreparation()); r.GetRecordState() != signetv1.RecordState_RECORD_STATE_WITHDRAWN {
+			t.Fatalf("state %s after the second one; nobody has rejected it", r.GetRecordState())
+		}
 	})
 }
 

@@ -152,7 +152,7 @@ func Projection() ledger.Projection { return projection{} }
 type projection struct{}
 
 func (projection) Name() string { return projectionName }
-func (projection) Version() int { return 1 }
+func (projection) Version() int { return 2 }
 
 // Apply takes one entry.
 func (projection) Apply(s *ledger.State, e chain.Entry, _ []byte, attachments [][]byte) error {
@@ -229,7 +229,7 @@ func applyRecordDecided(s *ledger.State, e chain.Entry) error {
 		switch {
 		case body.Outcome == statusApproved:
 			r.Status = statusApproved
-		case r.Status == statusApproved:
+		case r.Status == statusApproved, r.Status == statusWithdrawn: // or another approver takes theirs back, too
 			r.Status = statusWithdrawn
 		default:
 			r.Status = statusRejected

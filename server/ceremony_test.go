@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/signetd/signet/api/bundle"
 	"github.com/signetd/signet/api/chain"
@@ -613,6 +614,18 @@ func TestSeal(t *testing.T) {
 	if err != nil || again.GetSignature().GetName() != r.GetSignature().GetName() {
 		t.Fatalf("retried: %v, %v", again, err)
 	}
+	t.Run("the same id for something else is another request", func(t *testing.T) {
+		other := proto.CloneOf(in)
+		other.Reason = "Another run."
+		got, err := sealing.Seal(t.Context(), other)
+		if err != nil || got.GetSignature().GetName() == r.GetSignature().GetName() || got.GetSignature().GetReason() != other.GetReason() {
+			t.Fatalf("%v, %v", got, err)
+		}
+	})
+	t.Run("a reason with a control character", func(t *testing.T) {
+		_, err := sealing.Seal(t.Context(), &signetv1.SealRequest{Record: s.record.GetName(), Meaning: "evidence-seal", Reason: "fine\x1b[2J"})
+		wantError(t, err, codes.InvalidArgument, "REASON_MISSING")
+	})
 	t.Run("never counts as a person's", func(t *testing.T) {
 		t.Attr("requirement", "X-11")
 		s.wantVerdict(s.manifest(), verify.Policy)
@@ -635,9 +648,58 @@ func TestSeal(t *testing.T) {
 	})
 	s.sign(s.ada, "ada", s.prepare(s.ada))
 	report := s.wantVerdict(s.manifest(), verify.OK)
-	if len(report.Signatures) != 3 {
-		t.Fatalf("%d signatures, want seal, approval and closing", len(report.Signatures))
+	if len(report.Signatures) != 4 {
+		t.Fatalf("%d signatures, want two seals, approval and closing", len(report.Signatures))
 	}
+	t.Run("a retried call gets its answer also when the record is closed", func(t *testing.T) {
+		if again, err := sealing.Seal(t.Context(), in); err != nil || again.GetSignature().GetName() != r.GetSignature().GetName() {
+			t.Fatalf("retried: %v, %v", again, err)
+		}
+	})
+	t.Run("a superseded record takes none", func(t *testing.T) {
+		t.Attr("requirement", "11.10(f)")
+		old := s.create(header("ada"))
+		next := header("ada")
+		next.Version, next.Supersedes = "v0.1.1", fmt.Sprintf("%x", old.GetDigest())
+		s.create(next)
+		_, err := sealing.Seal(t.Context(), &signetv1.SealRequest{Record: old.GetName(), Meaning: "evidence-seal"})
+		wantError(t, err, codes.FailedPrecondition, "RECORD_CHANGED")
+	})
+}
+
+// A retried Prepare gets the first statement; the same id from somebody else, or about something else, is another request.
+func TestPrepareIsRetried(t *testing.T) {
+	s := start(t)
+	s.record = s.create(header("ada", "bob"))
+	before := s.size()
+	in := s.prepareRequest()
+	in.RequestId = "0193c1f0-0000-4000-8000-000000000009"
+	ask := func(ctx context.Context, in *signetv1.PrepareRequest) *signetv1.Preparation {
+		t.Helper()
+		r, err := s.signing.Prepare(ctx, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.GetPreparation()
+	}
+	first := ask(s.ada, in)
+	s.Clock.Advance(time.Second)
+	if again := ask(s.ada, in); again.GetName() != first.GetName() || !bytes.Equal(again.GetStatement(), first.GetStatement()) ||
+		!again.GetExpireTime().AsTime().Equal(first.GetExpireTime().AsTime()) {
+		t.Errorf("retried: %v", again)
+	}
+	other := proto.CloneOf(in)
+	other.Reason = "I have read it again."
+	if got := ask(s.ada, other); got.GetName() == first.GetName() || !strings.Contains(got.GetRendering(), other.GetReason()) {
+		t.Errorf("with another reason: %v", got)
+	}
+	if got := ask(s.bob, in); got.GetName() == first.GetName() || !strings.Contains(got.GetRendering(), "Bob") {
+		t.Errorf("by somebody else: %v", got)
+	}
+	if n := len(s.find(before, chain.SignaturePrepared)); n != 3 {
+		t.Errorf("%d preparations, want 3", n)
+	}
+	s.sign(s.ada, "ada", first)
 }
 
 func TestSupersededAfterApproval(t *testing.T) {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
 
 	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/server/internal/ledger"
@@ -44,4 +47,23 @@ func Fill(ctx context.Context, o Options, entries uint64) error {
 	}
 	_, err = l.Checkpointed(ctx, l.Size())
 	return errors.Join(failed, err, l.Close())
+}
+
+// ToStatus is what an error means to callers.
+var ToStatus = toStatus
+
+// ErrorRow is a row of the table of errors.
+type ErrorRow struct {
+	Err    error
+	Code   codes.Code
+	Reason string
+	Retry  time.Duration
+}
+
+// ErrorRows returns the table of errors.
+func ErrorRows() (rows []ErrorRow) {
+	for _, r := range errorTable {
+		rows = append(rows, ErrorRow{r.err, r.code, r.reason, r.retry})
+	}
+	return rows
 }

@@ -127,7 +127,7 @@ func TestEventsAreRefused(t *testing.T) {
 		want error
 	}{
 		{"an attachment that the body does not name", ledger.Event{Body: body{Key: "k"}, Attachments: [][]byte{attachment}}, ledger.ErrInvalid},
-		{"one that is named by a member", ledger.Event{Body: map[string]string{digest: ""}, Attachments: [][]byte{attachment}}, ledger.ErrInvalid},
+		{"one that is named by a member", ledger.Event{Body: map[string]string{"key": "k", digest: ""}, Attachments: [][]byte{attachment}}, ledger.ErrInvalid},
 		{"another one", ledger.Event{Body: body{Key: "k", Digests: []string{digest}}, Attachments: [][]byte{[]byte("another")}}, ledger.ErrInvalid},
 		{"too many", ledger.Event{Body: body{Digests: []string{digest}}, Attachments: make([][]byte, ledger.MaxAttachments+1)}, ledger.ErrTooLarge},
 		{"too large a one", ledger.Event{Body: body{Digests: []string{digest}}, Attachments: [][]byte{make([]byte, ledger.MaxAttachment+1)}}, ledger.ErrTooLarge},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -219,6 +220,76 @@ func TestTooLate(t *testing.T) {
 			})
 			if s.t = t; len(s.find(before, chain.SignatureCreated)) != 0 {
 				t.Error("a signature was made")
+			}
+		})
+	}
+}
+
+// TestMeanwhileSealed: a record that is decided or superseded while a service's key signs takes no seal; a call that was retried meanwhile makes no
+// second one.
+func TestMeanwhileSealed(t *testing.T) {
+	t.Attr("requirement", "11.10(f)")
+	s := start(t)
+	sealing := signetv1.NewSigningServiceClient(s.DialSealing())
+	request := func() *signetv1.SealRequest {
+		return &signetv1.SealRequest{Record: s.record.GetName(), Meaning: "evidence-seal", RequestId: "0193c1f0-0000-4000-8000-000000000001"}
+	}
+	var retried *signetv1.SealResponse
+	for i, tc := range []struct {
+		name   string
+		happen func() error
+		reason string
+		seals  int
+	}{
+		{"it is approved", func() error {
+			_, err := s.signing.Sign(s.ada, signRequest(s.prepare(s.ada), "ada"))
+			return err
+		}, "RECORD_CLOSED", 0},
+		{"it is superseded", func() error {
+			next := header("ada")
+			next.Version, next.Supersedes = "v9.0.0", fmt.Sprintf("%x", s.record.GetDigest())
+			s.create(next)
+			return nil
+		}, "RECORD_CHANGED", 0},
+		{"the call is retried", func() (err error) {
+			retried, err = sealing.Seal(t.Context(), request())
+			return err
+		}, "", 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s.t = t
+			h := header("ada")
+			h.Version = fmt.Sprintf("v3.0.%d", i)
+			s.record = s.create(h)
+			before := s.size()
+			var begun atomic.Bool
+			var happened error
+			s.SetFault(func(id keystore.ID, signature []byte) ([]byte, error) {
+				if strings.Contains(string(id), "seal") && !begun.Swap(true) {
+					happened = tc.happen()
+				}
+				return signature, nil
+			})
+			r, err := sealing.Seal(t.Context(), request())
+			s.SetFault(nil)
+			if !begun.Load() || happened != nil {
+				t.Fatalf("the key of the service signed: %v; meanwhile: %v", begun.Load(), happened)
+			}
+			if tc.reason != "" {
+				if reasonOf(err) != tc.reason {
+					t.Errorf("got %v, want %s", err, tc.reason)
+				}
+			} else if err != nil || r.GetSignature().GetName() != retried.GetSignature().GetName() {
+				t.Errorf("%s, %v; the retried call got %s", r.GetSignature().GetName(), err, retried.GetSignature().GetName())
+			}
+			seals := 0
+			for _, e := range s.find(before, chain.SignatureCreated) {
+				if e.Actor.Kind == chain.Service {
+					seals++
+				}
+			}
+			if seals != tc.seals {
+				t.Errorf("%d seals, want %d", seals, tc.seals)
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,8 @@ import (
 	"github.com/signetd/signet/api/manifest"
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 	"github.com/signetd/signet/api/verify"
+	"github.com/signetd/signet/server"
+	"github.com/signetd/signet/server/internal/rights"
 	"github.com/signetd/signet/server/servertest"
 )
 
@@ -82,6 +85,9 @@ func TestCreateRecordRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := s.signers.SuspendSigner(s.Login(servertest.Administrator), &signetv1.SuspendSignerRequest{Name: s.bobID, Reason: "away"}); err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		name   string
 		change func(*signetv1.RecordHeader, *[]byte)
@@ -104,6 +110,14 @@ func TestCreateRecordRefuses(t *testing.T) {
 		{"unknown template", func(h *signetv1.RecordHeader, _ *[]byte) { h.Policy.Template = "anyone" }, codes.InvalidArgument, "RECORD_INVALID"},
 		{"a role for a file that is not there", func(h *signetv1.RecordHeader, _ *[]byte) { h.Roles["other"] = "junit_xml" }, codes.InvalidArgument, "RECORD_INVALID"},
 		{"a version that is none", func(h *signetv1.RecordHeader, _ *[]byte) { h.Version = "latest" }, codes.InvalidArgument, "RECORD_INVALID"},
+		{"a predecessor of another product", func(h *signetv1.RecordHeader, _ *[]byte) {
+			h.Product, h.Supersedes = "other_pro", fmt.Sprintf("%x", s.record.GetDigest())
+		}, codes.InvalidArgument, "RECORD_INVALID"},
+		{"a predecessor of another type", func(h *signetv1.RecordHeader, _ *[]byte) {
+			h.Type, h.Supersedes = "document", fmt.Sprintf("%x", s.record.GetDigest())
+		}, codes.InvalidArgument, "RECORD_INVALID"},
+		{"an approver who is suspended", func(h *signetv1.RecordHeader, _ *[]byte) { h.Policy.Approvers = []string{"bob"} }, codes.InvalidArgument, "APPROVER_UNKNOWN"},
+		{"a review of rights", func(h *signetv1.RecordHeader, _ *[]byte) { h.Type = rights.RecordType }, codes.InvalidArgument, "RECORD_INVALID"},
 		{"a predecessor that is none", func(h *signetv1.RecordHeader, _ *[]byte) { h.Supersedes = strings.Repeat("0", 64) }, codes.InvalidArgument, "RECORD_INVALID"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -146,11 +160,25 @@ func TestCreateRecordRefuses(t *testing.T) {
 		if err != nil || a.GetName() != b.GetName() {
 			t.Fatalf("%s, then %s, %v", a.GetName(), b.GetName(), err)
 		}
+		d := s.document
+		d.Files = d.Files[:2]
+		other, err := d.Canonical()
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Roles = nil
+		c, err := s.Record(s.rita, document, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d, err := s.Record(s.rita, other, h); err != nil || d.GetName() == c.GetName() {
+			t.Fatalf("with other content: %s, then %s, %v", c.GetName(), d.GetName(), err)
+		}
 	})
 }
 
 func TestTooLarge(t *testing.T) {
-	s := start(t)
+	s := start(t, func(c *server.Config) { c.Limits.DocumentBytes = 8 << 20 })
 	t.Run("message", func(t *testing.T) {
 		in := s.prepareRequest()
 		in.Reason = strings.Repeat("x", s.Config.Limits.MessageBytes+1)
@@ -171,6 +199,42 @@ func TestTooLarge(t *testing.T) {
 		}
 		_, err = stream.CloseAndRecv()
 		wantError(t, err, codes.ResourceExhausted, "TOO_LARGE")
+	})
+	t.Run("a record's document", func(t *testing.T) {
+		stream, err := s.records.CreateRecord(s.rita)
+		if err != nil {
+			t.Fatal(err)
+		}
+		piece := &signetv1.CreateRecordRequest{Part: &signetv1.CreateRecordRequest_Header{Header: header("ada")}}
+		for range s.Config.Limits.DocumentBytes>>20 + 3 {
+			if stream.Send(piece) != nil {
+				break
+			}
+			piece = &signetv1.CreateRecordRequest{Part: &signetv1.CreateRecordRequest_BundleChunk{BundleChunk: make([]byte, 1<<20)}}
+		}
+		_, err = stream.CloseAndRecv()
+		wantError(t, err, codes.ResourceExhausted, "TOO_LARGE")
+	})
+	t.Run("parts in another order", func(t *testing.T) {
+		head := &signetv1.CreateRecordRequest{Part: &signetv1.CreateRecordRequest_Header{Header: header("ada")}}
+		bytes := &signetv1.CreateRecordRequest{Part: &signetv1.CreateRecordRequest_BundleChunk{BundleChunk: []byte("{}")}}
+		for name, parts := range map[string][]*signetv1.CreateRecordRequest{"no header": {bytes}, "two headers": {head, head, bytes}, "the header last": {bytes, head}, "nothing": {}} {
+			stream, err := s.records.CreateRecord(s.rita)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range parts {
+				_ = stream.Send(p) // the answer says it
+			}
+			_, err = stream.CloseAndRecv()
+			t.Run(name, func(t *testing.T) { wantError(t, err, codes.InvalidArgument, "REQUEST_INVALID") })
+		}
+		stream, err := s.signing.Verify(s.rita)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = stream.CloseAndRecv()
+		wantError(t, err, codes.InvalidArgument, "REQUEST_INVALID")
 	})
 	s.sign(s.ada, "ada", s.prepare(s.ada)) // and nothing is the worse for it
 }

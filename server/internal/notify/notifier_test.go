@@ -1,11 +1,13 @@
 package notify_test
 
 import (
+	"context"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -274,6 +276,19 @@ func TestOutage(t *testing.T) {
 	}
 	if figures, err = f.n.Figures(); err != nil || figures.News != 0 || !figures.Channels[0].Up || figures.Undelivered != 0 {
 		t.Errorf("%+v, %v", figures, err)
+	}
+	// However long the mail server is away, nothing is given up.
+	f.mail.Stop()
+	s := f.signs("sgn_a")
+	for range 16 {
+		f.pass()
+		f.clock.Add(6 * time.Hour)
+	}
+	f.mail.Start(t)
+	f.pass()
+	f.pass()
+	if letters = f.mail.Letters(); letters[len(letters)-1].To != "ada@example.com" || f.get(s.ID).Undelivered != "" {
+		t.Errorf("after four days: %+v", f.get(s.ID))
 	}
 }
 
@@ -591,6 +606,108 @@ func TestSentAndNotRecorded(t *testing.T) {
 	}
 	if d := f.deliveries(a.ID); len(d) != 1 || !d[0].Delivered {
 		t.Errorf("%+v", d)
+	}
+}
+
+// While nothing can be written, what was sent is not sent again and again.
+func TestSentWhileNothingIsWritten(t *testing.T) {
+	t.Attr("requirement", "11.300(d)")
+	f := newFixture(t, func(c *notify.Config) { c.Mail = nil })
+	a := f.raise("sgn_a")
+	var refuse atomic.Bool
+	f.options.ClockDoubt = func() error {
+		if refuse.Load() {
+			return errors.New("nobody vouches for it")
+		}
+		return nil
+	}
+	f.restart()
+	refuse.Store(true)
+	if err := f.n.Pass(t.Context()); !errors.Is(err, ledger.ErrClockAhead) {
+		t.Fatalf("%v", err)
+	}
+	for range 30 { // within a second
+		_ = f.n.Pass(t.Context())
+	}
+	if posts, _ := f.hook.Posts(); len(posts) != 1 {
+		t.Fatalf("%d posts while nothing can be written", len(posts))
+	}
+	refuse.Store(false)
+	f.clock.Add(time.Minute)
+	f.pass()
+	posts, _ := f.hook.Posts()
+	if len(posts) != 2 || posts[0].ID != posts[1].ID {
+		t.Errorf("%+v", posts)
+	}
+	if d := f.deliveries(a.ID); len(d) != 1 || !d[0].Delivered {
+		t.Errorf("%+v", d)
+	}
+}
+
+// What was begun when the service stops is recorded all the same.
+func TestStoppedWhileItSends(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	f := newFixture(t, func(c *notify.Config) {
+		c.Mail = nil
+		secrets := c.Webhooks[0].Secrets
+		c.Webhooks[0].Secrets = func() ([]byte, error) {
+			stop()
+			return secrets()
+		}
+	})
+	a := f.raise("sgn_a")
+	_ = f.n.Pass(ctx)
+	if d := f.deliveries(a.ID); len(d) != 1 {
+		t.Errorf("%d deliveries are recorded, want 1", len(d))
+	}
+}
+
+// A test of the channels reaches management once; an address that was given up is erased with the last news that needed it; and of a machine's
+// signatures nobody is told.
+func TestWhatIsNotRepeated(t *testing.T) {
+	f := newFixture(t, func(c *notify.Config) { c.Webhooks = nil })
+	raise := func(a notify.Alert) {
+		f.do(func(tx *ledger.Tx) {
+			a.Entry = tx.Emit(ledger.Event{Type: chain.SignerLocked, Actor: chain.Actor{ID: "x", Kind: chain.System}, Body: map[string]string{}})
+			notify.Raise(tx, a)
+		})
+	}
+	to := func() map[string]int {
+		n := map[string]int{}
+		for _, l := range f.mail.Letters() {
+			n[l.To]++
+		}
+		return n
+	}
+	raise(notify.Alert{Kind: notify.KindTest, Summary: "A test.", Audience: notify.Security})
+	for range 3 {
+		f.pass()
+		f.clock.Add(15 * time.Minute)
+	}
+	if got := to(); got["boss@example.com"] != 1 || got["security@example.com"] != 3 {
+		t.Errorf("letters of a test: %v", got)
+	}
+	old, next := f.contact("sgn_a", "old@example.com"), f.contact("sgn_a", "new@example.com")
+	raise(notify.Alert{Kind: notify.KindCredentialChanged, Subject: "sgn_a", Contact: old.Commitment, Summary: "Your address was changed.", Audience: notify.Signer})
+	f.pass()
+	if got := to(); got["old@example.com"] != 1 || got["new@example.com"] != 0 {
+		t.Errorf("letters of a changed address: %v", got)
+	}
+	err := f.ledger.View(func(r *ledger.Read) error {
+		if r.GetPrivate("notify.contacts", []byte("sgn_a/"+old.Commitment)) != nil || r.GetPrivate("notify.contacts", []byte("sgn_a/"+next.Commitment)) == nil {
+			t.Error("the old address is not the one that is erased")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.contact("svc_ci", "ci@example.com")
+	r := f.do(func(tx *ledger.Tx) {
+		tx.Emit(ledger.Event{Type: chain.SignatureCreated, Actor: chain.Actor{ID: "svc_ci", Kind: chain.Service}, Body: map[string]string{}})
+	})
+	if _, err := notify.At(f.ledger, r.First); !errors.Is(err, notify.ErrNotFound) {
+		t.Errorf("news of a service's signature: %v", err)
 	}
 }
 

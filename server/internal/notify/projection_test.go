@@ -249,6 +249,8 @@ func TestAcknowledge(t *testing.T) {
 	}{
 		"about themselves": {"sgn_a", a.ID, "it was me", notify.ErrAboutThemselves},
 		"no remark":        {"sgn_o", a.ID, " \n", notify.ErrRemark},
+		"a long remark":    {"sgn_o", a.ID, strings.Repeat("x", notify.MaxRemark+1), notify.ErrRemark},
+		"no text":          {"sgn_o", a.ID, "\xff", notify.ErrRemark},
 		"no such alert":    {"sgn_o", "alr_7z00", "seen", notify.ErrNotFound},
 		"news":             {"sgn_o", f.signs("sgn_b").ID, "seen", notify.ErrState},
 	} {

@@ -1,6 +1,7 @@
 package signing
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/signetd/signet/api/manifest"
@@ -51,6 +52,51 @@ func TestCount(t *testing.T) {
 			}}
 			if got := count(p, tc.rows).outcome; got != tc.want {
 				t.Fatalf("got %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestAdmit: who may decide about a record as it stands.
+func TestAdmit(t *testing.T) {
+	t.Attr("requirement", "11.10(f)")
+	const a, b, c = "sgn_a", "sgn_b", "sgn_c"
+	by := func(signer, decision, authorization string) row {
+		return row{signatureState: signatureState{Signer: signer, Decision: decision, Authorization: authorization}}
+	}
+	approved := []row{by(a, "approve", "password")}
+	full := make([]row, MaxSignatures)
+	for i := range full {
+		full[i] = by(a, "review", "password")
+	}
+	for _, tc := range []struct {
+		name             string
+		state            recordState
+		rows             []row
+		signer, decision string
+		want             error
+	}{
+		{"an approver", recordState{Status: statusOpen}, nil, a, "approve", nil},
+		{"somebody else", recordState{Status: statusOpen}, nil, "sgn_x", "approve", ErrNotDesignated},
+		{"an approver who is excluded", recordState{Status: statusOpen}, nil, c, "approve", ErrNotDesignated},
+		{"after the decision", recordState{Status: statusApproved}, approved, b, "approve", ErrRecordClosed},
+		{"a review after the decision", recordState{Status: statusRejected}, nil, b, "review", ErrRecordClosed},
+		{"of a superseded record", recordState{Status: statusOpen, Superseded: 7}, nil, a, "approve", ErrRecordChanged},
+		{"as many as one manifest can hold", recordState{Status: statusOpen}, full[1:], a, "approve", nil},
+		{"one more", recordState{Status: statusOpen}, full, a, "approve", ErrTooMany},
+		{"one's own approval, taken back", recordState{Status: statusApproved}, approved, a, "withdraw", nil},
+		{"also of a superseded record", recordState{Status: statusApproved, Superseded: 7}, approved, a, "withdraw", nil},
+		{"nothing to take back", recordState{Status: statusApproved}, approved, b, "withdraw", ErrNothingToWithdraw},
+		{"taken back twice", recordState{Status: statusWithdrawn}, append(approved, by(a, "withdraw", "password")), a, "withdraw", ErrNothingToWithdraw},
+		{"what did not count, before the decision", recordState{Status: statusOpen}, []row{by(b, "approve", "service")}, b, "withdraw", nil},
+		{"what did not count, after it", recordState{Status: statusApproved}, append(approved, by(b, "approve", "service")), b, "withdraw", ErrRecordClosed},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tc.state.Policy.Resolved = manifest.ResolvedPolicy{
+				K: 1, ExcludedSigners: []string{c}, Requires: manifest.AuthorizationPassword, Approvers: []manifest.Approver{{ID: a}, {ID: b}, {ID: c}},
+			}
+			if err := admit(tc.state, tc.rows, tc.signer, tc.decision); !errors.Is(err, tc.want) {
+				t.Fatalf("got %v, want %v", err, tc.want)
 			}
 		})
 	}

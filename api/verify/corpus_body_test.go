@@ -1,7 +1,12 @@
 package verify_test
 
 import (
+	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"slices"
 	"time"
 
@@ -72,6 +77,58 @@ func bodyCases() []kase {
 		{"a closing in another zone", verify.Policy, closed(func(_ *making, p *manifest.Predicate) {
 			p.Zone = manifest.Zone{Name: "Europe/Berlin", Offset: "+01:00"}
 		}), nil},
+		{"a certificate for another extended key usage", verify.Untrusted, certified(func(c *x509.Certificate) { c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{{1, 2, 3}} }), nil},
+		{"a certificate with a further printed name", verify.Untrusted, certified(func(c *x509.Certificate) {
+			c.Subject.ExtraNames = []pkix.AttributeTypeAndValue{{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: "Grace Hopper"}, {Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: "Eve"}, {Type: asn1.ObjectIdentifier{2, 5, 4, 10}, Value: "Example Medical"}}
+		}), nil},
+		{"a certificate of a further organisation", verify.Untrusted, certified(func(c *x509.Certificate) { c.Subject.Organization = append(c.Subject.Organization, "Evil") }), nil},
+		{"a certificate of no organisation", verify.Untrusted, certified(func(c *x509.Certificate) { c.Subject.Organization = nil }), nil},
+		{"sound without an organisation", verify.OK, func(k *making) {
+			k.ada.organisation = ""
+			t := signerTemplate("signers", k.ada.id, k.ada.name, "")
+			t.Subject.Organization = nil
+			k.ada.certs = [][]byte{k.issue(k.ca, t, k.ada.key.Public()), k.ca.cert.Raw}
+			k.bind(k.ada, chain.SignerRenewed)
+			k.approved()
+		}, nil},
+		{"a certificate of a CA with a small key", verify.Untrusted, func(k *making) {
+			key, err := rsa.GenerateKey(rand.Reader, 1024)
+			k.check(err)
+			t := &x509.Certificate{
+				SerialNumber: serial(), Subject: pkix.Name{CommonName: "Example Small CA"}, NotBefore: start.Add(-24 * time.Hour), NotAfter: start.Add(24 * time.Hour), IsCA: true,
+				BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+			}
+			root, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
+			k.check(err)
+			leaf, err := x509.CreateCertificate(rand.Reader, signerTemplate("signers", k.ada.id, k.ada.name, k.ada.organisation), t, k.ada.key.Public(), key)
+			k.check(err)
+			k.ada.certs = [][]byte{leaf, root}
+			k.trust.SignerRoots = append(k.trust.SignerRoots, manifest.Root{Certificate: root, From: k.trust.SignerRoots[0].From})
+			k.bind(k.ada, chain.SignerRenewed)
+			k.approved()
+		}, nil},
+		{"sound with a root that is pinned for two spans", verify.OK, pin(func(t *manifest.Trust) {
+			again := t.SignerRoots[0]
+			again.From = manifest.NewTime(start.Add(2 * time.Hour))
+			t.SignerRoots[0].To = manifest.NewTime(start.Add(time.Hour)).String()
+			t.SignerRoots = append(t.SignerRoots, again)
+		}), nil},
+		{"a key that the ledger revokes by its id", verify.Untrusted, func(k *making) {
+			k.support = append(k.support, k.append(chain.SignerRevoked, manifest.SignerRevoked{By: "sgn_admin", ID: "sgn_ada", KeyID: k.ada.keyID, Reason: "lost"}))
+			k.approved()
+		}, nil},
+		{"a fork that a supporting entry's checkpoint alone shows", verify.Ledger, func(k *making) {
+			k.approved()
+			size := k.m.Signatures[1].Statement.Predicate.Ledger.Size
+			fork := &world{tb: k.tb, ledger: k.world.ledger}
+			for i, e := range k.entries[:size] {
+				if uint64(i) == size-1 {
+					e = bytes.Replace(e, []byte(`"prev":"`), []byte(`"prev":"0`), 1)
+				}
+				fork.appendRaw(e)
+			}
+			k.m.Support[0].Proof = fork.proof(k.support[0], size)
+		}, nil},
 		{"a certificate that lapsed within that second", verify.Untrusted, certified(func(c *x509.Certificate) { c.NotAfter = start.Add(3 * time.Second).Truncate(time.Second) }), nil},
 		{"a certificate that held from the next second", verify.Untrusted, certified(func(c *x509.Certificate) { c.NotBefore = start.Add(4 * time.Second).Truncate(time.Second) }), nil},
 	}

@@ -1124,6 +1124,7 @@ class Manifest:
             must(leaf.values('2.5.4.10') == [x for x in [p['signer']['organisation']] if x], 'a certificate of another organisation')
         with s['faults'].check(UNTRUSTED, 'certificates'):
             must(len(chain) > 1 and chain[-1].raw in self.trust.holding(self.trust.signer_roots, s['at']), 'no pinned root leads to the signer')
+            must(not any(oid('1.2.840.113549.1.1.1') in c.spki[:32] and not key_algorithm(c.spki) for c in chain), 'an RSA key of a size that does not count')
             self.ssl.chain(chain, instant(p['preparedAt']) if s['at'] is None else s['at'])
             self.trust.not_revoked(chain, instant(p['expires']) if s['at'] is None else s['at'] + s['accuracy'])
 

@@ -595,6 +595,41 @@ func policyCases() []kase {
 		{"approved in one activity alone", code, func(k *making) {
 			k.forged(forge{predicate: func(p *manifest.Predicate) { p.Activity = manifest.Activity{ID: "penetration-test", Attempt: "1"} }})
 		}, nil},
+		{"approved as a whole, and rejected in one activity of two", code, func(k *making) {
+			k.begin(1, []*signer{k.ada})
+			k.sign(k.ada, manifest.Approve)
+			for _, x := range [...]struct{ id, decision string }{{"a-test", manifest.Approve}, {"b-test", manifest.Reject}, {"c-test", manifest.Approve}} {
+				k.sign(k.ada, x.decision, forge{predicate: func(p *manifest.Predicate) { p.Activity = manifest.Activity{ID: x.id, Attempt: "1"} }})
+			}
+			k.close(manifest.OutcomeApproved)
+			k.m = k.manifest()
+		}, nil},
+		{"rejected in the last attempt of an activity", code, func(k *making) {
+			k.begin(1, []*signer{k.ada})
+			k.sign(k.ada, manifest.Approve)
+			for i, d := range []string{manifest.Approve, manifest.Reject} {
+				k.sign(k.ada, d, forge{predicate: func(p *manifest.Predicate) { p.Activity = manifest.Activity{ID: "a-test", Attempt: fmt.Sprint(i + 9)} }})
+			}
+			k.close(manifest.OutcomeApproved)
+			k.m = k.manifest()
+		}, nil},
+		{"sound and rejected in an earlier attempt of an activity", verify.OK, func(k *making) {
+			k.begin(1, []*signer{k.ada})
+			k.sign(k.ada, manifest.Approve)
+			for i, d := range []string{manifest.Reject, manifest.Approve} {
+				k.sign(k.ada, d, forge{predicate: func(p *manifest.Predicate) { p.Activity = manifest.Activity{ID: "a-test", Attempt: fmt.Sprint(i + 9)} }})
+			}
+			k.close(manifest.OutcomeApproved)
+			k.m = k.manifest()
+		}, nil},
+		{"sound and rejected where no rejection vetoes", verify.OK, func(k *making) {
+			grace := k.enrol("sgn_grace", "Grace Hopper")
+			k.begin(1, []*signer{k.ada, grace}, resolved(func(p *manifest.ResolvedPolicy) { p.AnyRejectionVetoes = false }))
+			k.sign(grace, manifest.Reject)
+			k.sign(k.ada, manifest.Approve)
+			k.close(manifest.OutcomeApproved)
+			k.m = k.manifest()
+		}, nil},
 		{"a template that is not admitted", code, pin(func(t *manifest.Trust) {
 			t.Policies = []manifest.TrustPolicy{{Digest: manifest.Digest{1}, Requires: manifest.AuthorizationPassword}}
 		}), nil},

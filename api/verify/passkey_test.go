@@ -259,6 +259,27 @@ func passkeyCases() []kase {
 			r.revokePasskey("sgn_ada", d)
 			k.m = k.manifest()
 		}, nil},
+		{"sound with a passkey that the trust file revokes from later on", ok, bound(func(_ *making, r *keyring) *passkeytest.Authenticator {
+			d := sound(r, passkeytest.ES256)
+			r.trust.Revoked = []manifest.Revoked{{From: manifest.NewTime(start.Add(time.Hour)), KeyID: d.Key().ID()}, {From: manifest.NewTime(start), KeyID: hexSum(nil)}}
+			return d
+		}), nil},
+		{"sound with a passkey of which somebody else's was revoked", ok, bound(func(_ *making, r *keyring) *passkeytest.Authenticator {
+			d := sound(r, passkeytest.ES256)
+			r.revokePasskey("sgn_eve", d)
+			return d
+		}), nil},
+		{"sound with a passkey whose administrator was revoked later", ok, bound(func(_ *making, r *keyring) *passkeytest.Authenticator {
+			d := sound(r, passkeytest.ES256)
+			r.support = append(r.support, r.append(chain.SignerRevoked, manifest.SignerRevoked{By: admin1, ID: admin2, Reason: "left"}))
+			return d
+		}), nil},
+		{"sound with the second of two pinned passkeys", ok, bound(func(_ *making, r *keyring) *passkeytest.Authenticator {
+			d := r.device(passkeytest.ES256)
+			r.pin("sgn_ada", r.device(passkeytest.ES256))
+			r.pin("sgn_ada", d)
+			return d
+		}), nil},
 		{"sound with a browser that says more", ok, clientText(func(s string) string { return strings.Replace(s, "}", `,"other_keys":"x"}`, 1) }), nil},
 		{"sound with a browser that does not know crossOrigin", ok, clientText(func(s string) string { return strings.Replace(s, `,"crossOrigin":false`, "", 1) }), nil},
 

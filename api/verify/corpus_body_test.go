@@ -7,7 +7,9 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/signetd/signet/api/chain"
@@ -128,6 +130,26 @@ func bodyCases() []kase {
 				fork.appendRaw(e)
 			}
 			k.m.Support[0].Proof = fork.proof(k.support[0], size)
+		}, nil},
+		{"a certificate whose key usage is not critical", verify.Untrusted, certified(func(c *x509.Certificate) {
+			c.KeyUsage = 0
+			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 15}, Value: []byte{3, 2, 7, 0x80}}}
+		}), nil},
+		{"a signature for another event", verify.Signature, signedWith(forge{predicate: func(p *manifest.Predicate) { p.Event = event[:35] + "2" }}), nil},
+		{"a proof of another version", verify.Ledger, reproved(func(_ *making, p string) string { return strings.Replace(p, "tlog-proof@v1", "tlog-proof@v2", 1) }), nil},
+		{"a head of no entries with a root", verify.Malformed, func(k *making) {
+			k.approved()
+			size := fmt.Sprintf(`"size": "%d"`, k.m.Signatures[0].Statement.Predicate.Ledger.Size)
+			k.raw = bytes.Replace(encode(k.tb, k.m), []byte(size), []byte(`"size": "0"`), 1)
+		}, nil},
+		{"entries of two ledgers", verify.Ledger, func(k *making) {
+			k.approved()
+			const other = "other.example/ledger"
+			vkey, _, err := chain.VerifierKey(other, k.world.ledger.Public())
+			k.check(err)
+			k.trust.Ledgers = append(k.trust.Ledgers, manifest.TrustLedger{Origin: other, VKey: vkey})
+			note := signNote(k.tb, k.world.ledger, chain.Checkpoint{Origin: other, Size: 1, Root: k.leaves[0]})
+			k.m.Support = append(k.m.Support, manifest.Support{Entry: k.entries[0], Proof: string(chain.Proof{Checkpoint: note}.Encode())})
 		}, nil},
 		{"a certificate that lapsed within that second", verify.Untrusted, certified(func(c *x509.Certificate) { c.NotAfter = start.Add(3 * time.Second).Truncate(time.Second) }), nil},
 		{"a certificate that held from the next second", verify.Untrusted, certified(func(c *x509.Certificate) { c.NotBefore = start.Add(4 * time.Second).Truncate(time.Second) }), nil},

@@ -165,6 +165,14 @@ func tokenCases() []kase {
 		{"a time-stamp of a CA", code, shaped(func(c *x509.Certificate) { c.IsCA = true }, nil), nil},
 		{"a time-stamp of a certificate that lapsed within that second", code, shaped(func(c *x509.Certificate) { c.NotAfter = start.Add(3 * time.Second).Truncate(time.Second) }, nil), nil},
 		{"a time-stamp of a certificate that held from the next second", code, shaped(func(c *x509.Certificate) { c.NotBefore = start.Add(4 * time.Second).Truncate(time.Second) }, nil), nil},
+		{"a time-stamp of a small key", code, shaped(nil, func(k *making, s *shape) {
+			key, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+			k.check(err)
+			s.key, s.certificate.ExtraExtensions = key, []pkix.Extension{rfc3161.ExtendedKeyUsage()}
+			s.certificate, err = x509.ParseCertificate(k.issue(k.tsaRoot, s.certificate, key.Public()))
+			k.check(err)
+			s.certificates, s.attributes[2] = [][]byte{s.certificate.Raw}, der(0x30, der(0x30, essID(s.certificate.Raw)))
+		}), nil},
 		{"a time-stamp that names another certificate", code, attribute(2, der(0x30, der(0x30, essID([]byte("another"))))), nil},
 		{"a time-stamp that names no certificate", code, attribute(2, []byte{}), nil},
 		{"a time-stamp that names a further certificate", code, shaped(nil, func(_ *making, s *shape) {

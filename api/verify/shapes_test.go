@@ -66,7 +66,7 @@ func variants(t *testing.T, document []byte) (all []variant) {
 		case string:
 			for _, s := range []string{
 				"", v + "\a", v + "\u202e", v + " ", v + "\u00a0x", "e\u0301" + v, v + "\n", strings.ToUpper(v), v + "\u200d", v + "\U000e0041", v + "\u0378", v + "\ue000",
-				v + "\u2028", v + "  a", "0" + v, "+" + v, "." + v, "-", v + "\u00ad", "\u0661", strings.Repeat("a", 64), "sgn_" + strings.Repeat("a", 65),
+				v + "\u2028", v + "  a", "0" + v, "+" + v, "." + v, "/" + v, "../" + v, "C:/" + v, v + "/", "-", v + "\u00ad", "\u0661", strings.Repeat("a", 64), "sgn_" + strings.Repeat("a", 65),
 			} {
 				emit(path, strconv.QuoteToASCII(s), s)
 			}

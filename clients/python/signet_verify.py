@@ -404,6 +404,7 @@ def check_statement(s):
     must(service or p['reason'].strip(), 'no reason')
     must(instant(p['preparedAt']) < instant(p['expires']), 'it expires before it is prepared')
     must(p['activity']['id'] or p['activity']['attempt'] == '0', 'an attempt of no activity')
+    must(p['ledger']['size'] != '0' or p['ledger']['root'] == hexsum(b''), 'a root of no entries')
     subject = s['subject'][-1]['name']
     must(subject.endswith('#record') and (len(s['subject']) == 1 or s['subject'][0]['name'] + '#record' == subject), 'the subjects are not bundle and record')
 

@@ -349,6 +349,7 @@ func TestSecondVerifier(t *testing.T) {
 		"as of a time": {[]string{"--trust", corpus + "/trust.json", "--manifest", corpus + "/manifests/taken-back.json", "--bundle", corpus + "/bundles/good", "--at", "2026-11-21T10:00:00.1239+00:00"}, 0,
 			"VERIFIED as of 2026-11-21T10:00:00.123Z\nNote: 2 of 4 signatures are later and were not judged."},
 		"at no time":           {append(sound, "--at", "2026-02-30"), 2, "is no time"},
+		"at an empty time":     {append(sound, "--bundle", corpus+"/bundles/good", "--at", ""), 2, "is no time"},
 		"an export at a time":  {[]string{"--export", corpus + "/exports/export-of-its-middle.tar", "--at", "2026-02-01"}, 2, "without --at"},
 		"as of a time as JSON": {append(sound, "--json", "--bundle", corpus+"/bundles/good", "--at", "2026-11-20"), 15, `"at": "2026-11-20T23:59:59.999Z"`},
 		"as JSON":              {[]string{"--json", "--trust", corpus + "/trust.json", "--export", corpus + "/exports/export-of-its-middle.tar"}, 0, `"verdict": "verified"`},

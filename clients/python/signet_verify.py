@@ -1698,7 +1698,7 @@ def main(arguments=None):
         print('internal failure: the openssl command is not installed', file=sys.stderr)
         return 1
     try:
-        if o.at:
+        if o.at is not None:
             if o.export:
                 raise Usage('an export is verified by itself, without --at')
             asked = asked_time(o.at)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strconv"
 	"time"
 
@@ -47,6 +48,9 @@ fields are those of the Report in the package api/verify.`,
   signet verify --bundle dist/ --manifest signatures/release-v0.1.0.json --at 2026-11-21T12:00:00Z
   signet verify --export ledger.tar`,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if at == "" && cmd.Flags().Changed("at") {
+				return usagef("--at is empty; give a time like 2026-11-21T09:30:00Z, or leave it out to judge everything in the manifest")
+			}
 			if o.export != "" && (o.bundle != "" || o.manifest != "" || o.part != "" || o.digest != "" || at != "") {
 				return usagef("an export is verified by itself, without --bundle, --manifest and --at")
 			}
@@ -168,8 +172,15 @@ func readGiven(path string, limit int64) ([]byte, error) {
 		return nil, usagef("%w", err)
 	case errors.Is(err, errTooLarge):
 		return nil, &exitError{code: exitMalformed, err: err}
+	case err != nil && isFolder(path):
+		return nil, usagef("%s is a folder; name the file in it", path)
 	}
 	return b, err
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // trustBytes is the trust file that a flag names, else the one that the profile pins; nil where there is none.

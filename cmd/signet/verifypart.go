@@ -181,7 +181,9 @@ func partDigest(path, digest string) (string, error) {
 	}
 	defer f.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
+	if _, err := io.Copy(h, f); isFolder(path) {
+		return "", usagef("%s is a folder: --file takes one file, and --bundle a folder", path)
+	} else if err != nil {
 		return "", err
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil

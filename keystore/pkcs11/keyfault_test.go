@@ -180,3 +180,31 @@ func TestGenerateOfAnotherSize(t *testing.T) {
 		t.Errorf("it stays: %v", err)
 	}
 }
+
+// A key that another program destroyed is looked for with a new set-up now and then, not at each call: the others do not pay for it.
+func TestKeyThatOthersDestroyed(t *testing.T) {
+	fault, token, store, key := newFault(t, nil)
+	other := keystoretest.Generate(t, store, "other", keystore.ECDSAP256)
+	ctx, session := rawSession(t, token, pkcs11.Config{Module: fault.Path})
+	for _, class := range []uint{wrapper.CKO_PRIVATE_KEY, wrapper.CKO_PUBLIC_KEY} {
+		found := rawFind(t, ctx, session, class, "k")
+		if len(found) != 1 {
+			t.Fatalf("%d objects", len(found))
+		}
+		if err := ctx.DestroyObject(session, found[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	initialized := fault.Calls(faulty.Initialize)
+	for range 20 {
+		if _, err := token.Find(t.Context(), key.ID); !errors.Is(err, keystore.ErrUnavailable) { // SoftHSM signs with it until somebody looks for it
+			t.Errorf("got %v", err)
+		}
+		if err := sign(t, store, other); err != nil {
+			t.Errorf("another key: %v", err)
+		}
+	}
+	if n := fault.Calls(faulty.Initialize) - initialized; n > 4 {
+		t.Errorf("set up anew %d times for one key", n)
+	}
+}

@@ -331,6 +331,19 @@ func TestDestructionOnAnotherToken(t *testing.T) {
 	if _, err := root.Find(t.Context(), keystore.ID(old.GetLabel())); err != nil {
 		t.Fatal(err)
 	}
+	renamed := root.Clone() // the right token otherwise, with another key under the label
+	if err := renamed.Destroy(t.Context(), keystore.ID(old.GetLabel())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := renamed.Generate(t.Context(), keystore.Spec{ID: keystore.ID(old.GetLabel()), Algorithm: keystore.ECDSAP384}); err != nil {
+		t.Fatal(err)
+	}
+	plug(renamed)
+	_, err = s.confirm(old.GetName(), asked.GetDestruction().GetId())
+	wantError(t, err, codes.FailedPrecondition, "KEY_POLICY")
+	if _, err := renamed.Find(t.Context(), keystore.ID(old.GetLabel())); err != nil || len(s.find(from, chain.KeyDestroyed)) != 0 {
+		t.Errorf("another key under the label was destroyed: %v", err)
+	}
 	plug(root)
 	done, err := s.confirm(old.GetName(), asked.GetDestruction().GetId())
 	if err != nil || done.GetState() != signetv1.KeyState_KEY_STATE_DESTROYED {

@@ -99,14 +99,15 @@ func TestNobodyHasAKeyDestroyedByEditingTheFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	current := s.adaKey()
-	for what, k := range map[string]*signetv1.Key{"a key in use": current, "a key whose destruction was asked for": old} {
+	refused := func(what string, k *signetv1.Key, confirm func(destruction map[string]any)) {
+		t.Helper()
 		name := strings.TrimPrefix(k.GetName(), "keys/")
 		s.tampered(func(all map[string]map[string]any) {
 			d, _ := all[strings.TrimPrefix(old.GetName(), "keys/")]["destruction"].(map[string]any)
 			if d == nil || d["id"] != asked.GetDestruction().GetId() {
 				t.Fatal("the request is not where it was expected")
 			}
-			d["confirmed"], d["confirmer"] = d["requested"], d["requester"]
+			confirm(d)
 			all[name]["state"], all[name]["destruction"] = "destroying", d
 		}, func() {
 			opened, err := server.Open(t.Context(), s.Options())
@@ -119,6 +120,13 @@ func TestNobodyHasAKeyDestroyedByEditingTheFile(t *testing.T) {
 			}
 		})
 	}
+	byTheRequest := func(d map[string]any) { d["confirmed"], d["confirmer"] = d["requested"], d["requester"] }
+	refused("a key in use", current, byTheRequest)
+	refused("a key whose destruction was asked for", old, byTheRequest)
+	if _, err := s.confirm(old.GetName(), asked.GetDestruction().GetId()); err != nil {
+		t.Fatal(err)
+	}
+	refused("a key in use, by the confirmation of another", current, func(map[string]any) {})
 	s.wantVerdict(file, verify.OK)
 }
 

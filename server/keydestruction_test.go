@@ -328,6 +328,7 @@ func TestDestructionOnAnotherToken(t *testing.T) {
 	if len(s.find(from, chain.KeyDestroyed)) != 0 {
 		t.Error("the ledger says that the key is destroyed")
 	}
+	s.restart() // nor does the service wait for the right one to start
 	if _, err := root.Find(t.Context(), keystore.ID(old.GetLabel())); err != nil {
 		t.Fatal(err)
 	}

@@ -46,6 +46,9 @@ func TestGetRefusesWhatChanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := f.Get(t.Context(), d, 7); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("a blob of 8 bytes, read up to 7: %v", err)
+	}
 	if err := os.WriteFile(filepath.Join(dir, d.path()), []byte("replaced"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -157,6 +157,12 @@ func TestCheckFindsEdits(t *testing.T) {
 		{"11.10(a)", "an attachment added", func(tx *bolt.Tx) error {
 			return bucket(tx, "attachments").Put(append(at(3), 0, 9), []byte("x"))
 		}, "attachment, key 00000000000000030009: it belongs to no entry"},
+		{"11.10(a)", "an attachment beyond the last entry", func(tx *bolt.Tx) error {
+			return bucket(tx, "attachments").Put(append(at(12), 0, 0), []byte("x"))
+		}, "it lies beyond the last of 12 entries"},
+		{"11.10(a)", "an entry's time", func(tx *bolt.Tx) error {
+			return replace(bucket(tx, "entries"), at(11), `"time":"20`, `"time":"19`)
+		}, "entry 11: its time"},
 		{"11.10(a)", "a checkpoint's size", func(tx *bolt.Tx) error {
 			b := bucket(tx, "checkpoints")
 			signed := bytes.Clone(b.Get(at(7)))

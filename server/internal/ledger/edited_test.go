@@ -3,9 +3,11 @@ package ledger_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -158,4 +160,30 @@ func TestRequestsThatBeginAlike(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// A checkpoint of another history, put beside the file while it is open, is found by the scrub.
+func TestScrubFindsAnotherHistoryBesideTheFile(t *testing.T) {
+	t.Attr("requirement", "11.10(a)")
+	o := guarded(t)
+	grow(t, o, "a", 5)
+	l := ledgertest.Open(t, o)
+	_, hash, err := chain.VerifierKey(o.Origin, o.Signer.Public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	note, err := chain.SignedNote(t.Context(), chain.Checkpoint{Origin: o.Origin, Size: 5, Root: chain.Hash{1}}, o.Origin, hash, o.Signer.Sign)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := os.ReadFile(ledger.BracketPath(o.Path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, ledger.BracketPath(o.Path), fmt.Appendf(nil, `{"format":%q,"note":%q,"tokens":[]}`, ledger.BracketFormat, base64.StdEncoding.EncodeToString(note)))
+	report, err := l.Scrub(t.Context(), ledger.ScrubOptions{})
+	if !errors.Is(err, ledger.ErrCorrupt) || !strings.Contains(fmt.Sprint(report.Faults), "ledger.bracket says") {
+		t.Errorf("%v: %v", err, report.Faults)
+	}
+	write(t, ledger.BracketPath(o.Path), kept)
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	bolt "go.etcd.io/bbolt"
+
 	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/server/internal/ledger"
 	"github.com/signetd/signet/server/internal/ledger/ledgertest"
@@ -231,6 +233,30 @@ func TestForgedAcceptance(t *testing.T) {
 		t.Errorf("entry %d", r.First)
 	}
 	ledgertest.Open(t, o)
+}
+
+// TestEditedAcceptance: an entry that was edited into an acceptance accepts nothing: it is not the one under the checkpoint.
+func TestEditedAcceptance(t *testing.T) {
+	t.Attr("requirement", "11.10(a)")
+	o, _ := lost(t)
+	other := readFolder(t, o).in(t, o)
+	r := accept(t, other)
+	l := ledgertest.Open(t, other)
+	raw, err := l.Entry(r.First)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := chain.ParseEntry(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Index = 2
+	forged, err := e.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit(t, o, func(tx *bolt.Tx) error { return bucket(tx, "entries").Put(at(2), forged) })
+	refused(t, o, "are missing")
 }
 
 // TestAcceptanceSurvivesACrash: once the checkpoint over the entry is in the file, the entry speaks for it, whatever stands beside it.

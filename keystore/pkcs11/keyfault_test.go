@@ -155,7 +155,13 @@ func TestSlowGeneration(t *testing.T) {
 // A device that says that it destroyed a key, and did not.
 func TestDestroyThatIsNone(t *testing.T) {
 	fault, token, _, key := newFault(t, nil)
+	if _, err := token.GenerateMAC(t.Context(), "m"); err != nil {
+		t.Fatal(err)
+	}
 	fault.Fail(faulty.DestroyObject, faulty.Always, wrapper.CKR_OK)
+	if err := token.DestroyMAC(t.Context(), "m"); !errors.Is(err, keystore.ErrUnavailable) || !strings.Contains(err.Error(), "still has it") {
+		t.Errorf("got %v", err)
+	}
 	if err := token.Destroy(t.Context(), key.ID); !errors.Is(err, keystore.ErrUnavailable) || !strings.Contains(err.Error(), "still has it") {
 		t.Errorf("got %v", err)
 	}

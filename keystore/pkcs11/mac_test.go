@@ -43,7 +43,7 @@ func TestMACRetries(t *testing.T) {
 
 // A device that fails, or computes wrongly, gives an error that says so and no MAC.
 func TestMACFails(t *testing.T) {
-	fault, _, store, _ := newFault(t, nil)
+	fault, token, store, _ := newFault(t, nil)
 	key, err := store.GenerateMAC(t.Context(), "m")
 	if err != nil {
 		t.Fatal(err)
@@ -73,5 +73,12 @@ func TestMACFails(t *testing.T) {
 	fault.Heal()
 	if _, err := store.GenerateMAC(t.Context(), "n"); err != nil {
 		t.Errorf("after it was healed: %v", err)
+	}
+	fault.Fail(faulty.GetAttributeValue, 1, wrapper.CKR_DEVICE_ERROR)
+	if _, err := store.GenerateMAC(t.Context(), "o"); !errors.Is(err, keystore.ErrUnavailable) {
+		t.Errorf("the key could not be read back: %v", err)
+	}
+	if _, err := token.MACAttributes(t.Context(), "o"); !errors.Is(err, keystore.ErrNotFound) {
+		t.Errorf("it stayed: %v", err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/signetd/signet/api/manifest"
 	"github.com/signetd/signet/api/rfc3161"
 	"github.com/signetd/signet/api/verify"
 )
@@ -47,7 +48,8 @@ var (
 // shape is a token in the making, well signed whatever is in it. It begins as a good one.
 type shape struct {
 	certificate  *x509.Certificate // a template until it is issued
-	key          *ecdsa.PrivateKey
+	key          crypto.Signer
+	algorithm    []byte   // of the signature
 	info         [][]byte // TSTInfo: version, policy, imprint, serial, genTime, accuracy, ordering, nonce, name, extensions
 	attributes   [][]byte // values by their types: content-type, message-digest, signing-certificate-v2
 	further      []byte   // an attribute beside them
@@ -69,7 +71,7 @@ func shaped(issued func(*x509.Certificate), made func(*making, *shape)) func(*ma
 			k.check(err)
 			key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 			k.check(err)
-			s := &shape{key: key, version: 1, signers: 1, certificate: &x509.Certificate{
+			s := &shape{key: key, algorithm: derOID(1, 2, 840, 10045, 4, 3, 2), version: 1, signers: 1, certificate: &x509.Certificate{
 				SerialNumber: serial(), Subject: pkix.Name{CommonName: "Example TSA"}, NotBefore: start.Add(-24 * time.Hour), NotAfter: start.Add(24 * time.Hour),
 				BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature, ExtraExtensions: []pkix.Extension{rfc3161.ExtendedKeyUsage()},
 			}}
@@ -95,6 +97,15 @@ func shaped(issued func(*x509.Certificate), made func(*making, *shape)) func(*ma
 func essID(certificate []byte) []byte {
 	sum := sha256.Sum256(certificate)
 	return der(0x30, der(4, sum[:]))
+}
+
+// rekey certifies another key.
+func (s *shape) rekey(k *making, key crypto.Signer) {
+	s.key, s.certificate.ExtraExtensions = key, []pkix.Extension{rfc3161.ExtendedKeyUsage()}
+	var err error
+	s.certificate, err = x509.ParseCertificate(k.issue(k.tsaRoot, s.certificate, key.Public()))
+	k.check(err)
+	s.certificates, s.attributes[2] = [][]byte{s.certificate.Raw}, der(0x30, der(0x30, essID(s.certificate.Raw)))
 }
 
 func (s *shape) token(k *making) []byte {
@@ -126,7 +137,7 @@ func (s *shape) token(k *making) []byte {
 	number, err := asn1.Marshal(s.certificate.SerialNumber)
 	k.check(err)
 	signer := der(0x30, []byte{2, 1, s.version}, der(0x30, s.certificate.RawIssuer, number), sha256Name, attributes,
-		der(0x30, derOID(1, 2, 840, 10045, 4, 3, 2)), der(4, value), s.unsigned)
+		der(0x30, s.algorithm), der(4, value), s.unsigned)
 	return der(0x30, derOID(1, 2, 840, 113549, 1, 7, 2), der(0xa0, der(0x30, []byte{2, 1, 3}, der(0x31, sha256Name),
 		der(0x30, tstInfo, der(0xa0, der(4, content))), der(0xa0, s.certificates...), s.crls, der(0x31, bytes.Repeat(signer, s.signers)))))
 }
@@ -168,10 +179,11 @@ func tokenCases() []kase {
 		{"a time-stamp of a small key", code, shaped(nil, func(k *making, s *shape) {
 			key, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
 			k.check(err)
-			s.key, s.certificate.ExtraExtensions = key, []pkix.Extension{rfc3161.ExtendedKeyUsage()}
-			s.certificate, err = x509.ParseCertificate(k.issue(k.tsaRoot, s.certificate, key.Public()))
-			k.check(err)
-			s.certificates, s.attributes[2] = [][]byte{s.certificate.Raw}, der(0x30, der(0x30, essID(s.certificate.Raw)))
+			s.rekey(k, key)
+		}), nil},
+		{"sound with a time-stamp of an RSA key", verify.OK, shaped(nil, func(k *making, s *shape) {
+			s.rekey(k, k.key(manifest.RSAPSS))
+			s.algorithm = append(derOID(1, 2, 840, 113549, 1, 1, 1), 5, 0) // rsaEncryption, as many authorities write it
 		}), nil},
 		{"a time-stamp that names another certificate", code, attribute(2, der(0x30, der(0x30, essID([]byte("another"))))), nil},
 		{"a time-stamp that names no certificate", code, attribute(2, []byte{}), nil},

@@ -700,7 +700,7 @@ def check_signer(infos, digests):
     must(digest in HASHES, 'a digest other than SHA-256, SHA-384 and SHA-512')
     n, size = HASHES[digest]
     alone = lambda s: b'\x06' + bytes([len(oid(s))]) + oid(s)
-    must(algorithm in (alone('1.2.840.10045.4.3.%d' % (n + 1)), alone('1.2.840.113549.1.1.%d' % (n + 10)) + b'\x05\0', alone('1.3.101.112')) or
+    must(algorithm in (alone('1.2.840.10045.4.3.%d' % (n + 1)), *(alone('1.2.840.113549.1.1.%d' % i) + b'\x05\0' for i in (1, n + 10)), alone('1.3.101.112')) or
          algorithm.startswith(alone('1.2.840.113549.1.1.10')), 'a signature algorithm that is not known, or not in its one form')
     attributes = der(fields[3][1])
     must(all(a[2] < b[2] for a, b in zip(attributes, attributes[1:])), 'the signed attributes are not in the order of DER')

@@ -135,6 +135,23 @@ func bodyCases() []kase {
 			c.KeyUsage = 0
 			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 15}, Value: []byte{3, 2, 7, 0x80}}}
 		}), nil},
+		{"a role of a group of other people", verify.Untrusted, func(k *making) {
+			k.support = append(k.support, k.append(chain.RoleAssigned, manifest.RoleAssigned{ID: "ras_1", Reason: "r", Role: "auditor", Subject: "group:qa"}))
+			k.group("sgn_eve")
+			k.support = append(k.support, k.append(chain.GroupChanged, manifest.GroupChanged{
+				Added: []manifest.GroupMember{}, ID: "group:dev", Members: []string{"sgn_ada"}, Reason: "r", Removed: []manifest.GroupMember{},
+			}))
+			k.ada.roles = []string{"auditor", "signer"}
+			k.approved()
+		}, nil},
+		{"sound with a role that began earlier", verify.OK, func(k *making) {
+			k.support = append(k.support, k.append(chain.RoleAssigned, manifest.RoleAssigned{
+				ID: "ras_1", Reason: "r", Role: "auditor", Start: manifest.NewTime(start.Add(-time.Hour)), Subject: "sgn_ada",
+			}))
+			k.ada.roles = []string{"auditor", "signer"}
+			k.approved()
+		}, nil},
+		{"sound where another role was taken", verify.OK, supported(chain.RoleWithdrawn, manifest.RoleWithdrawn{Reason: "r", Role: "auditor", Subject: "sgn_ada"}), nil},
 		{"a signature for another event", verify.Signature, signedWith(forge{predicate: func(p *manifest.Predicate) { p.Event = event[:35] + "2" }}), nil},
 		{"a proof of another version", verify.Ledger, reproved(func(_ *making, p string) string { return strings.Replace(p, "tlog-proof@v1", "tlog-proof@v2", 1) }), nil},
 		{"a head of no entries with a root", verify.Malformed, func(k *making) {

@@ -198,8 +198,12 @@ func TestAllHang(t *testing.T) {
 	c.Hang, c.Beat, c.Grace = 500*time.Millisecond, 10*time.Millisecond, -1
 	conf := m.Config(t)
 	conf.Sessions = 1
+	maker := open(t, conf, processes(t, 1)) // which may take its time
+	key := generate(t, maker, "k", keystore.ECDSAP256)
+	if err := maker.Close(); err != nil {
+		t.Fatal(err)
+	}
 	token := open(t, conf, c)
-	key := generate(t, token, "k", keystore.ECDSAP256)
 	sign(t, token, key)
 
 	m.Hang(faulty.Sign, faulty.Always, 0)

@@ -418,7 +418,8 @@ func slotsMove(t *testing.T) {
 // What a naive pool does to the real SoftHSM ends the process, so another process does it.
 const childVariable = "SIGNET_NAIVE_CHILD"
 
-// crashes shows that the real SoftHSM crashes the process of a naive pool.
+// crashes shows that the real SoftHSM crashes the process of a naive pool, or hangs for good in it: what it does with memory that it has given up
+// is chance. By itself the process ends after twenty seconds.
 func crashes(t *testing.T, how string) {
 	t.Helper()
 	f := newFixture(t)
@@ -435,7 +436,8 @@ func crashes(t *testing.T, how string) {
 			break
 		}
 	}
-	wentWrong(t, err != nil && bytes.Contains(out, signal), "the process lived: %v, %.300s", err, out)
+	hangs := errors.Is(ctx.Err(), context.DeadlineExceeded)
+	wentWrong(t, err != nil && (hangs || bytes.Contains(out, signal)), "the process lived: %v, %.300s", err, out)
 }
 
 // TestNaiveChild is the process that crashes. By itself it does nothing.

@@ -181,9 +181,10 @@ func partDigest(path, digest string) (string, error) {
 	}
 	defer f.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, f); isFolder(path) {
+	switch _, err := io.Copy(h, f); {
+	case err != nil && isFolder(path):
 		return "", usagef("%s is a folder: --file takes one file, and --bundle a folder", path)
-	} else if err != nil {
+	case err != nil:
 		return "", err
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil

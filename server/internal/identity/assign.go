@@ -224,13 +224,13 @@ func (d *Directory) checkHolder(r Reader, h rights.Holder) error {
 func (d *Directory) WithdrawRole(ctx context.Context, caller Caller, assignment, signer string, role Role, reason string) error {
 	return d.takeAway(ctx, caller, reason, func(tx *ledger.Tx) error {
 		body := manifest.RoleWithdrawn{ID: assignment, Subject: signer, Reason: reason, Role: string(role)}
-		except := rights.Except{Assignment: assignment}
+		except, held := rights.Except{Assignment: assignment}, true
 		if assignment != "" {
 			a, err := rights.GetAssignment(tx, assignment, tx.Now().Time())
 			if err != nil {
 				return err
 			}
-			body.Subject, body.Role = string(a.Holder), a.Role
+			body.Subject, body.Role, held = string(a.Holder), a.Role, a.InForce
 		} else {
 			if err := d.checkHolder(tx, rights.Holder(signer)); err != nil {
 				return err
@@ -250,7 +250,10 @@ func (d *Directory) WithdrawRole(ctx context.Context, caller Caller, assignment,
 			}
 		}
 		at := tx.Emit(ledger.Event{Type: chain.RoleWithdrawn, Actor: caller.Actor(), Body: body})
-		return d.tellOversight(tx, at, caller, body.Subject, Role(body.Role), "withdrawn the role %[3]s from %[2]s")
+		if !held {
+			return nil
+		}
+		return tellOversight(tx, at, caller, body.Subject, Role(body.Role), "withdrawn the role %[3]s from %[2]s")
 	})
 }
 
@@ -297,10 +300,10 @@ func (d *Directory) PutGroup(ctx context.Context, caller Caller, g rights.Group,
 				return err
 			}
 			for _, a := range roles {
-				if a.Holder != rights.HolderOfGroup(put.Group) {
+				if a.Holder != rights.HolderOfGroup(put.Group) || !a.InForce {
 					continue
 				}
-				if err := d.tellOversight(tx, at, caller, gone, Role(a.Role), "taken %[2]s out of the group %[4]s, which has the role %[3]s", put.Group); err != nil {
+				if err := tellOversight(tx, at, caller, gone, Role(a.Role), "taken %[2]s out of the group %[4]s, which has the role %[3]s", put.Group); err != nil {
 					return err
 				}
 			}

@@ -375,7 +375,7 @@ func (d *Directory) alert(tx *ledger.Tx, c counter, entry uint64, about string, 
 	if row, ok, err := getSigner(tx.View(projectionName), about); err != nil {
 		return false, err
 	} else if ok {
-		who = row.Name + " (" + row.UserName + ")"
+		who = row.shown()
 	}
 	kind, subject, what := "signer.locked", about, ""
 	switch c.kind {

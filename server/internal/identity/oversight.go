@@ -29,7 +29,7 @@ func overseerAs(tx *ledger.Tx, row signerRow) (Role, error) {
 	}
 	for _, role := range overseers {
 		if slices.Contains(row.Roles, role) && !rights.LostRole(tx, row.ID, string(role)) ||
-			slices.ContainsFunc(assigned, func(a rights.Assignment) bool { return a.Role == string(role) }) {
+			slices.ContainsFunc(assigned, func(a rights.Assignment) bool { return a.InForce && a.Role == string(role) }) {
 			return role, nil
 		}
 	}
@@ -38,7 +38,7 @@ func overseerAs(tx *ledger.Tx, row signerRow) (Role, error) {
 
 // tellOversight raises the alert about an entry with which a caller took such a role from somebody, or from a group. It is about the caller, who
 // therefore cannot acknowledge it. What says what was done, as a format of the caller, the holder (%[2]s), the role (%[3]s) and more.
-func (d *Directory) tellOversight(tx *ledger.Tx, entry uint64, caller Caller, holder string, role Role, what string, more ...any) error {
+func tellOversight(tx *ledger.Tx, entry uint64, caller Caller, holder string, role Role, what string, more ...any) error {
 	if !slices.Contains(overseers, role) {
 		return nil
 	}
@@ -65,5 +65,8 @@ func personOr(tx *ledger.Tx, id string) (string, error) {
 	if err != nil || !ok {
 		return id, err
 	}
-	return row.Name + " (" + row.UserName + ")", nil
+	return row.shown(), nil
 }
+
+// shown is how people see who it is.
+func (row signerRow) shown() string { return row.Name + " (" + row.UserName + ")" }

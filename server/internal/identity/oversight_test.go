@@ -32,13 +32,18 @@ func TestOversightReduced(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.confirm(second, p, "root2", secondPass)
+	later := rights.Assignment{Holder: rights.Holder(ada.ID), Role: string(RoleSecurityOfficer), Reason: "next year", Start: f.clock.Now().AddDate(1, 0, 0)}
+	if _, p, err = f.d.AssignRole(ctx, root, later); err != nil {
+		t.Fatal(err)
+	}
+	f.confirm(second, p, "root2", secondPass)
 
 	for _, test := range []struct {
 		name string
 		do   func() error
 		says string // empty: no alert
 	}{
-		{"a signer is suspended", func() error { _, err := f.d.Suspend(ctx, second, ada.ID, "r"); return err }, ""},
+		{"a signer is suspended, whose role has not begun", func() error { _, err := f.d.Suspend(ctx, second, ada.ID, "r"); return err }, ""},
 		{"a security officer", func() error { _, err := f.d.Suspend(ctx, second, officer.ID, "r"); return err },
 			"alone has suspended Olga Officer (olga), who had the role security_officer"},
 		{"whoever is suspended already oversees nothing", func() error { _, err := f.d.Revoke(ctx, second, officer.ID, "r", CauseOther); return err }, ""},
@@ -55,8 +60,15 @@ func TestOversightReduced(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return f.d.WithdrawRole(ctx, second, list[len(list)-1].ID, "", "", "r")
+			return f.d.WithdrawRole(ctx, second, list[0].ID, "", "", "r")
 		}, "alone has withdrawn the role security_officer from group:csirt"},
+		{"a role that has not begun", func() error {
+			list, _, err := f.d.RoleAssignments(ctx, rights.Place{Assigned: true}, 10)
+			if err != nil {
+				return err
+			}
+			return f.d.WithdrawRole(ctx, second, list[0].ID, "", "", "r")
+		}, ""},
 		{"an administrator's role", func() error { return f.d.WithdrawRole(ctx, second, "", root.ID, RoleAdministrator, "r") },
 			"alone has withdrawn the role administrator from "},
 	} {

@@ -25,7 +25,7 @@ func (d *Directory) Suspend(ctx context.Context, caller Caller, id, reason strin
 		at := tx.Emit(ledger.Event{Type: chain.SignerSuspended, Actor: caller.Actor(), Body: signerChanged{
 			From: row.State, ID: id, Reason: reason, To: StateSuspended,
 		}})
-		return d.tellOversight(tx, at, caller, id, role, "suspended %[2]s, who had the role %[3]s")
+		return tellOversight(tx, at, caller, id, role, "suspended %[2]s, who had the role %[3]s")
 	})
 }
 
@@ -91,7 +91,7 @@ func (d *Directory) Revoke(ctx context.Context, caller Caller, id, reason string
 			Cause: string(cause), Changes: []valueChange{{Field: "state", New: string(StateRevoked), Old: string(row.State)}},
 			ID: id, Reason: reason,
 		}})
-		return d.tellOversight(tx, tx.Emit(ev), caller, id, role, "revoked %[2]s, who had the role %[3]s")
+		return tellOversight(tx, tx.Emit(ev), caller, id, role, "revoked %[2]s, who had the role %[3]s")
 	})
 }
 

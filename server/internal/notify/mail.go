@@ -91,7 +91,6 @@ func newMailer(m Mail, t texts) (*mailer, error) {
 	return &mailer{Mail: m, host: host, port: port, text: t}, nil
 }
 
-// loopback reports whether a host is this machine.
 // Loopback reports whether a host is this machine itself.
 func Loopback(host string) bool {
 	ip := net.ParseIP(host)

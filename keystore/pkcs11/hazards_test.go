@@ -224,7 +224,8 @@ func finalizeDuringSign(t *testing.T) {
 	wentWrong(t, len(got) == 1 && strings.Contains(got[0], "C_Finalize while"), "%q", got)
 	crashes(t, "finalize")
 
-	o := properly(t, nil)
+	// No signature may come out between two of the five times, which is one outage then.
+	o := properly(t, func(c *pkcs11.Config) { c.Grace = time.Minute })
 	finalized := o.module.Calls(faulty.Finalize)
 	o.module.Delay(faulty.Sign, faulty.Always, 2*time.Millisecond) // so that some are always in the middle of it
 	ctx, stop := context.WithCancel(t.Context())

@@ -2,6 +2,9 @@ package verify_test
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -59,6 +62,29 @@ func bodyCases() []kase {
 		change(body)
 		return supported(chain.RecordSuperseded, body)
 	}
+	// certifiedBy is approved with a certificate of a CA with that key, which is pinned.
+	certifiedBy := func(newKey func(*making) crypto.Signer) func(*making) {
+		return func(k *making) {
+			key := newKey(k)
+			t := &x509.Certificate{
+				SerialNumber: serial(), Subject: pkix.Name{CommonName: "Example Small CA"}, NotBefore: start.Add(-24 * time.Hour), NotAfter: start.Add(24 * time.Hour), IsCA: true,
+				BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+			}
+			root, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
+			k.check(err)
+			leaf, err := x509.CreateCertificate(rand.Reader, signerTemplate("signers", k.ada.id, k.ada.name, k.ada.organisation), t, k.ada.key.Public(), key)
+			k.check(err)
+			k.ada.certs = [][]byte{leaf, root}
+			k.trust.SignerRoots = append(k.trust.SignerRoots, manifest.Root{Certificate: root, From: k.trust.SignerRoots[0].From})
+			k.bind(k.ada, chain.SignerRenewed)
+			k.approved()
+		}
+	}
+	smallCurve := func(k *making) crypto.Signer {
+		key, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+		k.check(err)
+		return key
+	}
 	return []kase{
 		{"sound with a renewed enrolment", verify.OK, enrolled(func(map[string]any) {}), nil},
 		{"an enrolment without a user name", verify.Ledger, enrolled(func(b map[string]any) { b["userName"] = "" }), nil},
@@ -93,19 +119,15 @@ func bodyCases() []kase {
 			k.bind(k.ada, chain.SignerRenewed)
 			k.approved()
 		}, nil},
-		{"a certificate of a CA with a small key", verify.Untrusted, func(k *making) {
+		{"a certificate of a CA with a small key", verify.Untrusted, certifiedBy(func(k *making) crypto.Signer {
 			key, err := rsa.GenerateKey(rand.Reader, 1024)
 			k.check(err)
-			t := &x509.Certificate{
-				SerialNumber: serial(), Subject: pkix.Name{CommonName: "Example Small CA"}, NotBefore: start.Add(-24 * time.Hour), NotAfter: start.Add(24 * time.Hour), IsCA: true,
-				BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-			}
-			root, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
-			k.check(err)
-			leaf, err := x509.CreateCertificate(rand.Reader, signerTemplate("signers", k.ada.id, k.ada.name, k.ada.organisation), t, k.ada.key.Public(), key)
-			k.check(err)
-			k.ada.certs = [][]byte{leaf, root}
-			k.trust.SignerRoots = append(k.trust.SignerRoots, manifest.Root{Certificate: root, From: k.trust.SignerRoots[0].From})
+			return key
+		}), nil},
+		{"a certificate of a CA on a small curve", verify.Untrusted, certifiedBy(smallCurve), nil},
+		{"a signer's key on a small curve", verify.Signature, func(k *making) {
+			k.ada.key = smallCurve(k)
+			k.ada.certs[0] = k.issue(k.ca, signerTemplate("signers", k.ada.id, k.ada.name, k.ada.organisation), k.ada.key.Public())
 			k.bind(k.ada, chain.SignerRenewed)
 			k.approved()
 		}, nil},

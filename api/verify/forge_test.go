@@ -150,7 +150,7 @@ func signWith(tb testing.TB, key crypto.Signer, message []byte) []byte {
 	var err error
 	switch k := key.(type) {
 	case *ecdsa.PrivateKey:
-		h := map[elliptic.Curve]crypto.Hash{elliptic.P256(): crypto.SHA256, elliptic.P384(): crypto.SHA384, elliptic.P521(): crypto.SHA512}[k.Curve]
+		h := map[elliptic.Curve]crypto.Hash{elliptic.P224(): crypto.SHA256, elliptic.P256(): crypto.SHA256, elliptic.P384(): crypto.SHA384, elliptic.P521(): crypto.SHA512}[k.Curve]
 		hash := h.New()
 		hash.Write(message)
 		value, err = k.Sign(rand.Reader, hash.Sum(nil), h)

@@ -2,7 +2,6 @@ package verify
 
 import (
 	"bytes"
-	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
@@ -181,8 +180,8 @@ func (j *judge) chain(s *signature, certificates []*x509.Certificate) error {
 		intermediates.AddCert(c)
 	}
 	for _, c := range certificates {
-		if key, ok := c.PublicKey.(*rsa.PublicKey); ok && (key.N.BitLen() < minRSA || key.N.BitLen() > maxRSA) {
-			return fmt.Errorf("the RSA key of %q has %d bits", c.Subject, key.N.BitLen())
+		if err := strong(c.PublicKey); err != nil {
+			return fmt.Errorf("the key of %q: %w", c.Subject, err)
 		}
 	}
 	chains, err := leaf.Verify(x509.VerifyOptions{

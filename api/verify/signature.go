@@ -20,6 +20,24 @@ const (
 	maxRSA = 8192
 )
 
+// strong refuses the keys that no certificate above a signature may have.
+func strong(pub crypto.PublicKey) error {
+	switch key := pub.(type) {
+	case *rsa.PublicKey:
+		if n := key.N.BitLen(); n < minRSA || n > maxRSA {
+			return fmt.Errorf("RSA with %d bits, and only %d to %d count", n, minRSA, maxRSA)
+		}
+	case *ecdsa.PublicKey:
+		if key.Curve != elliptic.P256() && key.Curve != elliptic.P384() && key.Curve != elliptic.P521() {
+			return fmt.Errorf("ECDSA on %s, and only P-256, P-384 and P-521 count", key.Curve.Params().Name)
+		}
+	case ed25519.PublicKey:
+	default:
+		return fmt.Errorf("a key of a kind that does not count (%T)", pub)
+	}
+	return nil
+}
+
 // value verifies the signature over the statement's PAE with the key of the first certificate.
 func (j *judge) value(s *signature) {
 	leaf, err := j.certificate(s.Certificates[0])

@@ -468,11 +468,11 @@ def oid(s):
 
 ALT_NAME, KEY_USAGE, EXT_USAGE, BASIC = oid('2.5.29.17'), oid('2.5.29.15'), oid('2.5.29.37'), oid('2.5.29.19')
 CODE, DOCUMENT, STAMPING = oid('1.3.6.1.5.5.7.3.3'), oid('1.3.6.1.5.5.7.3.36'), oid('1.3.6.1.5.5.7.3.8')
-CURVES = {oid('1.2.840.10045.3.1.7'): 'ecdsa-p256-sha256', oid('1.3.132.0.34'): 'ecdsa-p384-sha384', oid('1.3.132.0.35'): 'ecdsa-p521-sha512'}
+CURVES = {oid('1.2.840.10045.3.1.7'): 'ecdsa-p256-sha256', oid('1.3.132.0.34'): 'ecdsa-p384-sha384', oid('1.3.132.0.35'): 'ecdsa-p521-sha512', oid('1.3.132.0.33'): None}
 
 
 def key_algorithm(spki):
-    """Which algorithm of the manifest a SubjectPublicKeyInfo is for."""
+    """Which algorithm of the manifest a SubjectPublicKeyInfo is for; None: a key that can be read and does not count."""
     (_, algorithm, _), (_, bits, _) = der(one(spki))
     kind = algorithm[2:2 + algorithm[1]]
     if kind == oid('1.2.840.10045.2.1'):
@@ -1125,7 +1125,7 @@ class Manifest:
             must(leaf.values('2.5.4.10') == [x for x in [p['signer']['organisation']] if x], 'a certificate of another organisation')
         with s['faults'].check(UNTRUSTED, 'certificates'):
             must(len(chain) > 1 and chain[-1].raw in self.trust.holding(self.trust.signer_roots, s['at']), 'no pinned root leads to the signer')
-            must(not any(oid('1.2.840.113549.1.1.1') in c.spki[:32] and not key_algorithm(c.spki) for c in chain), 'an RSA key of a size that does not count')
+            must(all(key_algorithm(c.spki) for c in chain), 'a key of a kind or size that does not count')
             self.ssl.chain(chain, instant(p['preparedAt']) if s['at'] is None else s['at'])
             self.trust.not_revoked(chain, instant(p['expires']) if s['at'] is None else s['at'] + s['accuracy'])
 

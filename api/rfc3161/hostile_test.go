@@ -181,7 +181,7 @@ func TestBoundedTime(t *testing.T) {
 			if allocated > 100 {
 				t.Errorf("%v allocations", allocated)
 			}
-			if took := time.Since(start); took > time.Second {
+			if took := time.Since(start); took > 10*time.Second {
 				t.Errorf("took %v", took)
 			}
 		})

@@ -108,7 +108,7 @@ func TestRefusalsThatAreAskedFor(t *testing.T) {
 			}
 			took := time.Since(start)
 			runtime.ReadMemStats(&after)
-			if bytes := after.TotalAlloc - before.TotalAlloc; took > time.Second || bytes > 64<<10 {
+			if bytes := after.TotalAlloc - before.TotalAlloc; took > 10*time.Second || bytes > 64<<10 {
 				t.Errorf("took %v and %d bytes of memory", took, bytes)
 			}
 		}

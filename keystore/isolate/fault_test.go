@@ -207,19 +207,17 @@ func TestAllHang(t *testing.T) {
 	sign(t, token, key)
 
 	m.Hang(faulty.Sign, faulty.Always, 0)
-	slow := m.Delay(faulty.Initialize, faulty.Always, 300*time.Millisecond) // so that the process is away for a while
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	m.Hang(faulty.Initialize, faulty.Always, 0) // so that the process stays away
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	go func() { _ = trySign(ctx, token, key, "hangs") }()
 	until(t, "the breaker", func() bool { return status(token).State != keystore.Working })
-	began := time.Now()
-	err := trySign(t.Context(), token, key, "sent away")
+	err := trySign(ctx, token, key, "sent away")
 	var u *keystore.UnavailableError
-	if !errors.As(err, &u) || u.RetryAfter <= 0 || time.Since(began) > 100*time.Millisecond {
-		t.Errorf("after %v: %v", time.Since(began), err)
+	if !errors.As(err, &u) || u.RetryAfter <= 0 || ctx.Err() != nil {
+		t.Errorf("who came: %v", err)
 	}
-	m.HealRules()
-	slow.Heal()
+	m.Heal()
 	until(t, "signatures", func() bool { return trySign(t.Context(), token, key, "again") == nil })
 	if s := status(token); s.State != keystore.Working || s.Reason != "" {
 		t.Errorf("state %s: %s", s.State, s.Reason)

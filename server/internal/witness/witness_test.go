@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/signetd/signet/api/chain"
@@ -132,6 +133,22 @@ func (h *host) close(tb testing.TB) {
 	if err := h.Witness.Close(); err != nil {
 		tb.Error(err)
 	}
+}
+
+// shown gets the newest checkpoint of a ledger.
+func (h *host) shown(tb testing.TB, origin string) (int, string) {
+	tb.Helper()
+	sum := sha256.Sum256([]byte(origin))
+	reply, err := new(http.Client).Get(h.URL + "/" + hex.EncodeToString(sum[:]) + "/checkpoint")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer reply.Body.Close()
+	b, err := io.ReadAll(reply.Body)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return reply.StatusCode, string(b)
 }
 
 func (h *host) post(tb testing.TB, body []byte) (status int, kind, answer string) {
@@ -267,20 +284,7 @@ func TestMemory(t *testing.T) {
 	l := newBook(t, "signet.example/ledger", 9).grow("a", 20)
 	fork := newBook(t, l.origin, 9).grow("a", 8).grow("b", 20)
 	h := newHost(t, l.vkey)
-	shown := func() (int, string) {
-		sum := sha256.Sum256([]byte(l.origin))
-		reply, err := new(http.Client).Get(h.URL + "/" + hex.EncodeToString(sum[:]) + "/checkpoint")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer reply.Body.Close()
-		b, err := io.ReadAll(reply.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return reply.StatusCode, string(b)
-	}
-	if status, _ := shown(); status != http.StatusNotFound {
+	if status, _ := h.shown(t, l.origin); status != http.StatusNotFound {
 		t.Errorf("a checkpoint is shown before there is one: %d", status)
 	}
 	h.cosigned(t, l.submission(t, 0, 12))
@@ -289,7 +293,7 @@ func TestMemory(t *testing.T) {
 	if status, _, answer := h.post(t, l.submission(t, 0, 13).encode()); status != http.StatusConflict || answer != "12\n" {
 		t.Errorf("after a restart: %d %q", status, answer)
 	}
-	_, b := shown()
+	_, b := h.shown(t, l.origin)
 	v, err := chain.NewVerifier(l.vkey)
 	if err != nil {
 		t.Fatal(err)
@@ -318,6 +322,35 @@ func TestMemory(t *testing.T) {
 	if list, err = h.List(); err != nil || list[0].Size != 9 || list[0].Retired != 1 {
 		t.Errorf("%+v, %v", list, err)
 	}
+	t.Run("of each ledger 64 forks", func(t *testing.T) {
+		for i := range maxForks + 3 {
+			h.post(t, newBook(t, l.origin, 9).grow(fmt.Sprint("fork", i), 9).submission(t, 9, 9).encode())
+		}
+		if list, err := h.List(); err != nil || list[0].Forks != maxForks {
+			t.Errorf("%+v, %v", list, err)
+		}
+	})
+	t.Run("of another ledger than it says", func(t *testing.T) {
+		if err := h.store.put("other.example/ledger", l.head(t, 3)); err != nil {
+			t.Fatal(err)
+		}
+		h.close(t)
+		if w, err := Open(h.config); !errors.Is(err, ErrStore) || !strings.Contains(err.Error(), `stands at "other.example/ledger"`) {
+			t.Errorf("%v", err)
+			if err == nil {
+				_ = w.Close()
+			}
+		}
+		db, err := bolt.Open(h.config.Path, 0o600, &bolt.Options{Timeout: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = db.Update(func(tx *bolt.Tx) error { return tx.Bucket(newestBucket).Delete([]byte("other.example/ledger")) })
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		h.open(t)
+	})
 	t.Run("another key", func(t *testing.T) {
 		h.close(t)
 		defer h.open(t)
@@ -338,6 +371,9 @@ func TestDiesBeforeItSigns(t *testing.T) {
 	h.Witness.c.Sign = func(context.Context, []byte) ([]byte, error) { return nil, errors.New("the HSM is gone") }
 	if status, _, answer := h.post(t, l.submission(t, 0, 12).encode()); status != http.StatusServiceUnavailable || strings.Contains(answer, "HSM") {
 		t.Errorf("%d %q", status, answer)
+	}
+	if status, b := h.shown(t, l.origin); status != http.StatusNotFound {
+		t.Errorf("what was not cosigned is shown: %d %q", status, b)
 	}
 	h.Witness.c.Sign = sign
 	if status, _, _ := h.post(t, fork.submission(t, 12, 12).encode()); status != http.StatusUnprocessableEntity {

@@ -251,6 +251,33 @@ func TestQueueIsBounded(t *testing.T) {
 	sign(t, token, key)
 }
 
+// No more callers wait for a process to come up than the queue has room for.
+func TestPatienceIsBounded(t *testing.T) {
+	m := faulty.New(t)
+	c := processes(t, 1)
+	c.Queue, c.Grace = 2, time.Minute
+	token := open(t, m.Config(t), c)
+	key := generate(t, token, "k", keystore.ECDSAP256)
+	sign(t, token, key)
+	m.Hang(faulty.Initialize, faulty.Always, 0) // so that the next process stays away
+	m.Kill(faulty.Sign, 0, syscall.SIGKILL)
+	var all sync.WaitGroup
+	for range c.Queue {
+		all.Go(func() {
+			if err := trySign(t.Context(), token, key, "waits"); err != nil {
+				t.Errorf("who waited: %v", err)
+			}
+		})
+	}
+	until(t, "callers who wait", func() bool { return status(token).Waiting == c.Queue })
+	var u *keystore.UnavailableError
+	if err := trySign(t.Context(), token, key, "one more"); !errors.As(err, &u) || u.RetryAfter <= 0 || !strings.Contains(err.Error(), "too many") {
+		t.Errorf("one more: %v", err)
+	}
+	m.Heal()
+	all.Wait()
+}
+
 // A process that cannot even say that it is alive is killed.
 func TestStopped(t *testing.T) {
 	m := faulty.New(t)

@@ -400,3 +400,37 @@ func TestFinalizeSaysItWasDone(t *testing.T) {
 	fault.Fail(faulty.SignInit, 1, wrapper.CKR_DEVICE_ERROR)
 	until(t, "a signature", func() bool { return sign(t, store, key) == nil })
 }
+
+// No more callers wait for a token that is being set up anew than its queue has room for: who comes then is sent away, and the others sign.
+func TestPatienceIsBounded(t *testing.T) {
+	t.Attr("requirement", "B-31")
+	m := faulty.New(t)
+	c := m.Config(t)
+	c.Queue, c.Grace = 2, time.Minute
+	token := keystoretest.Open(t, c)
+	t.Cleanup(m.Heal) // before closing
+	store := keystore.New(token, keystore.Options{})
+	key := keystoretest.Generate(t, store, "k", keystore.ECDSAP256)
+	m.Hang(faulty.Initialize, faulty.Always, 0)
+	var all sync.WaitGroup
+	all.Go(func() {
+		if err := token.Reset(t.Context(), token.Epoch(), errors.New("a test")); err != nil {
+			t.Error(err)
+		}
+	})
+	state(t, token, keystore.Recovering)
+	for range c.Queue {
+		all.Go(func() {
+			if err := sign(t, store, key); err != nil {
+				t.Errorf("who waited: %v", err)
+			}
+		})
+	}
+	until(t, "callers who wait", func() bool { return token.Status()[0].Waiting == c.Queue })
+	var u *keystore.UnavailableError
+	if err := sign(t, store, key); !errors.As(err, &u) || u.RetryAfter <= 0 || !strings.Contains(err.Error(), "too many") {
+		t.Errorf("one more: %v", err)
+	}
+	m.Heal()
+	all.Wait()
+}

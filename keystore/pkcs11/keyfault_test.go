@@ -174,16 +174,40 @@ func TestDestroyThatIsNone(t *testing.T) {
 	}
 }
 
-// A device that makes another key than it was asked for.
-func TestGenerateOfAnotherSize(t *testing.T) {
-	fault, token, _, _ := newFault(t, nil)
-	fault.Attribute(wrapper.CKA_MODULUS, []byte{0x80, 0, 1})
-	if key, err := token.Generate(t.Context(), keystore.Spec{ID: "rsa", Algorithm: keystore.RSAPSS}); !errors.Is(err, keystore.ErrInvalid) {
-		t.Errorf("got %+v, %v", key, err)
+// A device that makes another key than it was asked for, or stores another certificate than it was given.
+func TestAnotherThanAskedFor(t *testing.T) {
+	fault, token, _, key := newFault(t, nil)
+	for name, test := range map[string]struct {
+		attribute uint
+		value     []byte
+		want      error
+	}{
+		"a smaller modulus":     {wrapper.CKA_MODULUS, []byte{0x80, 0, 1}, keystore.ErrInvalid},
+		"a small exponent":      {wrapper.CKA_PUBLIC_EXPONENT, []byte{3}, keystore.ErrUnavailable},
+		"an exponent of 65 bit": {wrapper.CKA_PUBLIC_EXPONENT, []byte{1, 0, 0, 0, 0, 0, 1, 0, 1}, keystore.ErrUnavailable},
+	} {
+		fault.Attribute(test.attribute, test.value)
+		if made, err := token.Generate(t.Context(), keystore.Spec{ID: "rsa", Algorithm: keystore.RSAPSS}); !errors.Is(err, test.want) {
+			t.Errorf("%s: got %+v, %v", name, made, err)
+		}
+		fault.HealRules()
+		if _, err := token.Find(t.Context(), "rsa"); !errors.Is(err, keystore.ErrNotFound) {
+			t.Errorf("%s: it stays: %v", name, err)
+		}
+	}
+
+	was := selfSigned(t, token, key, "was")
+	if err := token.PutCertificate(t.Context(), key.ID, was); err != nil {
+		t.Fatal(err)
+	}
+	renewed := selfSigned(t, token, key, "renewed")
+	fault.Attribute(wrapper.CKA_VALUE, was.Raw[:64])
+	if err := token.PutCertificate(t.Context(), key.ID, renewed); !errors.Is(err, keystore.ErrUnavailable) || !strings.Contains(err.Error(), "another certificate") {
+		t.Errorf("a certificate that is stored otherwise: %v", err)
 	}
 	fault.HealRules()
-	if _, err := token.Find(t.Context(), "rsa"); !errors.Is(err, keystore.ErrNotFound) {
-		t.Errorf("it stays: %v", err)
+	if got, err := token.Certificate(t.Context(), key.ID); err != nil || !got.Equal(was) {
+		t.Errorf("the one before: %v", err)
 	}
 }
 

@@ -47,7 +47,7 @@ test: export GORACE := atexit_sleep_ms=20
 test: deps-test ## run every test with the race detector
 	@mkdir -p dist/test
 	@trace=$$(tools/tool.sh trace) || exit 1; status=0; \
-	"$$trace" test -stream dist/test/signet.jsonl -- go test -race -vet=off -timeout 15m -json $(TESTFLAGS) $(PACKAGES) || status=1; \
+	"$$trace" test -stream dist/test/signet.jsonl -- go test -race -vet=off -timeout 20m -json $(TESTFLAGS) $(PACKAGES) || status=1; \
 	for module in $(MODULES); do \
 		echo "$$module:"; \
 		(stream=$$PWD/dist/test/$${module##*/}.jsonl; cd $$module && "$$trace" test -stream "$$stream" -- go test -race -vet=off -timeout 10m -count=1 -json $(TESTFLAGS) ./...) || status=1; \

@@ -318,15 +318,20 @@ func (c *countedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// differingSum says where two lists of sums begin to differ.
+// differingSum says where two lists of sums begin to differ. What is wanted was read up to a byte more than there is.
 func differingSum(want, got []byte) string {
-	w, g := bytes.Split(want, []byte("\n")), bytes.Split(got, []byte("\n"))
-	for i := range min(len(w), len(g)) {
-		if !bytes.Equal(w[i], g[i]) {
-			return fmt.Sprintf("%s says %.200q, but the file gives %.200q", backupSums, w[i], g[i])
-		}
+	switch files := bytes.Count(got, []byte("\n")); {
+	case bytes.HasPrefix(want, got):
+		return fmt.Sprintf("%s names more files than the %d of the backup", backupSums, files)
+	case bytes.HasPrefix(got, want):
+		return fmt.Sprintf("%s names %d files, the backup has %d", backupSums, bytes.Count(want, []byte("\n")), files)
 	}
-	return fmt.Sprintf("%s has %d files, the backup %d", backupSums, len(w)-1, len(g)-1)
+	w, g := bytes.Split(want, []byte("\n")), bytes.Split(got, []byte("\n"))
+	line := 0
+	for bytes.Equal(w[line], g[line]) { // some line differs: neither list is the beginning of the other
+		line++
+	}
+	return fmt.Sprintf("%s says %.200q, but the file gives %.200q", backupSums, w[line], g[line])
 }
 
 // readTar reads a backup in its one-file form, and holds every file against the sums.

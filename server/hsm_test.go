@@ -102,6 +102,93 @@ func TestALateReplicaWithAWrongPIN(t *testing.T) {
 	})
 }
 
+// TestALateReplicaIsOneOfMany: before it has come it says that it can be tried again, and afterwards it does all that the token does.
+func TestALateReplicaIsOneOfMany(t *testing.T) {
+	late := func(t *testing.T, token keystore.Token, reason error) *lateToken {
+		l := newLateToken(TokenConfig{Name: "main", Token: "signet", Module: "m.so"}, func(context.Context, TokenConfig) (keystore.Token, error) {
+			if token == nil {
+				return nil, reason
+			}
+			return token, nil
+		}, reason)
+		t.Cleanup(func() { l.Close() })
+		return l
+	}
+	away := fmt.Errorf("%w: not plugged in", keystore.ErrUnavailable)
+	input := make([]byte, 32)
+	calls := func(ctx context.Context, l *lateToken) map[string]error {
+		all := map[string]error{}
+		_, all["generate"] = l.Generate(ctx, keystore.Spec{ID: "a", Algorithm: keystore.ECDSAP256})
+		_, all["find"] = l.Find(ctx, "a")
+		_, all["sign"] = l.Sign(ctx, "a", keystore.ECDSAP256, input)
+		_, all["generate a MAC key"] = l.GenerateMAC(ctx, "b")
+		_, all["its attributes"] = l.MACAttributes(ctx, "b")
+		_, all["MAC"] = l.MAC(ctx, "b", input)
+		all["destroy the MAC key"] = l.DestroyMAC(ctx, "b")
+		all["destroy"] = l.Destroy(ctx, "a")
+		_, all["known answers"] = l.KnownAnswers(ctx)
+		return all
+	}
+	synctest.Test(t, func(t *testing.T) {
+		main := keystoretest.NewFake()
+		l := late(t, main, away)
+		for what, err := range calls(t.Context(), l) {
+			var unavailable *keystore.UnavailableError
+			if !errors.As(err, &unavailable) || !errors.Is(err, keystore.ErrUnavailable) || unavailable.RetryAfter < lateFirst {
+				t.Errorf("%s, before it has come: %v", what, err)
+			}
+		}
+		if err := l.Reset(t.Context(), 1, away); !errors.Is(err, keystore.ErrUnavailable) || l.Epoch() != 0 {
+			t.Errorf("epoch %d, reset: %v", l.Epoch(), err)
+		}
+		if all := l.Status(); len(all) != 1 || all[0].State != keystore.Recovering || all[0].Token != "signet" || all[0].Reason == "" {
+			t.Errorf("%+v", all)
+		}
+		time.Sleep(2 * lateFirst)
+		for what, err := range calls(t.Context(), l) {
+			if err != nil {
+				t.Errorf("%s, once it has come: %v", what, err)
+			}
+		}
+		began := l.Epoch()
+		if began != main.Epoch()+1 {
+			t.Errorf("epoch %d of %d", began, main.Epoch())
+		}
+		if err := l.Reset(t.Context(), 0, away); err != nil || main.Resets() != 0 {
+			t.Errorf("what was suspect before it came: %d resets, %v", main.Resets(), err)
+		}
+		if err := l.Reset(t.Context(), began, away); err != nil || main.Resets() != 1 || l.Epoch() != began+1 {
+			t.Errorf("%d resets, epoch %d, %v", main.Resets(), l.Epoch(), err)
+		}
+		if err := l.Reset(t.Context(), began, away); err != nil || main.Resets() != 1 {
+			t.Errorf("again for the same epoch: %d resets, %v", main.Resets(), err)
+		}
+		var closed int
+		plain := late(t, &closes{main, &closed}, away)
+		time.Sleep(2 * lateFirst)
+		if _, err := plain.MAC(t.Context(), "b", input); !errors.Is(err, keystore.ErrInvalid) {
+			t.Errorf("a token without MACs: %v", err)
+		}
+		if err := plain.Reset(t.Context(), plain.Epoch(), away); err != nil || main.Resets() != 1 {
+			t.Errorf("a token without resets: %v", err)
+		}
+		if err := plain.Close(); err != nil || closed != 1 {
+			t.Errorf("%d closed, %v", closed, err)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		wrong := late(t, nil, fmt.Errorf("%w: CKR_PIN_INCORRECT", keystore.ErrPIN))
+		for what, err := range calls(t.Context(), wrong) {
+			if !errors.Is(err, keystore.ErrPIN) || errors.Is(err, keystore.ErrUnavailable) {
+				t.Errorf("%s, with a wrong PIN: %v", what, err)
+			}
+		}
+		if err := wrong.Close(); err != nil || wrong.Status()[0].State != keystore.Closed {
+			t.Errorf("%+v, %v", wrong.Status(), err)
+		}
+	})
+}
+
 func TestOpenTokensNeedsOne(t *testing.T) {
 	var closed int
 	_, err := HSMConfig{

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -101,6 +102,59 @@ func TestDisciplineGoesOn(t *testing.T) {
 	}
 }
 
+// limit is a source that tells how long it may take.
+type limit struct{ given time.Duration }
+
+func (l *limit) Name() string { return "limit" }
+func (l *limit) Measure(ctx context.Context) (time.Duration, time.Duration, error) {
+	end, _ := ctx.Deadline()
+	l.given = time.Until(end)
+	return 0, 0, ctx.Err()
+}
+
+// TestDisciplineDefaults: a measurement may take five seconds, and counts for three minutes and as long as one may take. A doubt at the first
+// measurement is told.
+func TestDisciplineDefaults(t *testing.T) {
+	t.Attr("requirement", "A-19")
+	synctest.Test(t, func(t *testing.T) {
+		source := new(limit)
+		d := NewDiscipline(DisciplineConfig{Sources: []Source{source}, Accuracy: time.Second, Clock: time.Now})
+		if err := d.Measure(t.Context()); err != nil || source.given != 5*time.Second || d.Every() != time.Minute {
+			t.Errorf("it may take %v, every %v: %v", source.given, d.Every(), err)
+		}
+		time.Sleep(3*time.Minute + 5*time.Second) // of the bubble's clock
+		if err := d.Doubt(); err != nil {
+			t.Errorf("what was measured three rounds ago: %v", err)
+		}
+		time.Sleep(time.Nanosecond)
+		if err := d.Doubt(); !errors.Is(err, ErrClock) {
+			t.Errorf("longer ago: %v", err)
+		}
+	})
+	told := 0
+	d := NewDiscipline(DisciplineConfig{Sources: []Source{&asked{name: "ntp:one", err: errors.New("no answer")}}, Accuracy: time.Second, Clock: time.Now,
+		Changed: func(trusted bool, why string, _ []Measurement) {
+			if told++; trusted || !strings.Contains(why, "ntp:one: no answer") {
+				t.Errorf("trusted %v: %s", trusted, why)
+			}
+		}})
+	for range 2 {
+		if d.Measure(t.Context()) == nil {
+			t.Error("it is believed")
+		}
+	}
+	if told != 1 {
+		t.Errorf("told %d times", told)
+	}
+	for want, m := range map[string]Measurement{
+		"a: 2ms behind, ±1ms": {Source: "a", Offset: -2 * time.Millisecond, Error: time.Millisecond}, "a: 2ms ahead, ±1ms": {Source: "a", Offset: 2 * time.Millisecond, Error: time.Millisecond},
+	} {
+		if m.String() != want {
+			t.Errorf("%s, want %s", m, want)
+		}
+	}
+}
+
 // TestClockDoubt stops an authority by what a source says.
 func TestClockDoubt(t *testing.T) {
 	t.Attr("requirement", "A-19")
@@ -162,7 +216,13 @@ func TestChronyOffset(t *testing.T) {
 	if _, _, err := chronyOffset([]byte(chronyOff)); !errors.Is(err, ErrUnsynchronised) {
 		t.Error(err)
 	}
-	for _, bad := range []string{"", "a,b\n", strings.Replace(chronyGood, "-0.000321000", "NaN", 1), strings.Replace(chronyGood, "0.008120000", "x", 1)} {
+	for _, unsynchronised := range []string{strings.Replace(chronyGood, "Normal", "Not synchronised", 1), strings.Replace(chronyGood, "192.168.0.1,3,", "192.168.0.1,0,", 1)} {
+		if _, _, err := chronyOffset([]byte(unsynchronised)); !errors.Is(err, ErrUnsynchronised) {
+			t.Errorf("%s: %v", unsynchronised, err)
+		}
+	}
+	for _, bad := range []string{"", "a,b\n", strings.Replace(chronyGood, "-0.000321000", "NaN", 1), strings.Replace(chronyGood, "0.008120000", "x", 1),
+		strings.Replace(chronyGood, "-0.000321000", "1e10", 1), strings.Replace(chronyGood, "-0.000321000", "-Inf", 1), "\"" + chronyGood} {
 		if _, _, err := chronyOffset([]byte(bad)); err == nil {
 			t.Errorf("%q: taken", bad)
 		}
@@ -212,7 +272,7 @@ func ntpServer(t *testing.T, ahead time.Duration, change func(answer []byte)) st
 
 func TestNTP(t *testing.T) {
 	measure := func(address string) (time.Duration, time.Duration, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
 		return NTP{Address: address, Clock: time.Now}.Measure(ctx)
 	}

@@ -189,6 +189,8 @@ func TestExternalConfig(t *testing.T) {
 		{Name: "a", URL: "ftp://a.example/", Roots: roots, Clock: time.Now},
 		{Name: "a", URL: "https://user:password@a.example/", Roots: roots, Clock: time.Now},
 		{Name: "a", URL: "https:///tsa", Roots: roots, Clock: time.Now},
+		{Name: "a", URL: "https://a.example/#x", Roots: roots, Clock: time.Now},
+		{Name: "a", URL: "https://a.example/\x7f", Roots: roots, Clock: time.Now},
 		{Name: "", URL: "https://a.example/", Roots: roots, Clock: time.Now},
 		{Name: "a", URL: "https://a.example/", Clock: time.Now},
 		{Name: "a", URL: "https://a.example/", Roots: roots},
@@ -196,6 +198,38 @@ func TestExternalConfig(t *testing.T) {
 	} {
 		if _, err := NewExternal(c); !errors.Is(err, ErrConfig) {
 			t.Error(fmt.Sprint(i), err)
+		}
+	}
+}
+
+// A token that says less of the time than verifiers accept does not count, and no request leaves TLS.
+func TestExternalBounds(t *testing.T) {
+	w := newWorld(t)
+	e, _ := another(t, w, nil)
+	data := []byte("a signed checkpoint")
+	token, err := e.Stamp(t.Context(), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	imprint := sha256.Sum256(data)
+	for accuracy, want := range map[time.Duration]bool{MaxExternalAccuracy: true, MaxExternalAccuracy + 1: false} {
+		rough := *token
+		rough.Accuracy = accuracy
+		if err := e.judge(&rough, imprint[:], w.wall, w.wall); (err == nil) != want {
+			t.Errorf("accurate to %v: %v", accuracy, err)
+		}
+	}
+	slack := MaxExternalSkew + token.Accuracy
+	for skew, want := range map[time.Duration]bool{slack: true, slack + 1: false, -slack: true, -slack - 1: false} {
+		if err := e.judge(token, imprint[:], token.GenTime.Add(skew), token.GenTime.Add(skew)); (err == nil) != want {
+			t.Errorf("a clock that differs by %v: %v", skew, err)
+		}
+	}
+	request := func(url string) *http.Request { return httptest.NewRequest(http.MethodPost, url, nil) }
+	first := request("https://tsa.example/")
+	for url, want := range map[string]bool{"https://tsa.example/moved": true, "http://tsa.example/": false, "https://tsa.example:444/": false, "https://other.example/": false} {
+		if err := e.client.CheckRedirect(request(url), []*http.Request{first}); (err == nil) != want {
+			t.Errorf("a redirect to %s: %v", url, err)
 		}
 	}
 }

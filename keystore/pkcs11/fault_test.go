@@ -28,10 +28,23 @@ func newFault(t *testing.T, change func(*pkcs11.Config)) (*faulty.Module, *pkcs1
 	if change != nil {
 		change(&c)
 	}
+	var key keystore.Key
+	if hang := c.Hang; hang != 0 { // what is short for a call that hangs may not do for making a key
+		c.Hang = 0
+		maker := keystoretest.Open(t, c)
+		key = keystoretest.Generate(t, keystore.New(maker, keystore.Options{}), "k", keystore.ECDSAP256)
+		if err := maker.Close(); err != nil {
+			t.Fatal(err)
+		}
+		c.Hang = hang
+	}
 	token := keystoretest.Open(t, c)
 	t.Cleanup(fault.Heal) // before closing
 	store := keystore.New(token, keystore.Options{})
-	return fault, token, store, keystoretest.Generate(t, store, "k", keystore.ECDSAP256)
+	if key.ID == "" {
+		key = keystoretest.Generate(t, store, "k", keystore.ECDSAP256)
+	}
+	return fault, token, store, key
 }
 
 var message = []byte("the statement")

@@ -17,7 +17,7 @@ import (
 	"github.com/signetd/signet/keystore/pkcs11/faulty"
 )
 
-const shortHang = 50 * time.Millisecond
+const shortHang = 200 * time.Millisecond
 
 // briefly is a context for a call that may hang.
 func briefly(t *testing.T, d time.Duration) context.Context {

@@ -143,12 +143,11 @@ func TestSlowGeneration(t *testing.T) {
 	all.Wait()
 
 	// Other calls hang as soon as before, afterwards, too.
-	fault.Delay(faulty.FindObjectsInit, 1, 20*shortHang)
+	fault.Hang(faulty.FindObjectsInit, 1, 0)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	began := time.Now()
-	if _, err := token.Find(ctx, "unknown"); !errors.Is(err, keystore.ErrUnavailable) || time.Since(began) > 15*shortHang {
-		t.Errorf("after %v: %v", time.Since(began), err)
+	if _, err := token.Find(ctx, "unknown"); !errors.Is(err, keystore.ErrUnavailable) || ctx.Err() != nil {
+		t.Errorf("got %v", err)
 	}
 }
 

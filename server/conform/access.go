@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -116,16 +118,27 @@ func (r *run) separateRights() error {
 }
 
 func (r *run) transport() error {
-	if r.o.OldTLS == nil {
+	if r.o.OldTLS == nil || len(r.o.Listeners) == 0 {
 		return notExercised("no connection with an older version could be tried")
 	}
-	r.did("connected with TLS 1.2 at the most")
-	err := r.o.OldTLS(r.plain)
-	if err == nil {
-		return errors.New("the service speaks TLS 1.2")
+	for _, address := range r.o.Listeners {
+		r.did("connected to %s with TLS 1.2 at the most", address)
+		err := r.o.OldTLS(r.plain, address)
+		if err == nil {
+			return fmt.Errorf("%s speaks TLS 1.2", address)
+		}
+		if !versionRefused(err) { // a listener that does not answer has shown nothing
+			return fmt.Errorf("it is not known whether %s speaks TLS 1.2: %w", address, err)
+		}
+		r.saw("the handshake failed: %v", err)
 	}
-	r.saw("the handshake failed: %v", err)
 	return nil
+}
+
+// versionRefused tells whether a peer has refused the version of TLS (RFC 8446, section 6.2: protocol_version), and not something else.
+func versionRefused(err error) bool {
+	var remote *net.OpError
+	return errors.As(err, &remote) && remote.Op == "remote error" && strings.Contains(remote.Err.Error(), "protocol version")
 }
 
 func (r *run) sources() error {

@@ -58,21 +58,29 @@ func (r *run) lockout() error {
 	most := 4*r.o.Config.Identity.LockAfter + 8
 	ctx, cancel := context.WithTimeout(r.plain, 4*r.o.Patience)
 	defer cancel()
-	tries := 0
+	tries, guesses := 0, 0 // guesses are those that were answered
 	for ; tries < most; tries++ {
 		_, err := r.login(&signetv1.PasswordCredentials{UserName: name, Password: rand.Text()})
 		code, reason, retry := reasonOf(err)
 		if code == codes.ResourceExhausted && reason == "LOCKED" {
-			locked, err := r.entries(from, "signer.locked", "source.locked")
+			// It is the lock, whose entry is read as soon as a checkpoint covers it, or a delay, which grows, and not the lock yet.
+			var locked []*signetv1.Entry
+			ok, err := within(ctx, min(retry, r.o.Patience), func() (_ bool, err error) {
+				locked, err = r.entries(from, "signer.locked", "source.locked")
+				return len(locked) > 0, err
+			})
 			if err != nil {
 				return err
 			}
-			if len(locked) > 0 {
+			if ok {
 				r.did("logged in with wrong passwords under a name that is nobody's, %d times", tries)
+				if guesses > r.o.Config.Identity.LockAfter {
+					return fmt.Errorf("%d wrong passwords were answered before it was locked, and identity.lockAfter is %d", guesses, r.o.Config.Identity.LockAfter)
+				}
 				r.saw("locked after it: %s, for another %v; entry %d (%s)", "LOCKED", retry.Round(time.Second), locked[0].GetIndex(), locked[0].GetType())
 				return nil
 			}
-			if !wait(ctx, min(retry, r.o.Patience)) { // a delay, which grows, and not the lock yet
+			if ctx.Err() != nil {
 				break
 			}
 			continue
@@ -80,6 +88,7 @@ func (r *run) lockout() error {
 		if code != codes.Unauthenticated {
 			return fmt.Errorf("it was answered with %s", refusal(err))
 		}
+		guesses++
 	}
 	return fmt.Errorf("%d wrong passwords under one name, and it is not locked", tries)
 }
@@ -116,12 +125,16 @@ func (r *run) alerts() error {
 	if err != nil {
 		return err
 	}
+	var first *signetv1.Delivery // that got there
 	for _, d := range sent {
+		if d.GetDelivered() && (first == nil || d.GetTime().AsTime().Before(first.GetTime().AsTime())) {
+			first = d
+		}
 		r.saw("%s to %s, try %d: delivered %v, %s", d.GetChannel(), d.GetAudience(), d.GetAttempt(), d.GetDelivered(), d.GetOutcome())
 	}
 	if !ok {
 		return errors.New("it was not delivered")
 	}
-	r.saw("delivered %v after it was raised", sent[0].GetTime().AsTime().Sub(mine.GetCreateTime().AsTime()).Round(time.Millisecond))
+	r.saw("delivered %v after it was raised", first.GetTime().AsTime().Sub(mine.GetCreateTime().AsTime()).Round(time.Millisecond))
 	return nil
 }

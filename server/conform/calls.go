@@ -51,29 +51,45 @@ func refusal(err error) string {
 	return fmt.Sprintf("%s (%s)", code, reason)
 }
 
-// entries reads the entries from one on, of some types.
-func (r *run) entries(from uint64, types ...string) ([]*signetv1.Entry, error) {
-	stream, err := signetv1.NewLedgerServiceClient(r.conn).ListEntries(r.ctx, &signetv1.ListEntriesRequest{StartIndex: from, Types: types})
+// each hands on the entries from one on, of some types: one at a time, as there can be millions.
+func (r *run) each(from uint64, types []string, do func(*signetv1.Entry) error) error {
+	ctx, cancel := context.WithCancel(r.ctx)
+	defer cancel()
+	stream, err := signetv1.NewLedgerServiceClient(r.conn).ListEntries(ctx, &signetv1.ListEntriesRequest{StartIndex: from, Types: types})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var out []*signetv1.Entry
-	for len(out) < 100_000 {
+	for {
 		reply, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return out, nil
+			return nil
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		out = append(out, reply.GetEntry())
+		if err := do(reply.GetEntry()); err != nil {
+			return err
+		}
 	}
-	return out, nil
+}
+
+// entries reads the entries from one on, of some types, of which there are few.
+func (r *run) entries(from uint64, types ...string) (out []*signetv1.Entry, err error) {
+	err = r.each(from, types, func(e *signetv1.Entry) error {
+		out = append(out, e)
+		return nil
+	})
+	return out, err
 }
 
 // until tries until it holds, or patience ends.
 func (r *run) until(holds func() (bool, error)) (bool, error) {
-	ctx, cancel := context.WithTimeout(r.plain, r.o.Patience)
+	return within(r.plain, r.o.Patience, holds)
+}
+
+// within tries until it holds, or the time is over.
+func within(ctx context.Context, limit time.Duration, holds func() (bool, error)) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
 		ok, err := holds()

@@ -86,8 +86,9 @@ type Options struct {
 	Config server.Config
 	// Dial connects to the service, without a client certificate.
 	Dial func() (grpc.ClientConnInterface, error)
-	// OldTLS tries a connection with TLS 1.2, and returns why it failed.
-	OldTLS func(ctx context.Context) error
+	// OldTLS tries a connection with TLS 1.2 to one of the listeners, and returns why it failed.
+	OldTLS    func(ctx context.Context, address string) error
+	Listeners []string // host:port of each listener that speaks TLS
 	// Credentials are those of an administrator.
 	Credentials *signetv1.PasswordCredentials
 	Trust       []byte // the pinned trust file
@@ -117,6 +118,8 @@ type run struct {
 	now    *Check
 	me     *signetv1.WhoAmIResponse
 	begun  uint64 // the ledger's size at the start
+
+	genuine map[string]bool // copies that verify as they were handed out
 }
 
 func (r *run) did(format string, args ...any) {
@@ -126,7 +129,7 @@ func (r *run) saw(format string, args ...any) {
 	r.now.Seen = append(r.now.Seen, fmt.Sprintf(format, args...))
 }
 
-// Run runs all checks. The error is not nil only where it could not even begin: what fails afterwards stands in the report.
+// Run runs all checks. The error is not nil only where it could not even begin, or was broken off: what fails afterwards stands in the report.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	if o.Patience == 0 {
 		o.Patience = 30 * time.Second
@@ -138,16 +141,32 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{o: o, conn: conn, plain: ctx}
+	r := &run{o: o, conn: conn, plain: ctx, genuine: map[string]bool{}}
 	if err := r.begin(); err != nil {
 		return nil, err
 	}
+	defer r.stay()()
 	for _, c := range checks {
-		r.one(c)
+		if r.one(c); ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 	}
 	r.report.Ended = o.Clock().UTC().Format(time.RFC3339)
 	r.conclude()
 	return &r.report, nil
+}
+
+// stay keeps the session open while copies are read, which can take longer than a session may idle. What it returns ends that.
+func (r *run) stay() (end func()) {
+	ctx, cancel := context.WithCancel(r.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for wait(ctx, max(time.Duration(r.o.Config.Identity.SessionIdle)/3, 10*time.Millisecond)) {
+			_, _ = signetv1.NewSessionServiceClient(r.conn).WhoAmI(ctx, &signetv1.WhoAmIRequest{}) // what fails, the checks see
+		}
+	}()
+	return func() { cancel(); <-done }
 }
 
 // begin logs in, and says what is checked.

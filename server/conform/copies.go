@@ -58,6 +58,10 @@ func (r *run) copies() error {
 	if report.Code != verify.OK || !report.Whole() {
 		return fmt.Errorf("the export does not verify: %s %v", report.Verdict, report.Faults)
 	}
+	if report.Entries < r.now.From {
+		return fmt.Errorf("the export has %d entries, and the ledger had %d before it", report.Entries, r.now.From)
+	}
+	r.genuine[exportFile] = true
 	r.saw("%d entries and %d attachments, root %s: verified", report.Entries, report.Attachments, report.Root)
 	if written == nil || page.Len() == 0 {
 		return errors.New("nothing could be read")
@@ -143,11 +147,12 @@ func (r *run) alteredLedger() error {
 	return nil
 }
 
+// altered reads a copy that verifies: an alteration is found in no other.
 func (r *run) altered(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, notExercised("there is no copy")
+	if !r.genuine[filepath.Base(path)] {
+		return nil, notExercised("there is no copy that verifies unaltered")
 	}
+	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
@@ -175,11 +180,18 @@ func (r *run) backup() error {
 	if n := len(restored.Ledger.Faults); n > 0 {
 		return fmt.Errorf("the restored ledger has %d faults: %v", n, restored.Ledger.Faults[0])
 	}
+	if restored.Ledger.Entries < r.now.From {
+		return fmt.Errorf("the restored ledger has %d entries, and the ledger had %d before the backup", restored.Ledger.Entries, r.now.From)
+	}
+	r.genuine[backupFolder] = true
 	r.saw("%d files; the restored ledger has %d entries, root %s, and %d rows that follow from them: no fault", restored.Files, restored.Ledger.Entries, restored.Ledger.Root, restored.Ledger.Rows)
 	return nil
 }
 
 func (r *run) alteredBackup() error {
+	if !r.genuine[backupFolder] {
+		return notExercised("there is no backup that restores unaltered")
+	}
 	from := filepath.Join(r.o.Folder, backupFolder)
 	var files []string
 	err := filepath.WalkDir(from, func(p string, d os.DirEntry, err error) error {
@@ -188,9 +200,6 @@ func (r *run) alteredBackup() error {
 		}
 		return err
 	})
-	if errors.Is(err, os.ErrNotExist) {
-		return notExercised("there is no backup")
-	}
 	if err != nil {
 		return err
 	}
@@ -220,32 +229,41 @@ func (r *run) alteredBackup() error {
 	if tried == 0 {
 		return errors.New("no file could be altered")
 	}
+	restored, err := server.CheckBackup(r.plain, server.RestoreOptions{From: from, Trust: r.o.Trust})
+	if err != nil || len(restored.Ledger.Faults) > 0 { // a full disk refuses all of them
+		return fmt.Errorf("the backup does not restore any more, unaltered: %w", err)
+	}
 	r.did("altered one bit in each of %d of the backup's %d files, one at a time", tried, len(files))
-	r.saw("none of the altered backups restores")
+	r.saw("none of the altered backups restores; unaltered it still does")
 	return nil
 }
 
 func (r *run) auditTrail() error {
 	r.did("read all entries since the start of this run, and had the newest of them proved")
-	list, err := r.entries(r.begun)
+	types, next := map[string]int{}, r.begun
+	var last *signetv1.Entry
+	err := r.each(r.begun, nil, func(e *signetv1.Entry) error {
+		if e.GetIndex() != next {
+			return fmt.Errorf("after entry %d comes entry %d", int64(next)-1, e.GetIndex())
+		}
+		types[e.GetType()]++
+		next++
+		last = e
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	if len(list) == 0 {
-		return errors.New("this run left no entry")
-	}
-	types := map[string]int{}
-	for _, e := range list {
-		types[e.GetType()]++
+	if types[string(chain.AuthenticationFailed)] == 0 {
+		return errors.New("this run logged in with wrong credentials, and there is no entry of it")
 	}
 	var names []string
 	for t, n := range types {
 		names = append(names, fmt.Sprintf("%s %d", t, n))
 	}
 	slices.Sort(names)
-	r.saw("%d entries: %s", len(list), strings.Join(names, ", "))
+	r.saw("%d entries, none left out: %s", next-r.begun, strings.Join(names, ", "))
 	ledger := signetv1.NewLedgerServiceClient(r.conn)
-	last := list[len(list)-1]
 	for range 100 { // it is durable before a checkpoint covers it
 		proof, err := ledger.ProveInclusion(r.ctx, &signetv1.ProveInclusionRequest{Index: last.GetIndex()})
 		if code, _, _ := reasonOf(err); err != nil && (code == codes.OutOfRange || code == codes.Unavailable) && wait(r.plain, 100*time.Millisecond) {

@@ -5,11 +5,13 @@ import (
 	"encoding/json/v2"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/signetd/signet/api/chain"
 	signetv1 "github.com/signetd/signet/api/signet/v1"
 )
 
@@ -59,30 +61,29 @@ func (r *run) people() error {
 		return err
 	}
 	r.did("read all %d signers, and the entries that invited and enrolled them", len(all))
-	invited, err := r.entries(0, "signer.invited")
-	if err != nil {
-		return err
-	}
-	enrolled, err := r.entries(0, "signer.enrolled", "signer.renewed")
-	if err != nil {
-		return err
-	}
-	type person struct {
-		Body struct {
+	proofed, accountable := map[string]bool{}, map[string]bool{}
+	for e, err := range r.read(chain.SignerInvited, chain.SignerEnrolled, chain.SignerRenewed) {
+		if err != nil {
+			return err
+		}
+		var p struct {
 			ID             string         `json:"id"`
 			Accountability string         `json:"accountability"`
-			Proofing       jsontext.Value `json:"proofing"`
-		} `json:"body"`
-	}
-	proofed, accountable := map[string]bool{}, map[string]bool{}
-	for _, e := range append(invited, enrolled...) {
-		var p person
-		if err := json.Unmarshal(e.GetContent(), &p); err != nil {
-			return fmt.Errorf("entry %d: %w", e.GetIndex(), err)
+			Proofing       jsontext.Value `json:"proofing"` // of an invitation: what was looked at; afterwards its digest
 		}
-		name := "signers/" + p.Body.ID
-		proofed[name] = proofed[name] || strings.Contains(string(p.Body.Proofing), `"method":"`)
-		accountable[name] = accountable[name] || p.Body.Accountability != ""
+		var proofing struct {
+			Method string `json:"method"`
+		}
+		err = json.Unmarshal(e.Body, &p)
+		if err == nil && e.Type == chain.SignerInvited {
+			err = json.Unmarshal(p.Proofing, &proofing)
+		}
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", e.Index, err)
+		}
+		name := "signers/" + p.ID
+		proofed[name] = proofed[name] || proofing.Method != ""
+		accountable[name] = accountable[name] || p.Accountability != ""
 	}
 	active := 0
 	for _, s := range all {
@@ -136,6 +137,9 @@ func (r *run) credentials() error {
 	if err != nil {
 		return err
 	}
+	if len(own.GetCredentials()) == 0 {
+		return errors.New("whoever asks has a password, and is told of no credential")
+	}
 	for _, c := range own.GetCredentials() {
 		if c.GetTestDueTime() == nil {
 			return errors.New("credentials never become overdue here: set identity.testEvery")
@@ -174,10 +178,79 @@ func (r *run) training() error {
 	if len(asks) == 0 {
 		return notExercised("no record type asks for training (signet designation set)")
 	}
-	t, err := rights.ListTraining(r.ctx, &signetv1.ListTrainingRequest{PageSize: 200})
+	r.saw("asked for: %s", strings.Join(asks, "; "))
+	r.did("read whether everybody who began to sign such a record had been trained by then")
+	attested, first, err := trainedBefore(r.read(chain.RecordCreated, chain.DesignationChanged, chain.TrainingAttested, chain.TrainingWithdrawn, chain.SignaturePrepared))
 	if err != nil {
 		return err
 	}
-	r.saw("%s; %d attestations", strings.Join(asks, "; "), len(t.GetTraining()))
+	r.saw("%d attestations; %d times somebody began to sign where training was asked for, and had it", attested, first)
 	return nil
+}
+
+// trainedBefore refuses who prepared their first signature on a record without the training that was asked for then, and counts attestations, and such
+// signatures. Later ones can take back what was decided, for which nobody needs training.
+func trainedBefore(list iter.Seq2[chain.Entry, error]) (attested, first int, err error) {
+	types := map[string]string{}        // of records, by their event
+	courses := map[string][]string{}    // asked for, by type
+	training := map[string]trainingOf{} // that was not withdrawn, by its id
+	began := map[struct{ event, who string }]bool{}
+	for e, err := range list {
+		if err != nil {
+			return 0, 0, err
+		}
+		var body struct {
+			trainingOf
+			Event       string `json:"event"`
+			ID          string `json:"id"`
+			RecordType  string `json:"recordType"`
+			Type        string `json:"type"`
+			Designation struct {
+				Courses []string `json:"courses"`
+			} `json:"now"`
+		}
+		if err := json.Unmarshal(e.Body, &body); err != nil {
+			return 0, 0, fmt.Errorf("entry %d: %w", e.Index, err)
+		}
+		switch e.Type {
+		case chain.RecordCreated:
+			types[body.Event] = body.Type
+		case chain.DesignationChanged:
+			courses[body.RecordType] = body.Designation.Courses
+		case chain.TrainingAttested:
+			attested++
+			training[body.ID] = body.trainingOf
+		case chain.TrainingWithdrawn:
+			delete(training, body.ID)
+		case chain.SignaturePrepared:
+			asked, key := courses[types[body.Event]], struct{ event, who string }{body.Event, body.Signer}
+			if len(asked) == 0 || began[key] {
+				continue
+			}
+			began[key] = true
+			first++
+			for _, course := range asked {
+				if !holds(training, body.Signer, course, e.Time) {
+					return 0, 0, fmt.Errorf("entry %d: %s prepared a signature without the training %s", e.Index, body.Signer, course)
+				}
+			}
+		}
+	}
+	return attested, first, nil
+}
+
+// trainingOf is what an attestation says.
+type trainingOf struct {
+	Course string     `json:"course"`
+	End    chain.Time `json:"end,omitzero"`
+	Signer string     `json:"signer"`
+}
+
+func holds(training map[string]trainingOf, signer, course string, at chain.Time) bool {
+	for _, t := range training {
+		if t.Signer == signer && t.Course == course && at.Before(t.End) {
+			return true
+		}
+	}
+	return false
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json/v2"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -16,20 +17,30 @@ import (
 	"github.com/signetd/signet/server"
 )
 
-// read returns the entries of some types, parsed.
-func (r *run) read(types ...chain.Type) ([]chain.Entry, error) {
+// errStopped says that no more entries are wanted.
+var errStopped = errors.New("stopped")
+
+// read returns the entries of some types, parsed. An error is the last that it returns.
+func (r *run) read(types ...chain.Type) iter.Seq2[chain.Entry, error] {
 	names := make([]string, len(types))
 	for i, t := range types {
 		names[i] = string(t)
 	}
-	list, err := r.entries(0, names...)
-	out := make([]chain.Entry, len(list))
-	for i, e := range list {
-		if err == nil {
-			out[i], err = chain.ParseEntry(e.GetContent())
+	return func(yield func(chain.Entry, error) bool) {
+		err := r.each(0, names, func(e *signetv1.Entry) error {
+			parsed, err := chain.ParseEntry(e.GetContent())
+			if err != nil {
+				return fmt.Errorf("entry %d: %w", e.GetIndex(), err)
+			}
+			if !yield(parsed, nil) {
+				return errStopped
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errStopped) {
+			yield(chain.Entry{}, err)
 		}
 	}
-	return out, err
 }
 
 func (r *run) recordTypes() error {
@@ -53,12 +64,11 @@ func (r *run) recordTypes() error {
 
 func (r *run) letter() error {
 	r.did("looked for the reference of the letter to the agency")
-	changes, err := r.read(chain.SignerChanged)
-	if err != nil {
-		return err
-	}
 	reference, index := "", uint64(0)
-	for _, e := range changes {
+	for e, err := range r.read(chain.SignerChanged) {
+		if err != nil {
+			return err
+		}
 		var body struct {
 			Changes []struct {
 				Field string `json:"field"`
@@ -86,17 +96,13 @@ func (r *run) letter() error {
 }
 
 func (r *run) components() error {
-	list, err := r.read(chain.SignatureAttempted)
+	all, later, err := componentsOf(r.read(chain.SignatureAttempted), r.o.Config.Identity.Preset == server.PresetOpen)
+	r.did("read with what each of %d signatures was proved", all+later)
 	if err != nil {
 		return err
 	}
-	if len(list) == 0 {
+	if all+later == 0 {
 		return notExercised("nobody has signed yet")
-	}
-	r.did("read with what each of %d signatures was proved", len(list))
-	all, later, err := componentsOf(list, r.o.Config.Identity.Preset == server.PresetOpen)
-	if err != nil {
-		return err
 	}
 	r.saw("%d by user name and password, or more; %d within a continuous period of the same session, by the password at least", all, later)
 	if r.o.Config.Identity.ContinuousSigning.Enabled {
@@ -108,26 +114,29 @@ func (r *run) components() error {
 }
 
 // componentsOf counts the signatures that took all components, and those that may take fewer since one in the same session did.
-func componentsOf(list []chain.Entry, passkeyAlone bool) (all, later int, err error) {
+func componentsOf(list iter.Seq2[chain.Entry, error], passkeyAlone bool) (all, later int, err error) {
 	begun := map[string]bool{}
-	for _, e := range list {
+	for e, err := range list {
+		if err != nil {
+			return all, later, err
+		}
 		var body struct {
 			Components []string `json:"components"`
 		}
 		if err := json.Unmarshal(e.Body, &body); err != nil {
-			return 0, 0, fmt.Errorf("entry %d: %w", e.Index, err)
+			return all, later, fmt.Errorf("entry %d: %w", e.Index, err)
 		}
 		has := func(component string) bool { return slices.Contains(body.Components, component) }
 		switch {
 		case e.Actor.Kind != chain.Person || e.Actor.Session == "":
-			return 0, 0, fmt.Errorf("entry %d: %s signed outside of a session of a person", e.Index, e.Actor.ID)
+			return all, later, fmt.Errorf("entry %d: %s signed outside of a session of a person", e.Index, e.Actor.ID)
 		case has("user name") && has("password"), passkeyAlone && has("passkey"):
 			all++
 			begun[e.Actor.Session] = true
 		case has("password") && begun[e.Actor.Session]:
 			later++
 		default:
-			return 0, 0, fmt.Errorf("entry %d: %s signed with %q alone", e.Index, e.Actor.ID, body.Components)
+			return all, later, fmt.Errorf("entry %d: %s signed with %q alone", e.Index, e.Actor.ID, body.Components)
 		}
 	}
 	return all, later, nil
@@ -136,70 +145,74 @@ func componentsOf(list []chain.Entry, passkeyAlone bool) (all, later int, err er
 func (r *run) twoPeople() error {
 	me := r.me.GetSigner()
 	r.did("as the administrator: asked for a new one-time code for oneself")
-	answer, err := signetv1.NewSignerServiceClient(r.conn).RenewSigner(r.ctx, &signetv1.RenewSignerRequest{
+	_, err := signetv1.NewSignerServiceClient(r.conn).RenewSigner(r.ctx, &signetv1.RenewSignerRequest{
 		Name: me.GetName(), Reason: "a conformance check", Proofing: &signetv1.IdentityProofing{Method: "none: a conformance check", Reference: "none"},
 	})
-	if code, _, _ := reasonOf(err); code != codes.PermissionDenied || answer.GetEnrollmentCode() != "" {
+	if code, _, _ := reasonOf(err); code != codes.PermissionDenied {
 		return fmt.Errorf("it was answered with %s", refusal(err))
 	}
 	r.saw("%s", refusal(err))
 	r.did("read who has proposed and who has confirmed each act that gives somebody a right")
-	list, err := r.read(chain.ActConfirmed)
+	confirmed, err := confirmedByOthers(r.read(chain.ActConfirmed))
 	if err != nil {
 		return err
 	}
-	if err := confirmedByOthers(list); err != nil {
-		return err
+	if r.o.Config.Identity.FourEyes == fourEyesOff {
+		return errors.New("one administrator alone gives somebody a right: set identity.fourEyes to auto")
 	}
-	if len(list) == 0 {
+	if confirmed == 0 {
 		return notExercised("nothing took two administrators yet: they are needed from the second one on (identity.fourEyes: %s)", r.o.Config.Identity.FourEyes)
 	}
-	r.saw("%d acts were confirmed, each by another administrator than who had proposed it, and by nobody whom it was about", len(list))
+	r.saw("%d acts were confirmed, each by another administrator than who had proposed it, and by nobody whom it was about", confirmed)
 	return nil
 }
 
-// confirmedByOthers refuses an act that somebody has confirmed who proposed it, or whom it is about.
-func confirmedByOthers(list []chain.Entry) error {
-	for _, e := range list {
+// fourEyesOff is the setting with which nothing takes two administrators.
+const fourEyesOff = "off"
+
+// confirmedByOthers refuses an act that somebody has confirmed who proposed it, or whom it is about, and counts them.
+func confirmedByOthers(list iter.Seq2[chain.Entry, error]) (confirmed int, err error) {
+	for e, err := range list {
+		if err != nil {
+			return 0, err
+		}
 		var body struct {
 			Proposer string `json:"proposer"`
 			Subject  string `json:"subject"`
 		}
 		if err := json.Unmarshal(e.Body, &body); err != nil {
-			return fmt.Errorf("entry %d: %w", e.Index, err)
+			return 0, fmt.Errorf("entry %d: %w", e.Index, err)
 		}
 		if e.Actor.ID == body.Proposer || e.Actor.ID == body.Subject {
-			return fmt.Errorf("entry %d: %s has confirmed what they had proposed, or what is about them", e.Index, e.Actor.ID)
+			return 0, fmt.Errorf("entry %d: %s has confirmed what they had proposed, or what is about them", e.Index, e.Actor.ID)
 		}
+		confirmed++
 	}
-	return nil
+	return confirmed, nil
 }
 
 func (r *run) biometrics() error {
-	list, err := r.read(chain.PasskeyBound)
-	if err != nil {
-		return err
-	}
-	if len(list) == 0 {
-		return notExercised("nobody has a passkey; no other credential is based on biometrics")
-	}
-	r.did("read all that is kept of %d passkeys", len(list))
-	for _, e := range list {
+	n := 0
+	for e, err := range r.read(chain.PasskeyBound) {
+		if err != nil {
+			return err
+		}
 		if _, err := passkey.ParseBound(e.Body); err != nil { // strict: there is nothing else in it
 			return fmt.Errorf("entry %d: %w", e.Index, err)
 		}
+		n++
 	}
+	if n == 0 {
+		return notExercised("nobody has a passkey; no other credential is based on biometrics")
+	}
+	r.did("read all that is kept of %d passkeys", n)
 	r.saw("of each a public key, its owner, and who vouches for it; what a device recognises its owner by stays in the device")
 	return nil
 }
 
 func (r *run) lost() error {
-	list, err := r.read(chain.SignerRevoked, chain.SessionOpened, chain.SignatureAttempted)
-	if err != nil {
-		return err
-	}
 	r.did("read what those did afterwards who were revoked")
-	revoked, err := quietAfterwards(list)
+	revoked, err := quietAfterwards(r.read(chain.SignerRevoked, chain.SessionOpened, chain.SignatureAttempted))
 	if err != nil {
 		return err
 	}
@@ -211,9 +224,12 @@ func (r *run) lost() error {
 }
 
 // quietAfterwards refuses who does something after they were revoked, and counts those who were.
-func quietAfterwards(list []chain.Entry) (revoked int, err error) {
+func quietAfterwards(list iter.Seq2[chain.Entry, error]) (revoked int, err error) {
 	gone := map[string]uint64{}
-	for _, e := range list {
+	for e, err := range list {
+		if err != nil {
+			return 0, err
+		}
 		if e.Type == chain.SignerRevoked {
 			body, err := manifest.ParseSignerRevoked(e.Body)
 			if err != nil {

@@ -68,8 +68,11 @@ func (r *run) documents() error {
 		return fmt.Errorf("it names no documents, configuration, strategy or software: %+v", s)
 	}
 	r.saw("made by %s; it names its documents by SHA-256 %s", s.Software, s.Documents)
-	if s.Documents == digest {
+	switch {
+	case s.Documents == digest:
 		r.saw("these are the documents of this program")
+	case s.Software == "signet "+r.me.GetServerVersion():
+		return fmt.Errorf("the service says that it is %s, whose documents have the SHA-256 %s", s.Software, digest)
 	}
 	return nil
 }
@@ -114,6 +117,7 @@ func (r *run) signedManifest() error {
 		}
 		r.saw("%s, %s: %s (%s), proved by %s", s.Name, s.LocalTime, s.MeaningText, s.Decision, s.Authorization)
 	}
+	r.genuine[manifestFile] = true
 	return os.WriteFile(filepath.Join(r.o.Folder, manifestFile), file, 0o600)
 }
 

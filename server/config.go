@@ -353,10 +353,11 @@ func within(dir, path string) (bool, error) {
 		if err != nil {
 			return "", err
 		}
-		if r, err := filepath.EvalSymlinks(p); err == nil {
-			return r, nil
+		for at, rest := p, ""; ; at, rest = filepath.Dir(at), filepath.Join(filepath.Base(at), rest) { // what is not there yet leads nowhere else
+			if r, err := filepath.EvalSymlinks(at); err == nil || at == filepath.Dir(at) {
+				return filepath.Join(r, rest), nil
+			}
 		}
-		return p, nil
 	}
 	d, err := real(dir)
 	if err != nil {

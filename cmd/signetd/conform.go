@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -143,31 +144,37 @@ func conformPassword(file string) (string, error) {
 
 // conformDial connects to the service of the configuration, whose own certificate is the one that is trusted.
 func conformDial(c server.Config, o *conform.Options) (done func(), err error) {
-	pem, err := os.ReadFile(c.Path(c.Listen.Certificate))
+	file, err := os.ReadFile(c.Path(c.Listen.Certificate))
 	if err != nil {
 		return nil, err
 	}
 	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
+	if !roots.AppendCertsFromPEM(file) {
 		return nil, fmt.Errorf("%s holds no certificate", c.Path(c.Listen.Certificate))
 	}
-	host, port, err := net.SplitHostPort(c.Listen.Address)
+	host, address, err := onThisMachine(c.Listen.Address)
 	if err != nil {
 		return nil, err
 	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost"
-	}
-	address := net.JoinHostPort(host, port)
-	settings := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: host}
+	settings := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: nameIn(file, host)}
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(settings)), grpc.WithUserAgent("signetd-conform/"+version))
 	if err != nil {
 		return nil, err
 	}
 	o.Dial = func() (grpc.ClientConnInterface, error) { return conn, nil }
-	o.OldTLS = func(ctx context.Context) error {
-		old := settings.Clone()
-		old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
+	o.Listeners = []string{address}
+	for _, other := range []string{c.Web.Address, c.Pages.Address} {
+		if other == "" {
+			continue
+		}
+		_, reached, err := onThisMachine(other)
+		if err != nil {
+			return nil, err
+		}
+		o.Listeners = append(o.Listeners, reached)
+	}
+	o.OldTLS = func(ctx context.Context, address string) error {
+		old := &tls.Config{MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, InsecureSkipVerify: true} // what it speaks is asked, not who it is
 		d := tls.Dialer{NetDialer: &net.Dialer{Timeout: 10 * time.Second}, Config: old}
 		c, err := d.DialContext(ctx, "tcp", address)
 		if err == nil {
@@ -176,6 +183,37 @@ func conformDial(c server.Config, o *conform.Options) (done func(), err error) {
 		return err
 	}
 	return func() { _ = conn.Close() }, nil
+}
+
+// onThisMachine is where a listener is reached from the same machine.
+func onThisMachine(listener string) (host, address string, err error) {
+	host, port, err := net.SplitHostPort(listener)
+	if err != nil {
+		return "", "", err
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return host, net.JoinHostPort(host, port), nil
+}
+
+// nameIn is a name that a certificate holds for: that of the listener, or another one of its own, as the certificate of a service that others reach
+// under its public name need not know the machine's. It is that of the file, so it is trusted under any of them.
+func nameIn(chain []byte, host string) string {
+	block, _ := pem.Decode(chain)
+	if block == nil {
+		return host
+	}
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	switch {
+	case err != nil || certificate.VerifyHostname(host) == nil:
+		return host
+	case len(certificate.DNSNames) > 0:
+		return strings.Replace(certificate.DNSNames[0], "*", "signetd", 1)
+	case len(certificate.IPAddresses) > 0:
+		return certificate.IPAddresses[0].String()
+	}
+	return host
 }
 
 func conformBackup(ctx context.Context, c server.Config, to string) (err error) {

@@ -24,7 +24,7 @@ func newFault(t *testing.T, change func(*pkcs11.Config)) (*faulty.Module, *pkcs1
 	c := keystoretest.Config(t)
 	fault := faulty.New(t)
 	c.Module = fault.Path
-	c.Sessions = 1
+	c.Sessions, c.Grace = 1, 3*time.Second // a busy machine may need more than the default for what takes milliseconds
 	if change != nil {
 		change(&c)
 	}

@@ -120,7 +120,7 @@ func TestAllHangAndTheDeviceIsGone(t *testing.T) {
 
 // While the control session hangs, signing with keys that are known goes on, and what needs it is told at once.
 func TestControlSessionHangs(t *testing.T) {
-	fault, token, store, key := newFault(t, func(c *pkcs11.Config) { c.Hang = shortHang })
+	fault, token, store, key := newFault(t, func(c *pkcs11.Config) { c.Hang, c.Grace = shortHang, shortHang })
 	if err := sign(t, store, key); err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestRecoveryHangs(t *testing.T) {
 		"C_OpenSession": faulty.OpenSession, "C_Login": faulty.Login,
 	} {
 		t.Run(name, func(t *testing.T) {
-			fault, token, store, key := newFault(t, func(c *pkcs11.Config) { c.Hang, c.Queue = shortHang, 8 })
+			fault, token, store, key := newFault(t, func(c *pkcs11.Config) { c.Hang, c.Queue, c.Grace = shortHang, 8, shortHang })
 			if err := sign(t, store, key); err != nil {
 				t.Fatal(err)
 			}

@@ -123,7 +123,7 @@ const bracketSlack = time.Minute
 // judge verifies the time-stamps. One of an authority that is not pinned any more may stand beside one that holds.
 func (a *bracketAuditor) judge(e chain.Entry, body manifest.CheckpointTimestamped, tokens []*rfc3161.Token) error {
 	var unpinned error
-	held, judged := 0, false
+	held, judged := 0, len(a.pinned)+len(a.external) > 0 // a time at which none of the pinned roots holds is no way around them
 	for i, t := range tokens {
 		roots := append([]*x509.Certificate{}, a.external...)
 		for _, p := range a.pinned {
@@ -131,7 +131,6 @@ func (a *bracketAuditor) judge(e chain.Entry, body manifest.CheckpointTimestampe
 				roots = append(roots, c)
 			}
 		}
-		judged = judged || len(roots) > 0
 		_, err := t.Verify(rfc3161.VerifyOptions{Imprint: body.Checkpoint[:], Roots: roots})
 		switch slack := bracketSlack + t.Accuracy; {
 		case errors.Is(err, rfc3161.ErrUntrusted):

@@ -352,6 +352,14 @@ func TestForgedBrackets(t *testing.T) {
 			b.Timestamps = []manifest.Digest{sha256.Sum256(unfit)}
 			return [][]byte{a[0], unfit}
 		}},
+		{"another checkpoint than it names", "the attached checkpoint is not the one that it names", func(b *manifest.CheckpointTimestamped, a [][]byte) [][]byte {
+			return append([][]byte{append(slices.Clone(a[0]), '\n')}, a[1:]...)
+		}},
+		{"another time-stamp than it names", "the attached time-stamp 0 is not the one that it names", func(b *manifest.CheckpointTimestamped, a [][]byte) [][]byte {
+			return [][]byte{a[0], foreign}
+		}},
+		{"one attachment more", "it has 3 attachments", func(b *manifest.CheckpointTimestamped, a [][]byte) [][]byte { return append(a, foreign) }},
+		{"the checkpoint alone", "it has 1 attachments", func(b *manifest.CheckpointTimestamped, a [][]byte) [][]byte { return a[:1] }},
 		{"no attachments", "are missing", func(b *manifest.CheckpointTimestamped, a [][]byte) [][]byte { return nil }},
 		{"noise", "time-stamp 0", func(b *manifest.CheckpointTimestamped, a [][]byte) [][]byte {
 			b.Timestamps = []manifest.Digest{sha256.Sum256([]byte("noise"))}
@@ -362,13 +370,58 @@ func TestForgedBrackets(t *testing.T) {
 			t.Attr("requirement", "11.10(a)")
 			forged := body
 			attachments := c.change(&forged, slices.Clone(good))
-			faults := server.AuditBracket(on.Config, o.Ledger(), e, forged, attachments)
+			faults := server.AuditBracket(on.Config, o.Ledger(), e, forged, attachments, server.Audited{})
 			if !strings.Contains(faults, c.want) {
 				t.Errorf("the faults are %q; want %q", faults, c.want)
 			}
 		})
 	}
-	if faults := server.AuditBracket(on.Config, o.Ledger(), e, body, good); faults != "" {
-		t.Errorf("the true one: %s", faults)
+	token, err := rfc3161.Parse(good[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := token.GenTime
+	windows := func(change func(r *manifest.Root)) func([]manifest.Root) []manifest.Root {
+		return func(roots []manifest.Root) []manifest.Root {
+			roots = slices.Clone(roots)
+			for i := range roots {
+				change(&roots[i])
+			}
+			return roots
+		}
+	}
+	ended := windows(func(r *manifest.Root) { r.To = manifest.NewTime(at).String() })
+	none := func([]manifest.Root) []manifest.Root { return nil }
+	strange := body
+	strange.Timestamps = []manifest.Digest{sha256.Sum256(foreign)}
+	for _, c := range []struct {
+		name, want string
+		body       manifest.CheckpointTimestamped
+		tokens     [][]byte
+		appended   time.Duration // after the time-stamp
+		before     server.Audited
+	}{
+		{"the true one", "", body, good[1:], 0, server.Audited{}},
+		{"after one of the same size and time", "", body, good[1:], 0, server.Audited{Size: body.Size, Last: at}},
+		{"a minute before its time-stamp", "", body, good[1:], -time.Minute, server.Audited{}},
+		{"well before its time-stamp", "more than 1m0s after the entry", body, good[1:], -time.Minute - token.Accuracy - time.Millisecond, server.Audited{}},
+		{"of fewer entries than the one before", "fewer than the", body, good[1:], 0, server.Audited{Size: body.Size + 1}},
+		{"a little earlier than the one before", "", body, good[1:], 0, server.Audited{Last: at.Add(time.Minute)}},
+		{"earlier than the one before", "earlier than those of the checkpoint before", body, good[1:], 0, server.Audited{Last: at.Add(2 * time.Minute)}},
+		{"of another tree", "the ledger was forked", body, good[1:], 0, server.Audited{Forked: true}},
+		{"by a root that held until then", "none of its time-stamps leads to a pinned root", body, good[1:], 0, server.Audited{Pinned: ended}},
+		{"by a root that held a moment longer", "", body, good[1:], 0, server.Audited{Pinned: windows(func(r *manifest.Root) { r.To = manifest.NewTime(at.Add(time.Millisecond)).String() })}},
+		{"by a stranger, at a time when no root holds", "none of its time-stamps leads to a pinned root", strange, [][]byte{foreign}, 0, server.Audited{Pinned: ended}},
+		{"where no root is pinned", "", strange, [][]byte{foreign}, 0, server.Audited{Pinned: none}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Attr("requirement", "11.10(a)")
+			entry := e
+			entry.Time = chain.NewTime(at.Add(c.appended))
+			faults := server.AuditBracket(on.Config, o.Ledger(), entry, c.body, append([][]byte{good[0]}, c.tokens...), c.before)
+			if (faults == "") != (c.want == "") || !strings.Contains(faults, c.want) {
+				t.Errorf("the faults are %q; want %q", faults, c.want)
+			}
+		})
 	}
 }

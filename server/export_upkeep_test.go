@@ -3,7 +3,9 @@ package server
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
+	"time"
 
 	"github.com/signetd/signet/api/chain"
 	"github.com/signetd/signet/api/manifest"
@@ -27,8 +29,29 @@ func (s *Server) BracketNow(ctx context.Context) error { return s.bracketHead(ct
 // CertificatesNow looks after certificates and revocation lists.
 func (s *Server) CertificatesNow(ctx context.Context) error { return s.lookAfterCertificates(ctx) }
 
+// StampMore has a signature time-stamped by the authorities of others that a configuration names.
+func StampMore(ctx context.Context, c Config, signature []byte, from, to time.Time) (tokens [][]byte, err error) {
+	s := &Server{config: c, log: slog.New(slog.DiscardHandler)}
+	if s.brackets.external, err = externals(c, time.Now); err != nil {
+		return nil, err
+	}
+	s.brackets.required = map[string]bool{}
+	for _, e := range c.Timestamp.External {
+		s.brackets.required[e.Name] = e.Required
+	}
+	return s.stampMore(ctx, signature, from, to)
+}
+
+// Audited is what an auditor knows before it comes to an entry.
+type Audited struct {
+	Size   uint64    // of the time-stamped checkpoint before
+	Last   time.Time // of its time-stamps
+	Forked bool      // the tree has another root
+	Pinned func([]manifest.Root) []manifest.Root
+}
+
 // AuditBracket says what the auditor finds wrong with an entry that has this body and these attachments.
-func AuditBracket(c Config, l *ledger.Ledger, e chain.Entry, body manifest.CheckpointTimestamped, attachments [][]byte) string {
+func AuditBracket(c Config, l *ledger.Ledger, e chain.Entry, body manifest.CheckpointTimestamped, attachments [][]byte, before Audited) string {
 	a := newBracketAuditor(c, nil)
 	a.verifier, a.failed = l.Verifier(), nil
 	trust, err := os.ReadFile(c.Path(TrustFile))
@@ -40,7 +63,19 @@ func AuditBracket(c Config, l *ledger.Ledger, e chain.Entry, body manifest.Check
 		return err.Error()
 	}
 	a.pinned = parsed.TimestampRoots
-	a.Roots(func(size uint64) (chain.Hash, error) { return body.Root, nil })
+	if before.Pinned != nil {
+		a.pinned = before.Pinned(a.pinned)
+	}
+	if a.size = before.Size; !before.Last.IsZero() {
+		a.last = chain.NewTime(before.Last)
+	}
+	a.Roots(func(size uint64) (chain.Hash, error) {
+		root := body.Root
+		if before.Forked {
+			root[0] ^= 1
+		}
+		return root, nil
+	})
 	if e.Body, err = chain.MarshalBody(body); err != nil {
 		return err.Error()
 	}

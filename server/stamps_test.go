@@ -137,6 +137,37 @@ func TestSignaturesDoNotWaitForOthers(t *testing.T) {
 	}
 }
 
+// TestStampsOutsideOfTheWindow: a token of a time at which the statement was not prepared yet, or has lapsed, does not count, as no verifier would take it.
+func TestStampsOutsideOfTheWindow(t *testing.T) {
+	t.Attr("requirement", "A-19")
+	a := startAuthority(t)
+	now := time.Now()
+	for _, mode := range []string{"own", "first", "all"} {
+		for _, tc := range []struct {
+			name     string
+			from, to time.Duration // after now
+			fits     bool
+		}{
+			{"within", -time.Hour, time.Hour, true}, {"before", 10 * time.Minute, time.Hour, false}, {"after", -time.Hour, -10 * time.Minute, false},
+		} {
+			for _, required := range []bool{false, true} {
+				c := server.DefaultConfig()
+				c.Timestamp.External = []server.ExternalTSAConfig{{Name: "one", URL: a.url, Roots: a.roots, Required: required}}
+				c.Timestamp.Signatures.Mode, c.Timestamp.Signatures.Wait = mode, server.Duration(time.Minute)
+				tokens, err := server.StampMore(t.Context(), c, []byte("signature"), now.Add(tc.from), now.Add(tc.to))
+				want := 0
+				if mode != "own" && tc.fits {
+					want = 1
+				}
+				fails := mode != "own" && !tc.fits && required
+				if len(tokens) != want || (err != nil) != fails || fails && !strings.Contains(err.Error(), "its clock differs from this one's") {
+					t.Errorf("%s, %s, required %v: %d tokens, %v", mode, tc.name, required, len(tokens), err)
+				}
+			}
+		}
+	}
+}
+
 func TestStampsAreConfigured(t *testing.T) {
 	for key, change := range map[string]func(*server.Config){
 		"timestamp.signatures.mode": func(c *server.Config) { c.Timestamp.Signatures.Mode = "some" },

@@ -140,11 +140,18 @@ func TestTheClockIsSet(t *testing.T) {
 }
 
 func TestClockSourcesAreNamed(t *testing.T) {
-	for _, bad := range []string{"", "ntp", "ntp:", "ntp:host", "ntp::123", "gps"} {
+	for _, bad := range []string{"", "ntp", "ntp:", "ntp:host", "ntp:host:", "host:123", "ntp::123", "gps"} {
 		c := server.DefaultConfig()
 		c.Timestamp.Clock.Sources = []string{bad}
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "timestamp.clock.sources[0]") {
 			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	for _, good := range []string{"kernel", "chrony", "ntp:time.example:123", "ntp:[::1]:123"} {
+		c := server.DefaultConfig()
+		c.HSM.PINFile, c.SystemAccess, c.Timestamp.Clock.Sources = "/run/pin", "closed", []string{good}
+		if err := c.Validate(); err != nil {
+			t.Errorf("%q: %v", good, err)
 		}
 	}
 }

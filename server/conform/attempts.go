@@ -100,7 +100,7 @@ func (r *run) alerts() error {
 	ok, err := r.until(func() (bool, error) {
 		page, err := alerts.ListAlerts(r.ctx, &signetv1.ListAlertsRequest{PageSize: 50})
 		for _, a := range page.GetAlerts() {
-			if a.GetEntry() >= r.begun && (a.GetKind() == "signer.locked" || a.GetKind() == "source.locked" || strings.HasSuffix(a.GetKind(), "locked")) {
+			if a.GetEntry() >= r.begun && strings.HasSuffix(a.GetKind(), ".locked") {
 				mine = a
 			}
 		}

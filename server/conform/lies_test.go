@@ -41,7 +41,7 @@ type liar struct {
 }
 
 func (l *liar) Invoke(ctx context.Context, method string, request, reply any, o ...grpc.CallOption) error {
-	if !strings.HasSuffix(method, "/"+l.method) {
+	if l.method == "" || !strings.HasSuffix(method, "/"+l.method) {
 		return l.ClientConnInterface.Invoke(ctx, method, request, reply, o...)
 	}
 	if l.before != nil {
@@ -58,7 +58,7 @@ func (l *liar) Invoke(ctx context.Context, method string, request, reply any, o 
 
 func (l *liar) NewStream(ctx context.Context, d *grpc.StreamDesc, method string, o ...grpc.CallOption) (grpc.ClientStream, error) {
 	s, err := l.ClientConnInterface.NewStream(ctx, d, method, o...)
-	if err == nil && strings.HasSuffix(method, "/"+l.method) {
+	if err == nil && l.method != "" && strings.HasSuffix(method, "/"+l.method) {
 		s = &lyingStream{ClientStream: s, liar: l}
 	}
 	return s, err
@@ -198,7 +198,7 @@ func lies(t *testing.T, s *servertest.Server, base conform.Options) {
 	tested := time.Now()
 	for _, tc := range []struct {
 		check, says string // what is found, or why it is not exercised
-		liar        liar
+		liar, also  liar
 		change      func(*conform.Options)
 		first       string // a check that runs before it
 		skipped     bool   // it is not exercised, instead of failed
@@ -219,6 +219,16 @@ func lies(t *testing.T, s *servertest.Server, base conform.Options) {
 		})}},
 		{check: "transport", says: "not known", change: func(o *conform.Options) {
 			o.OldTLS = func(context.Context, string) error { return errors.New("connection refused") }
+		}},
+		{check: "transport", says: "not known", change: func(o *conform.Options) {
+			o.OldTLS = func(context.Context, string) error {
+				return &net.OpError{Op: "remote error", Err: errors.New("tls: internal error")}
+			}
+		}},
+		{check: "transport", says: "not known", change: func(o *conform.Options) {
+			o.OldTLS = func(context.Context, string) error {
+				return &net.OpError{Op: "local error", Err: errors.New("tls: protocol version not supported")} // the program that asks does not speak it
+			}
 		}},
 		{check: "transport", says: "other.example speaks", change: func(o *conform.Options) {
 			honest := o.OldTLS
@@ -338,6 +348,20 @@ func lies(t *testing.T, s *servertest.Server, base conform.Options) {
 			liar: liar{method: "OpenSession", before: func(any) (error, bool) { return fails(codes.ResourceExhausted, "LOCKED", time.Nanosecond), true }}},
 		{check: "lockout", says: "identity.lockAfter is", change: func(o *conform.Options) { o.Config.Identity.LockAfter = 2 }},
 		{check: "alerts", says: "no alert", brief: true, liar: liar{method: "ListAlerts", answer: says(func(r *signetv1.ListAlertsResponse) { r.Alerts = nil })}},
+		{check: "alerts", says: "no alert", brief: true, liar: liar{method: "ListAlerts", answer: says(func(r *signetv1.ListAlertsResponse) {
+			for _, x := range r.GetAlerts() {
+				x.Entry, x.Kind = 1<<40, "review.overdue"
+			}
+		})}},
+		{check: "alerts", says: "not delivered", brief: true, liar: liar{method: "ListAlerts", answer: says(func(r *signetv1.ListAlertsResponse) {
+			for _, x := range r.GetAlerts() {
+				x.Entry, x.Kind = 1<<40, "signer.locked"
+			}
+		})}, also: liar{method: "ListDeliveries", answer: says(func(r *signetv1.ListDeliveriesResponse) {
+			for _, x := range r.GetDeliveries() {
+				x.Delivered = false
+			}
+		})}},
 		{check: "alerts", says: "no alert", brief: true}, // what was raised before this run is not looked at
 		{check: "audit-trail", says: "comes entry 7", liar: liar{method: "ListEntries", after: with(t, [3]string{"session.opened", "sgn_x", `{}`})}},
 		{check: "audit-trail", says: "there is no entry of it", first: "wrong-credentials", liar: liar{method: "ListEntries", piece: func(m any) bool {
@@ -362,7 +386,8 @@ func lies(t *testing.T, s *servertest.Server, base conform.Options) {
 			if tc.change != nil {
 				tc.change(&o)
 			}
-			tc.liar.ClientConnInterface = conn
+			tc.also.ClientConnInterface = conn
+			tc.liar.ClientConnInterface = &tc.also
 			if tc.brief {
 				o.Patience = 300 * time.Millisecond
 			}

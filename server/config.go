@@ -75,10 +75,10 @@ type LedgerConfig struct {
 
 // IdentityConfig bounds sessions and guesses.
 type IdentityConfig struct {
-	SessionIdle     Duration `json:"sessionIdle" doc:"a session ends after this long without a call"`
-	SessionLifetime Duration `json:"sessionLifetime" doc:"a session ends after this long whatever happens"`
-	CodeLifetime    Duration `json:"codeLifetime" doc:"a one-time enrolment code lapses after this long"`
-	LockAfter       int      `json:"lockAfter" doc:"wrong passwords in a row until a name is locked for the network that they come from, or a session for signing"`
+	SessionIdle     Duration `json:"sessionIdle" doc:"a session ends after this long without a call, at most 1h in production"`
+	SessionLifetime Duration `json:"sessionLifetime" doc:"a session ends after this long whatever happens, at most 24h in production"`
+	CodeLifetime    Duration `json:"codeLifetime" doc:"a one-time enrolment code lapses after this long, at most 24h in production"`
+	LockAfter       int      `json:"lockAfter" doc:"wrong passwords in a row until a name is locked for the network that they come from, or a session for signing; at most 100 in production"`
 	LockFor         Duration `json:"lockFor" doc:"how long it is locked, the first time; each further lock in a row lasts twice as long, up to a day"`
 
 	Lockout LockoutConfig `json:"lockout" doc:"what else bounds guesses"`
@@ -106,7 +106,7 @@ type IdentityConfig struct {
 
 // SigningConfig bounds the ceremony.
 type SigningConfig struct {
-	PreparationLifetime Duration `json:"preparationLifetime" doc:"a prepared statement lapses after this long"`
+	PreparationLifetime Duration `json:"preparationLifetime" doc:"a prepared statement lapses after this long, at most 1h in production"`
 }
 
 // TSAConfig is what the time-stamp tokens say.
@@ -265,6 +265,9 @@ func (c Config) Validate() error {
 		if d <= 0 {
 			return bad(key, "%v; use a duration above zero", time.Duration(d))
 		}
+	}
+	if err := c.validateGuessing(bad); err != nil {
+		return err
 	}
 	if time.Duration(c.Timestamp.Accuracy) > time.Second {
 		return bad("timestamp.accuracy", "%v; verifiers accept at most 1s", time.Duration(c.Timestamp.Accuracy))

@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"time"
 
@@ -116,4 +117,17 @@ func (c Config) clientAuthorities(clock func() time.Time, log *slog.Logger) (*id
 		return nil, fmt.Errorf("%w: services: %w", ErrConfig, err)
 	}
 	return a, nil
+}
+
+// Header is what a connection to a listener begins with that comes from an address: where that is a trusted proxy's, and those speak the PROXY
+// protocol, the header of a proxy that speaks for itself (LOCAL), as a check of the service from the same machine does. Else nothing.
+func (c NetworkConfig) Header(from net.Addr) ([]byte, error) {
+	if !c.ProxyProtocol {
+		return nil, nil
+	}
+	n, err := newNetwork(c)
+	if err != nil || !contains(n.proxies, addressOf(from)) {
+		return nil, err
+	}
+	return append([]byte(proxySignature), proxyLocal, 0, 0, 0), nil
 }

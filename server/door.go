@@ -304,6 +304,12 @@ func doorState(c net.Conn, state http.ConnState) {
 // proxySignature begins a header of the PROXY protocol, version 2.
 const proxySignature = "\r\n\r\n\x00\r\nQUIT\n"
 
+// The commands: the proxy speaks for itself, or for somebody.
+const (
+	proxyLocal   = 0x20
+	proxyCommand = 0x21
+)
+
 var errProxyHeader = errors.New("no header of the PROXY protocol, version 2")
 
 // readProxyHeader reads a header of the PROXY protocol, version 2 (haproxy.org, proxy-protocol.txt, section 2.2), and not a byte more. It
@@ -326,9 +332,9 @@ func readProxyHeader(r io.Reader) (netip.AddrPort, error) {
 		return none, fmt.Errorf("%w: %w", errProxyHeader, err)
 	}
 	switch command, family := head[12], head[13]; {
-	case command == 0x20: // LOCAL
+	case command == proxyLocal:
 		return none, nil
-	case command != 0x21: // PROXY
+	case command != proxyCommand:
 		return none, fmt.Errorf("%w: command %#x", errProxyHeader, command)
 	case family == 0x11 && length >= 12: // TCP over IPv4: source, destination, ports
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(tail[:4])), binary.BigEndian.Uint16(tail[8:])), nil

@@ -232,8 +232,21 @@ func TestDoor(t *testing.T) {
 		if _, _, why := d.arrive("10.0.0.1:1", bytes.Repeat([]byte("x"), 16)); why != refusedProxy {
 			t.Errorf("without a header: %q", why)
 		}
-		if _, near, why := d.arrive("10.0.0.1:1", proxyHeader(0x20, 0, netip.AddrPort{})); why != "" || near.RemoteAddr().String() != "10.0.0.1:1" {
+		from := func(a string) net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(a)) }
+		own, err := c.Header(from("10.0.0.1:1"))
+		if err != nil || !bytes.Equal(own, proxyHeader(0x20, 0, netip.AddrPort{})) {
+			t.Errorf("the header of the proxy itself: %q, %v", own, err)
+		}
+		if _, near, why := d.arrive("10.0.0.1:1", own); why != "" || near.RemoteAddr().String() != "10.0.0.1:1" {
 			t.Errorf("the proxy itself: %q", why)
+		}
+		if none, err := c.Header(from("192.0.2.9:1")); err != nil || none != nil {
+			t.Errorf("the header of who is no proxy: %q, %v", none, err)
+		}
+		plain := c
+		plain.ProxyProtocol = false
+		if none, err := plain.Header(from("10.0.0.1:1")); err != nil || none != nil {
+			t.Errorf("the header of a proxy that speaks HTTPS alone: %q, %v", none, err)
 		}
 		// Nobody else is believed: what they send is the beginning of a TLS handshake, or nothing.
 		if _, near, why := d.arrive("192.0.2.9:1", nil); why != "" || near.RemoteAddr().String() != "192.0.2.9:1" {

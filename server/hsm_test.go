@@ -121,6 +121,7 @@ func TestALateReplicaIsOneOfMany(t *testing.T) {
 		_, all["generate"] = l.Generate(ctx, keystore.Spec{ID: "a", Algorithm: keystore.ECDSAP256})
 		_, all["find"] = l.Find(ctx, "a")
 		_, all["sign"] = l.Sign(ctx, "a", keystore.ECDSAP256, input)
+		_, all["sign, checked"] = l.SignChecked(ctx, "a", keystore.ECDSAP256, input, func([]byte, []byte) error { return nil })
 		_, all["generate a MAC key"] = l.GenerateMAC(ctx, "b")
 		_, all["its attributes"] = l.MACAttributes(ctx, "b")
 		_, all["MAC"] = l.MAC(ctx, "b", input)
@@ -149,6 +150,25 @@ func TestALateReplicaIsOneOfMany(t *testing.T) {
 			if err != nil {
 				t.Errorf("%s, once it has come: %v", what, err)
 			}
+		}
+		doubt := errors.New("it was not made by this key")
+		checking := late(t, &checks{Token: main}, away)
+		time.Sleep(2 * lateFirst)
+		if _, err := main.Generate(t.Context(), keystore.Spec{ID: "c", Algorithm: keystore.ECDSAP256}); err != nil {
+			t.Fatal(err)
+		}
+		for what, token := range map[string]*lateToken{"by itself": l, "by the token": checking} {
+			if signature, err := token.SignChecked(t.Context(), "c", keystore.ECDSAP256, input, func(_, signature []byte) error {
+				if len(signature) == 0 {
+					t.Errorf("%s: nothing to check", what)
+				}
+				return doubt
+			}); !errors.Is(err, doubt) || signature != nil {
+				t.Errorf("a wrong signature, checked %s: %v", what, err)
+			}
+		}
+		if n := checking.token.Load(); (*n).(*checks).n != 1 {
+			t.Error("a token that checks did not")
 		}
 		began := l.Epoch()
 		if began != main.Epoch()+1 {
@@ -203,6 +223,24 @@ func TestOpenTokensNeedsOne(t *testing.T) {
 	if !errors.Is(err, keystore.ErrUnavailable) || closed != 1 {
 		t.Errorf("%v; %d closed", err, closed)
 	}
+}
+
+// checks is a token that checks signatures itself.
+type checks struct {
+	keystore.Token
+	n int
+}
+
+func (c *checks) SignChecked(ctx context.Context, id keystore.ID, a keystore.Algorithm, input []byte, check func(input, signature []byte) error) ([]byte, error) {
+	c.n++
+	signature, err := c.Sign(ctx, id, a, input)
+	if err == nil {
+		err = check(input, signature)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return signature, nil
 }
 
 type closes struct {

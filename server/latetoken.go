@@ -124,6 +124,25 @@ func (t *lateToken) Sign(ctx context.Context, id keystore.ID, a keystore.Algorit
 	return token.Sign(ctx, id, a, input)
 }
 
+// SignChecked implements [keystore.CheckingSigner], for tokens that do and for those that do not.
+func (t *lateToken) SignChecked(ctx context.Context, id keystore.ID, a keystore.Algorithm, input []byte, check func(input, signature []byte) error) ([]byte, error) {
+	token, err := t.opened()
+	if err != nil {
+		return nil, err
+	}
+	if c, ok := token.(keystore.CheckingSigner); ok {
+		return c.SignChecked(ctx, id, a, input, check)
+	}
+	signature, err := token.Sign(ctx, id, a, input)
+	if err != nil {
+		return nil, err
+	}
+	if err := check(input, signature); err != nil {
+		return nil, err
+	}
+	return signature, nil
+}
+
 // Destroy implements [keystore.Token].
 func (t *lateToken) Destroy(ctx context.Context, id keystore.ID) error {
 	token, err := t.opened()

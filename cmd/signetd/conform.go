@@ -157,7 +157,9 @@ func conformDial(c server.Config, o *conform.Options) (done func(), err error) {
 		return nil, err
 	}
 	settings := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: nameIn(file, host)}
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(settings)), grpc.WithUserAgent("signetd-conform/"+version))
+	dialer := reach{c.Network}
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(credentials.NewTLS(settings)), grpc.WithUserAgent("signetd-conform/"+version),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) { return dialer.dial(ctx, address) }))
 	if err != nil {
 		return nil, err
 	}
@@ -175,14 +177,34 @@ func conformDial(c server.Config, o *conform.Options) (done func(), err error) {
 	}
 	o.OldTLS = func(ctx context.Context, address string) error {
 		old := &tls.Config{MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, InsecureSkipVerify: true} // what it speaks is asked, not who it is
-		d := tls.Dialer{NetDialer: &net.Dialer{Timeout: 10 * time.Second}, Config: old}
-		c, err := d.DialContext(ctx, "tcp", address)
-		if err == nil {
-			_ = c.Close()
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		plain, err := dialer.dial(ctx, address)
+		if err != nil {
+			return err
 		}
-		return err
+		defer plain.Close()
+		return tls.Client(plain, old).HandshakeContext(ctx)
 	}
 	return func() { _ = conn.Close() }, nil
+}
+
+// reach connects to a listener of the service. Where its proxies stand on this machine and speak the PROXY protocol, who comes from here speaks it, too.
+type reach struct{ network server.NetworkConfig }
+
+func (r reach) dial(ctx context.Context, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	header, err := r.network.Header(conn.LocalAddr())
+	if err == nil && len(header) > 0 {
+		_, err = conn.Write(header)
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
 }
 
 // onThisMachine is where a listener is reached from the same machine.

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/json/v2"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"net"
 	"os"
@@ -71,6 +72,7 @@ func TestConformCommand(t *testing.T) {
 
 // TestConformUnderAnotherName: the certificate of a service that others reach under its public name need not know the machine's.
 func TestConformUnderAnotherName(t *testing.T) {
+	const proxied = "a name, behind a proxy on this machine"
 	folder := t.TempDir()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -80,6 +82,7 @@ func TestConformUnderAnotherName(t *testing.T) {
 		"a name":          {DNSNames: []string{"sign.example"}},
 		"many names":      {DNSNames: []string{"*.sign.example"}},
 		"another address": {IPAddresses: []net.IP{net.IPv4(192, 0, 2, 1)}},
+		proxied:           {DNSNames: []string{"sign.example"}},
 		"its own":         {DNSNames: []string{"sign.example"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -96,6 +99,10 @@ func TestConformUnderAnotherName(t *testing.T) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
+			}
+			if name == proxied {
+				c.Network.ProxyProtocol, c.Network.TrustedProxies = true, []string{"127.0.0.0/8"}
+				l = insists{l, t}
 			}
 			g := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})))
 			grpc_health_v1.RegisterHealthServer(g, health.NewServer())
@@ -123,4 +130,22 @@ func TestConformUnderAnotherName(t *testing.T) {
 			}
 		})
 	}
+}
+
+// insists is a listener whose connections begin with the header of a proxy that speaks for itself.
+type insists struct {
+	net.Listener
+	t *testing.T
+}
+
+func (l insists) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	header := make([]byte, 16)
+	if _, err := io.ReadFull(conn, header); err != nil || string(header) != "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00" {
+		l.t.Errorf("the header %q: %v", header, err)
+	}
+	return conn, nil
 }

@@ -346,18 +346,37 @@ func named(c *conformance.Config, module, path, name, token, pin string) error {
 		if err != nil {
 			return usageError{err}
 		}
-		c.TokenLabel = u.Token
-		if c.Serial == "" {
-			c.Serial = u.Serial
-		}
 		if u.ModulePath != "" {
 			c.Module = u.ModulePath
+		}
+		if c.TokenLabel, c.Serial, err = namedBy(u, c.Module, c.SoftHSMConf, c.Serial); err != nil {
+			return err
 		}
 	}
 	if t.PINFile == "" {
 		c.PIN = askPIN()
 	}
 	return nil
+}
+
+// namedBy is the one token of a module that a URI means, and a serial number besides if there is one.
+func namedBy(u pkcs11.URI, module, softHSMConf, serial string) (label, number string, err error) {
+	tokens, err := pkcs11.Tokens(module, softHSMConf)
+	if err != nil {
+		return "", "", err
+	}
+	var meant []pkcs11.TokenInfo
+	var there []string
+	for _, t := range tokens {
+		if u.Matches(t) && (serial == "" || t.Serial == serial) {
+			meant = append(meant, t)
+		}
+		there = append(there, t.URI().String())
+	}
+	if len(meant) != 1 {
+		return "", "", usageError{fmt.Errorf("--token %s: it names %d tokens of %s, want one of: %s", u, len(meant), module, strings.Join(there, ", "))}
+	}
+	return meant[0].Label, meant[0].Serial, nil
 }
 
 // askPIN asks a person.

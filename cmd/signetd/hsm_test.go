@@ -181,6 +181,22 @@ func TestHSMTest(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a URI", func(t *testing.T) {
+		module := faulty.New(t)
+		c := module.Config(t)
+		test := func(uri string) (stderr string, code int) {
+			_, stderr, code = run(t, append([]string{"hsm", "test", "--module", module.Path, "--token", uri, "--softhsm-conf", c.SoftHSMConf, "--pin-file", pinFile(t)}, quick...)...)
+			return stderr, code
+		}
+		if stderr, code := test("pkcs11:token=" + c.TokenLabel + ";manufacturer=SoftHSM%20project;model=SoftHSM%20v2"); code != 0 {
+			t.Errorf("the token: %d: %s", code, stderr)
+		}
+		for _, other := range []string{";manufacturer=Another", ";model=Another", ";slot-id=1", ";slot-description=Another", ";serial=1"} {
+			if stderr, code := test("pkcs11:token=" + c.TokenLabel + other); code != 2 || !strings.Contains(stderr, "names 0 tokens") || !strings.Contains(stderr, "pkcs11:token="+c.TokenLabel) {
+				t.Errorf("%s: %d: %s", other, code, stderr)
+			}
+		}
+	})
 	t.Run("a module that is not there", func(t *testing.T) {
 		_, stderr, code := run(t, "hsm", "test", "--module", "/nowhere/x.so", "--token", "x", "--pin-file", pinFile(t))
 		if code != 1 || !strings.Contains(stderr, "cannot be loaded") {

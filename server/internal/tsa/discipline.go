@@ -47,8 +47,6 @@ type DisciplineConfig struct {
 	Every    time.Duration // 1 min
 	Timeout  time.Duration // of one measurement; 5 s
 	Clock    func() time.Time
-	// Changed is called whenever the clock begins or ceases to be believed; may be nil.
-	Changed func(trusted bool, why string, measured []Measurement)
 }
 
 // Discipline holds the clock against sources that know the time. The clock is believed while more than half of them have said, a short while ago,
@@ -60,7 +58,6 @@ type Discipline struct {
 	measured []Measurement // the newest of each source
 	wrong    error         // why the clock is known to be wrong
 	doubt    error         // why it is not believed
-	judged   bool
 }
 
 var errNotMeasured = errors.New("it was not measured yet")
@@ -95,19 +92,10 @@ func (d *Discipline) Measure(ctx context.Context) error {
 	}
 	wg.Wait()
 	d.mu.Lock()
-	before, known := d.doubt, d.judged
-	d.measured, d.judged = fresh, true
+	defer d.mu.Unlock()
+	d.measured = fresh
 	d.doubt, d.wrong = d.judge(d.c.Clock())
-	after := d.doubt
-	d.mu.Unlock()
-	if d.c.Changed != nil && (!known || (before == nil) != (after == nil)) {
-		why := ""
-		if after != nil {
-			why = after.Error()
-		}
-		d.c.Changed(after == nil, why, slices.Clone(fresh))
-	}
-	return after
+	return d.doubt
 }
 
 // judge says why the clock is not believed, and why it is known to be wrong. The caller holds mu.
@@ -148,9 +136,6 @@ func (d *Discipline) said() string {
 func (d *Discipline) Doubt() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.judged {
-		return d.doubt
-	}
 	if d.doubt != nil {
 		return d.doubt
 	}

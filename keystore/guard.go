@@ -340,16 +340,7 @@ func (g *guard) make(ctx context.Context, id ID, a Algorithm, want crypto.Public
 		}
 		return nil
 	}
-	if c, ok := g.Token.(CheckingSigner); ok {
-		return c.SignChecked(ctx, id, a, input, check)
-	}
-	signature, err := g.Token.Sign(ctx, id, a, input)
-	if err == nil {
-		if err = check(input, signature); err == nil {
-			return signature, nil
-		}
-	}
-	return nil, err
+	return SignChecked(ctx, g.Token, id, a, input, check)
 }
 
 // lied is called after a wrong signature of a key that was trusted. Callers that were hit by the same fault are one lie.

@@ -55,6 +55,21 @@ type CheckingSigner interface {
 	SignChecked(ctx context.Context, id ID, algorithm Algorithm, input []byte, check func(input, signature []byte) error) ([]byte, error)
 }
 
+// SignChecked has a token sign, and returns a signature only if check accepts it: where it is made if the token is a [CheckingSigner], else here.
+func SignChecked(ctx context.Context, t Token, id ID, algorithm Algorithm, input []byte, check func(input, signature []byte) error) ([]byte, error) {
+	if c, ok := t.(CheckingSigner); ok {
+		return c.SignChecked(ctx, id, algorithm, input, check)
+	}
+	signature, err := t.Sign(ctx, id, algorithm, input)
+	if err == nil {
+		err = check(input, signature)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return signature, nil
+}
+
 // A KnownAnswerTester is a [Token] that can check the device's arithmetic against published test vectors.
 type KnownAnswerTester interface {
 	// KnownAnswers makes the device compute answers that are known beforehand and compares. It returns the names of

@@ -10,6 +10,9 @@ import (
 	"github.com/signetd/signet/server/internal/identity"
 )
 
+// FourEyesOff is the value of identity.fourEyes with which nothing takes two administrators.
+const FourEyesOff = string(identity.FourEyesOff)
+
 // validateEnrolment checks what belongs to enrolment.
 func (c IdentityConfig) validateEnrolment(environment string, bad func(key, format string, args ...any) error) error {
 	switch identity.FourEyes(c.FourEyes) {

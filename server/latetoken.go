@@ -124,23 +124,13 @@ func (t *lateToken) Sign(ctx context.Context, id keystore.ID, a keystore.Algorit
 	return token.Sign(ctx, id, a, input)
 }
 
-// SignChecked implements [keystore.CheckingSigner], for tokens that do and for those that do not.
+// SignChecked implements [keystore.CheckingSigner], so that the token that comes checks where it can.
 func (t *lateToken) SignChecked(ctx context.Context, id keystore.ID, a keystore.Algorithm, input []byte, check func(input, signature []byte) error) ([]byte, error) {
 	token, err := t.opened()
 	if err != nil {
 		return nil, err
 	}
-	if c, ok := token.(keystore.CheckingSigner); ok {
-		return c.SignChecked(ctx, id, a, input, check)
-	}
-	signature, err := token.Sign(ctx, id, a, input)
-	if err != nil {
-		return nil, err
-	}
-	if err := check(input, signature); err != nil {
-		return nil, err
-	}
-	return signature, nil
+	return keystore.SignChecked(ctx, token, id, a, input, check)
 }
 
 // Destroy implements [keystore.Token].

@@ -20,7 +20,7 @@ const (
 	maxRSA = 8192
 )
 
-// strong refuses the keys that no certificate above a signature may have.
+// strong refuses the keys that count for nothing, of a signer or of a CA above.
 func strong(pub crypto.PublicKey) error {
 	switch key := pub.(type) {
 	case *rsa.PublicKey:
@@ -89,7 +89,7 @@ func checkSignature(pub crypto.PublicKey, algorithm string, message, value []byt
 			return errNotMade
 		}
 	case *rsa.PublicKey:
-		if n := key.N.BitLen(); algorithm != manifest.RSAPSS || n < minRSA || n > maxRSA {
+		if algorithm != manifest.RSAPSS || strong(key) != nil {
 			return misfit
 		}
 		h := sha256.Sum256(message)

@@ -342,41 +342,17 @@ func named(c *conformance.Config, module, path, name, token, pin string) error {
 	}
 	c.Module, c.TokenLabel, c.PIN, c.SoftHSMConf = opened.Module, opened.TokenLabel, opened.PIN, opened.SoftHSMConf
 	if opened.URI != "" {
-		u, err := pkcs11.ParseURI(opened.URI)
-		if err != nil {
+		if c.URI, err = pkcs11.ParseTokenURI(opened.URI); err != nil {
 			return usageError{err}
 		}
-		if u.ModulePath != "" {
-			c.Module = u.ModulePath
-		}
-		if c.TokenLabel, c.Serial, err = namedBy(u, c.Module, c.SoftHSMConf, c.Serial); err != nil {
-			return err
+		if c.URI.ModulePath != "" {
+			c.Module = c.URI.ModulePath
 		}
 	}
 	if t.PINFile == "" {
 		c.PIN = askPIN()
 	}
 	return nil
-}
-
-// namedBy is the one token of a module that a URI means, and a serial number besides if there is one.
-func namedBy(u pkcs11.URI, module, softHSMConf, serial string) (label, number string, err error) {
-	tokens, err := pkcs11.Tokens(module, softHSMConf)
-	if err != nil {
-		return "", "", err
-	}
-	var meant []pkcs11.TokenInfo
-	var there []string
-	for _, t := range tokens {
-		if u.Matches(t) && (serial == "" || t.Serial == serial) {
-			meant = append(meant, t)
-		}
-		there = append(there, t.URI().String())
-	}
-	if len(meant) != 1 {
-		return "", "", usageError{fmt.Errorf("--token %s: it names %d tokens of %s, want one of: %s", u, len(meant), module, strings.Join(there, ", "))}
-	}
-	return meant[0].Label, meant[0].Serial, nil
 }
 
 // askPIN asks a person.

@@ -191,10 +191,18 @@ func TestHSMTest(t *testing.T) {
 		if stderr, code := test("pkcs11:token=" + c.TokenLabel + ";manufacturer=SoftHSM%20project;model=SoftHSM%20v2"); code != 0 {
 			t.Errorf("the token: %d: %s", code, stderr)
 		}
-		for _, other := range []string{";manufacturer=Another", ";model=Another", ";slot-id=1", ";slot-description=Another", ";serial=1"} {
-			if stderr, code := test("pkcs11:token=" + c.TokenLabel + other); code != 2 || !strings.Contains(stderr, "names 0 tokens") || !strings.Contains(stderr, "pkcs11:token="+c.TokenLabel) {
+		for other, want := range map[string]int{";manufacturer=Another": 1, ";model=Another": 1, ";slot-id=1": 1, ";serial=1": 1, ";slot-description=Another": 2, ";object=key": 2} {
+			says := map[int]string{1: "no token with", 2: "leave out the rest"}[want]
+			if strings.Contains(other, "object") {
+				says = "name a key"
+			}
+			if stderr, code := test("pkcs11:token=" + c.TokenLabel + other); code != want || !strings.Contains(stderr, says) {
 				t.Errorf("%s: %d: %s", other, code, stderr)
 			}
+		}
+		const model = "model=SoftHSM%20v2" // which the slot for a new token says of itself, too
+		if stderr, code := test("pkcs11:" + model); code != 0 {
+			t.Errorf("without a label: %d: %s", code, stderr)
 		}
 	})
 	t.Run("a module that is not there", func(t *testing.T) {

@@ -297,23 +297,32 @@ func (t TokenInfo) URI() URI {
 	return URI{Token: t.Label, Manufacturer: t.Manufacturer, Serial: t.Serial, Model: t.Model}
 }
 
+// ParseTokenURI reads a URI that names a token, by what is known of one here, and no key.
+func ParseTokenURI(s string) (URI, error) {
+	u, err := ParseURI(s)
+	if err != nil {
+		return URI{}, err
+	}
+	if err := u.checkToken(); err != nil {
+		return URI{}, err
+	}
+	if u.Object+u.ID+u.Type != "" {
+		return URI{}, fmt.Errorf("%w: PKCS#11 URI: object, id and type name a key, here a token is to be named", keystore.ErrInvalid)
+	}
+	if !u.namesToken() {
+		return URI{}, fmt.Errorf("%w: PKCS#11 URI: it names no token", keystore.ErrInvalid)
+	}
+	return u, nil
+}
+
 // named fills in what the URI of a configuration says.
 func (c *Config) named() error {
 	if c.URI == "" {
 		return nil
 	}
-	u, err := ParseURI(c.URI)
+	u, err := ParseTokenURI(c.URI)
 	if err != nil {
 		return err
-	}
-	if err := u.checkToken(); err != nil {
-		return err
-	}
-	if u.Object+u.ID+u.Type != "" {
-		return fmt.Errorf("%w: PKCS#11 URI: object, id and type name a key, here a token is to be named", keystore.ErrInvalid)
-	}
-	if !u.namesToken() {
-		return fmt.Errorf("%w: PKCS#11 URI: it names no token", keystore.ErrInvalid)
 	}
 	for _, both := range []struct {
 		name  string

@@ -157,7 +157,7 @@ func (r *run) twoPeople() error {
 	if err != nil {
 		return err
 	}
-	if r.o.Config.Identity.FourEyes == fourEyesOff {
+	if r.o.Config.Identity.FourEyes == server.FourEyesOff {
 		return errors.New("one administrator alone gives somebody a right: set identity.fourEyes to auto")
 	}
 	if confirmed == 0 {
@@ -166,9 +166,6 @@ func (r *run) twoPeople() error {
 	r.saw("%d acts were confirmed, each by another administrator than who had proposed it, and by nobody whom it was about", confirmed)
 	return nil
 }
-
-// fourEyesOff is the setting with which nothing takes two administrators.
-const fourEyesOff = "off"
 
 // confirmedByOthers refuses an act that somebody has confirmed who proposed it, or whom it is about, and counts them.
 func confirmedByOthers(list iter.Seq2[chain.Entry, error]) (confirmed int, err error) {

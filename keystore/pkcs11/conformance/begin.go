@@ -9,6 +9,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/signetd/signet/keystore"
+	own "github.com/signetd/signet/keystore/pkcs11"
 )
 
 // begin loads the module, finds the token and logs in.
@@ -68,23 +69,27 @@ func (r *run) findToken() error {
 		}
 		label, serial := clean(info.Label), clean(info.SerialNumber)
 		seen = append(seen, fmt.Sprintf("%q (serial number %s)", label, serial))
-		if (r.config.TokenLabel == "" || label == r.config.TokenLabel) && (r.config.Serial == "" || serial == r.config.Serial) {
+		if (r.config.TokenLabel == "" || label == r.config.TokenLabel) && (r.config.Serial == "" || serial == r.config.Serial) && r.config.URI.Matches(own.TokenInfo{
+			Slot: slot, Label: label, Serial: serial, Manufacturer: clean(info.ManufacturerID), Model: clean(info.Model),
+		}) {
 			match, r.slot = append(match, info), slot
 		}
 	}
 	if len(seen) == 0 {
 		seen = []string{"none"}
 	}
+	wanted := fmt.Sprintf("label %q and serial number %q", r.config.TokenLabel, r.config.Serial)
+	if r.config.URI != (own.URI{}) {
+		wanted = fmt.Sprintf("%s, and URI %s", wanted, r.config.URI)
+	}
 	switch len(match) {
 	case 0:
-		return fmt.Errorf("%w: no token with label %q and serial number %q; the module has %s",
-			keystore.ErrUnavailable, r.config.TokenLabel, r.config.Serial, strings.Join(seen, ", "))
+		return fmt.Errorf("%w: no token with %s; the module has %s", keystore.ErrUnavailable, wanted, strings.Join(seen, ", "))
 	case 1:
 		r.tell(match[0])
 		return nil
 	}
-	return fmt.Errorf("%w: several tokens match label %q; name one by its serial number: %s",
-		keystore.ErrInvalid, r.config.TokenLabel, strings.Join(seen, ", "))
+	return fmt.Errorf("%w: several tokens match %s; name one by its serial number: %s", keystore.ErrInvalid, wanted, strings.Join(seen, ", "))
 }
 
 var tokenFlags = []struct {

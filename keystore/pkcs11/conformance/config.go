@@ -7,17 +7,19 @@ import (
 	"time"
 
 	"github.com/signetd/signet/keystore"
+	"github.com/signetd/signet/keystore/pkcs11"
 )
 
 // Prefix is what the label of each test key begins with.
 const Prefix = "signet-hsm-test."
 
-// A Config says which token to try, and how far to go. Module, PIN and one of TokenLabel and Serial are needed, as for
+// A Config says which token to try, and how far to go. Module, PIN and one of TokenLabel, Serial and URI are needed, as for
 // opening a token; the rest has defaults.
 type Config struct {
 	Module      string             // absolute path of the PKCS#11 module
 	TokenLabel  string             // exactly one token must match the label and
-	Serial      string             // the serial number, of which either can be left out
+	Serial      string             // the serial number, of which either can be left out, or
+	URI         pkcs11.URI         // what it says of a token
 	PIN         keystore.PINSource // asked at each login
 	SoftHSMConf string             // as in pkcs11.Config
 
@@ -57,8 +59,8 @@ func (c Config) withDefaults() (Config, error) {
 	bad := func(format string, args ...any) (Config, error) {
 		return Config{}, fmt.Errorf("%w: "+format, append([]any{keystore.ErrInvalid}, args...)...)
 	}
-	if c.TokenLabel == "" && c.Serial == "" {
-		return bad("name the token by its label or serial number")
+	if c.TokenLabel == "" && c.Serial == "" && c.URI == (pkcs11.URI{}) {
+		return bad("name the token by its label, serial number or URI")
 	}
 	if c.PIN == nil {
 		return Config{}, fmt.Errorf("%w: no PIN given", keystore.ErrPIN)

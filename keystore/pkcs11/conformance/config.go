@@ -60,7 +60,7 @@ func (c Config) withDefaults() (Config, error) {
 		return Config{}, fmt.Errorf("%w: "+format, append([]any{keystore.ErrInvalid}, args...)...)
 	}
 	if c.TokenLabel == "" && c.Serial == "" && c.URI == (pkcs11.URI{}) {
-		return bad("name the token by its label, serial number or URI")
+		return bad("name the token by its label or serial number, or by a URI")
 	}
 	if c.PIN == nil {
 		return Config{}, fmt.Errorf("%w: no PIN given", keystore.ErrPIN)
